@@ -1,0 +1,82 @@
+"""Every error of the library, split by who has to act.
+
+LuthienError
+├── ConfigError            the deployer: a wrong setting, found at start
+├── PolicyError            the author of a policy: it raised, hung or returned nonsense
+│   ├── PolicyTimeout
+│   └── IllegalOutput      what the policy made would break the wire format
+├── WireError              the peer: bytes that this wire format cannot accept
+│   ├── MalformedBody      400
+│   ├── BodyTooLarge       413
+│   └── UnsupportedEncoding 415
+└── SinkError              the operator: a store, broker or collector failed
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BodyTooLarge",
+    "ConfigError",
+    "IllegalOutput",
+    "LuthienError",
+    "MalformedBody",
+    "PolicyError",
+    "PolicyTimeout",
+    "SinkError",
+    "UnsupportedEncoding",
+    "WireError",
+]
+
+
+class LuthienError(Exception):
+    """The root: catch this to catch everything that the library raises by itself."""
+
+
+class ConfigError(LuthienError):
+    """A setting is wrong. Raised at start, before any traffic."""
+
+
+class PolicyError(LuthienError):
+    """A policy failed. `policy` and `hook` say which one and where."""
+
+    def __init__(self, message: str, *, policy: str, hook: str) -> None:
+        super().__init__(message)
+        self.policy = policy
+        self.hook = hook
+
+
+class PolicyTimeout(PolicyError):
+    """A hook ran past its deadline."""
+
+
+class IllegalOutput(PolicyError):
+    """A policy made output that the wire format's grammar forbids."""
+
+
+class WireError(LuthienError):
+    """Bytes from a peer that cannot be accepted. `status` is what HTTP answers them with."""
+
+    status = 400
+    code = "malformed_request"
+
+
+class MalformedBody(WireError):
+    """Not JSON that every parser would read the same way."""
+
+
+class BodyTooLarge(WireError):
+    """Past a limit: bytes, depth or decoded size."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class UnsupportedEncoding(WireError):
+    """A content encoding that the guard cannot undo."""
+
+    status = 415
+    code = "unsupported_encoding"
+
+
+class SinkError(LuthienError):
+    """A sink could not take a record."""

@@ -1,0 +1,185 @@
+"""One request and its response: the neutral view of a request, the outcome, the facts that identify an exchange."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+__all__ = ["ChatRequest", "Outcome", "OutcomeStatus", "RequestMetadata", "TextInRequest", "new_call_id"]
+
+
+def new_call_id() -> str:
+    """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, so that ids sort by time."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 7 << 76
+    return str(UUID(int=value & ~(0x3 << 62) | 2 << 62))
+
+
+class OutcomeStatus(str, Enum):
+    """How an exchange ended; exactly one each."""
+
+    SUCCESS = "success"
+    BLOCKED = "blocked"
+    UPSTREAM_ERROR = "upstream_error"
+    POLICY_ERROR = "policy_error"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of an exchange; `policy` and `reason` say who ended it and why, where somebody did."""
+
+    status: OutcomeStatus
+    policy: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMetadata:
+    """Who asks, in a form that may leave the process. `timestamp` is Unix seconds."""
+
+    call_id: str
+    timestamp: float
+    trace_id: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    api_key_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextInRequest:
+    """One string of the request: where it stands in the raw JSON, whose it is, what it says."""
+
+    path: tuple[str | int, ...]
+    role: str
+    text: str
+
+
+#: The neutral names of parameters and how each wire format spells them; the first key is the one that is written.
+_KEYS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "openai.chat": {
+        "messages": ("messages",),
+        "max_tokens": ("max_completion_tokens", "max_tokens"),
+        "stop": ("stop",),
+    },
+    "anthropic.messages": {
+        "messages": ("messages",),
+        "max_tokens": ("max_tokens",),
+        "stop": ("stop_sequences",),
+    },
+    "openai.responses": {
+        "messages": ("input",),
+        "max_tokens": ("max_output_tokens",),
+        "stop": (),
+    },
+}
+_PROMPT_KEYS = ("system", "instructions", "messages", "input", "prompt")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """The request, seen the same way in every wire format.
+
+    `raw` is the parsed JSON as it came (do not change it: `replace` makes the changed copy). What this view does not
+    model stays in `raw` and goes upstream untouched.
+    """
+
+    wire_format: str
+    raw: Mapping[str, Any]
+
+    @property
+    def model(self) -> str:
+        value = self.raw.get("model", "")
+        return value if isinstance(value, str) else ""
+
+    @property
+    def stream(self) -> bool:
+        return bool(self.raw.get("stream", False))
+
+    @property
+    def messages(self) -> list[Any]:
+        """The conversation; a plain-string `input` (openai.responses) becomes one user message."""
+        value = self.raw.get(_KEYS[self.wire_format]["messages"][0])
+        if isinstance(value, str):
+            return [{"role": "user", "content": value}]
+        return value if isinstance(value, list) else []
+
+    @property
+    def tools(self) -> list[Any]:
+        """Every tool, wherever the request hides it: `tools`, `input[].additional_tools`, namespaces."""
+        return list(_tools(self.raw))
+
+    @property
+    def max_tokens(self) -> int | None:
+        for key in _KEYS[self.wire_format]["max_tokens"]:
+            value = self.raw.get(key)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+        return None
+
+    def replace(self, **changes: Any) -> ChatRequest:
+        """A changed copy. Neutral names (`messages`, `max_tokens`, `stop`) are spelled as the wire format does;
+        any other name is a key of the raw JSON; `None` removes it."""
+        raw = dict(self.raw)
+        for name, value in changes.items():
+            if name == "raw":
+                raw = dict(value)
+                continue
+            key = self._spelling(name)
+            if value is None:
+                raw.pop(key, None)
+            else:
+                raw[key] = value
+        return ChatRequest(self.wire_format, raw)
+
+    def texts(self) -> Iterator[TextInRequest]:
+        """Every string of the prompt: system, instructions and messages of any role at any place."""
+        for key in _PROMPT_KEYS:
+            if key in self.raw:
+                yield from _strings(self.raw[key], (key,), _role_of_key(key))
+
+    def _spelling(self, name: str) -> str:
+        keys = _KEYS[self.wire_format].get(name, (name,))
+        if not keys:
+            raise ValueError(f"{self.wire_format} has no {name}")
+        return next((key for key in keys if key in self.raw), keys[0])
+
+
+def _role_of_key(key: str) -> str:
+    return "system" if key in ("system", "instructions") else "user"
+
+
+def _strings(value: Any, path: tuple[str | int, ...], role: str) -> Iterator[TextInRequest]:
+    """Walk without recursion: depth is bounded by the parser, but the stack should not depend on that."""
+    todo: list[tuple[Any, tuple[str | int, ...], str]] = [(value, path, role)]
+    while todo:
+        value, path, role = todo.pop()
+        if isinstance(value, str):
+            yield TextInRequest(path, role, value)
+        elif isinstance(value, list):
+            todo.extend((item, (*path, at), role) for at, item in reversed(list(enumerate(value))))
+        elif isinstance(value, dict):
+            found = value.get("role")
+            role = found if isinstance(found, str) else role
+            todo.extend((item, (*path, key), role) for key, item in reversed(list(value.items())))
+
+
+def _tools(raw: Mapping[str, Any]) -> Iterator[Any]:
+    lists = [raw.get("tools"), raw.get("functions")]
+    items = raw.get("input")
+    if isinstance(items, list):
+        lists += [
+            item.get("tools") or item.get("additional_tools") for item in items if isinstance(item, dict)
+        ]
+    while lists:
+        found = lists.pop(0)
+        for tool in found if isinstance(found, list) else ():
+            yield tool
+            if isinstance(tool, dict) and isinstance(tool.get("tools"), list):  # a namespace
+                lists.append(tool["tools"])

@@ -1,0 +1,177 @@
+"""What a policy is: configuration and hooks, one instance for the process, no state between exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+
+import pluggy
+
+__all__ = [
+    "Abort",
+    "Block",
+    "ErrorMode",
+    "Judge",
+    "Mode",
+    "ObservabilityContext",
+    "Policy",
+    "PolicyContext",
+    "Retry",
+    "Verdict",
+    "hookimpl",
+]
+
+hookimpl = pluggy.HookimplMarker("luthien_guard")
+
+Mode = Literal["enforce", "shadow", "off"]
+ErrorMode = Literal["block", "allow"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Do not let this piece through.
+
+    A blocked request is never sent; a blocked tool call is replaced by an explanation while the rest of the answer
+    goes on; blocked text ends the answer there. `reason` goes to the record, `message` to the client.
+    """
+
+    reason: str
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """End the exchange now: upstream is closed and the answer ends well-formed."""
+
+    reason: str
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Ask again, the same model or `model`; honoured only while nothing was released yet."""
+
+    reason: str
+    model: str | None = None
+
+
+Verdict: TypeAlias = Block | Abort | Retry
+
+
+class Judge(Protocol):
+    """Ask another model. `messages` are chat messages; the answer is the model's text. Raises on failure."""
+
+    async def __call__(
+        self, messages: list[dict[str, Any]], *, model: str, **params: Any
+    ) -> str: ...
+
+
+class Policy:
+    """Subclass, implement hooks with `@hookimpl`, keep configuration in attributes set by `__init__`.
+
+    The instance is shared by every exchange of the process: what belongs to one exchange lives in `ctx.scratchpad`
+    or `ctx.state(...)`. Attributes that hold lists, dicts or sets are refused at start; use tuples and frozensets.
+    """
+
+    #: Name in records and tables; default: the class name in kebab case, or the entry point's name.
+    name: str = ""
+    #: Characters of text that are held back so that `on_content_chunk` sees a window across chunk borders.
+    lookahead: int = 0
+    #: True when a hook asks somebody else (a judge, a person, a service): it then runs in the stream lane.
+    waits: bool = False
+    #: "response": nothing is released before `on_response_completed`, which may then return a verdict.
+    hold: Literal["", "response"] = ""
+    #: The text channels to look at; None is all of them.
+    channels: frozenset[str] | None = None
+    #: Seconds that one call of a hook may take; None takes the guard's default.
+    timeout: float | None = None
+
+    #: A pydantic model of the configuration; `Policy.from_config` validates with it where present.
+    Config: ClassVar[type[Any] | None] = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Policy:
+        """Make the policy from the `config` mapping of a configuration file. Raises TypeError or ValueError."""
+        if cls.Config is None:
+            return cls(**config)
+        return cls(**dict(cls.Config(**config)))
+
+
+@dataclass(frozen=True, slots=True)
+class ObservabilityContext:
+    """Where this exchange stands in the host's tracing, and the way into the record."""
+
+    trace_id: str | None
+    span_id: str | None
+    record: Callable[..., None]
+
+
+class PolicyContext:
+    """One policy in one exchange. Made by the guard; policies get it as `ctx`."""
+
+    __slots__ = (
+        "_keepalive",
+        "_record",
+        "_states",
+        "call_id",
+        "clock",
+        "deadline",
+        "judge",
+        "observability",
+        "policy",
+        "request",
+        "scratchpad",
+        "wire_format",
+    )
+
+    def __init__(
+        self,
+        *,
+        call_id: str,
+        policy: str,
+        wire_format: str,
+        request: Any,
+        record: Callable[..., None],
+        clock: Callable[[], float],
+        judge: Judge | None = None,
+        observability: ObservabilityContext | None = None,
+        keepalive: Callable[[], None] | None = None,
+    ) -> None:
+        self.call_id = call_id
+        self.policy = policy
+        self.wire_format = wire_format
+        self.request = request  # the ChatRequest as the policies before left it
+        self.scratchpad: dict[str, Any] = {}
+        self.clock = clock  # monotonic seconds; virtual in tests
+        self.deadline: float = float("inf")  # on `clock`, of the hook that runs now
+        self.judge: Judge = judge if judge is not None else _no_judge
+        self.observability = observability
+        self._record = record
+        self._keepalive = keepalive
+        self._states: dict[type[Any], Any] = {}
+
+    def state(self, of: Callable[[], T]) -> T:
+        """The typed state of this policy in this exchange, made by `of()` on first use."""
+        key: Any = of
+        if key not in self._states:
+            self._states[key] = of()
+        return self._states[key]
+
+    def record(self, event: str, /, **details: Any) -> None:
+        """Put a fact into the exchange's record. Never blocks, never raises."""
+        self._record(event, policy=self.policy, **details)
+
+    def keepalive(self) -> None:
+        """Say that the policy is still at work: its deadline starts anew."""
+        if self._keepalive is not None:
+            self._keepalive()
+
+
+async def _no_judge(messages: list[dict[str, Any]], *, model: str, **params: Any) -> str:
+    raise RuntimeError("no judge was configured for this guard")
+
+
+#: What a hook may be: plain or async.
+HookResult: TypeAlias = Awaitable[Any] | Any
