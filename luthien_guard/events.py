@@ -81,6 +81,7 @@ class Chunk(_Replace):
     raw: bytes
     data: Any = None
     event: str | None = None  # the SSE event name
+    ignored: tuple[str, ...] = ()  # comments and lines that SSE readers ignore: text all the same
     reason: str | None = None  # why the chunk is `unknown`
 
 

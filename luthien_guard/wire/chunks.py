@@ -1,0 +1,123 @@
+"""From the bytes of a response to chunks: SSE frames, or the whole body as one chunk."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from luthien_guard.errors import BodyTooLarge, WireError
+from luthien_guard.events import Chunk
+from luthien_guard.wire.json_text import loads
+from luthien_guard.wire.sse import Frame, SSEDecoder, canonical
+
+__all__ = ["BodyDecoder", "StreamDecoder", "is_keepalive"]
+
+#: Comments that providers are known to send: not text.
+_KEEPALIVE: Final = re.compile(
+    r":\s*(?:OPENROUTER PROCESSING|keep-?alive|ping(?: - [0-9 :.TZ+-]{1,40})?|stream complete|heartbeat)?\s*\Z"
+)
+
+
+def is_keepalive(line: str) -> bool:
+    """True for a comment line that says nothing but "still here"."""
+    return _KEEPALIVE.match(line) is not None
+
+
+class StreamDecoder:
+    """Bytes of an SSE response, cut anywhere, to chunks. Never raises: what cannot be read is an `unknown` chunk."""
+
+    __slots__ = ("_sse", "_broken")
+
+    def __init__(self, *, max_event_bytes: int) -> None:
+        self._sse = SSEDecoder(max_event_bytes)
+        self._broken = False
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        if self._broken:
+            return []
+        try:
+            return [_chunk(frame) for frame in self._sse.feed(data)]
+        except BodyTooLarge as error:
+            self._broken = True
+            return [Chunk("unknown", data, reason=str(error))]
+
+    def close(self) -> list[Chunk]:
+        return [] if self._broken else [_chunk(frame) for frame in self._sse.close()]
+
+
+class BodyDecoder:
+    """A response that is not streamed: one chunk, when the last byte is here."""
+
+    __slots__ = ("_limit", "_parts", "_size")
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._limit = max_bytes
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        self._size += len(data)
+        if self._size <= self._limit:
+            self._parts.append(data)
+        return []
+
+    def close(self) -> list[Chunk]:
+        raw = b"".join(self._parts)
+        if self._size > self._limit:
+            return [Chunk("unknown", raw, reason=f"a body of more than {self._limit} bytes")]
+        if not raw.strip():
+            return [Chunk("body", raw)]
+        try:
+            return [Chunk("body", raw, loads(raw))]
+        except WireError as error:
+            return [Chunk("unknown", raw, reason=str(error))]
+
+
+def _chunk(frame: Frame) -> Chunk:
+    ignored = _ignored(frame)
+    if ignored is None:
+        return Chunk("unknown", frame.raw, event=frame.event, reason="bytes that are not UTF-8")
+    if frame.data is None:
+        return Chunk("comment", _commented(frame), event=frame.event, ignored=ignored)
+    if frame.data.startswith(b"[DONE]"):
+        return _done(frame, ignored)
+    try:
+        data = loads(frame.data)
+    except WireError as error:
+        return Chunk("unknown", frame.raw, event=frame.event, ignored=ignored, reason=str(error))
+    return _data(frame, data, ignored)
+
+
+def _done(frame: Frame, ignored: tuple[str, ...]) -> Chunk:
+    if frame.data != b"[DONE]":  # some readers stop here, others read on
+        return Chunk("unknown", frame.raw, ignored=ignored, reason="text behind [DONE]")
+    raw = canonical(b"[DONE]") if frame.ambiguous else frame.raw
+    return Chunk("done", raw, event=frame.event, ignored=ignored)
+
+
+def _data(frame: Frame, data: Any, ignored: tuple[str, ...]) -> Chunk:
+    event = frame.event
+    mismatch = False
+    if event is not None and isinstance(data, dict):
+        kind = data.get("type")
+        mismatch = isinstance(kind, str) and kind != event and "\n" not in kind and "\r" not in kind
+        event = kind if mismatch else event
+    if not (frame.ambiguous or mismatch):
+        return Chunk("data", frame.raw, data, event, ignored)
+    return Chunk("data", canonical(frame.data or b"", event), data, event)
+
+
+def _commented(frame: Frame) -> bytes:
+    """Comments in ambiguous framing leave line by line, with LF."""
+    if not frame.ambiguous:
+        return frame.raw
+    return b"".join(line + b"\n" for line in frame.ignored) + b"\n"
+
+
+def _ignored(frame: Frame) -> tuple[str, ...] | None:
+    if not frame.ignored:
+        return ()
+    try:
+        return tuple(line.decode("utf-8") for line in frame.ignored)
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,59 @@
+"""The recorded provider traffic that tests read: `../shared/recordings`, or `$LUTHIEN_RECORDINGS`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(
+    os.environ.get("LUTHIEN_RECORDINGS")
+    or Path(__file__).resolve().parents[2] / "shared" / "recordings"
+)
+
+needs_recordings = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason=f"no recordings at {FOLDER}; set LUTHIEN_RECORDINGS"
+)
+
+
+@dataclass(frozen=True)
+class Recording:
+    id: str
+    api: str
+    stream: bool
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    request: dict[str, Any] | None
+    provider: str
+
+    def __repr__(self) -> str:
+        return f"{self.api}-{self.id}"
+
+
+@cache
+def recordings(api: str | None = None) -> tuple[Recording, ...]:
+    found = []
+    for path in sorted(FOLDER.glob("*.json")):
+        raw = json.loads(path.read_text())
+        if api is not None and raw["api"] != api:
+            continue
+        response = raw["response"]
+        found.append(
+            Recording(
+                id=raw["id"],
+                api=raw["api"],
+                stream=raw["stream"],
+                status=response["status"],
+                headers=dict(response["headers"]),
+                body=(response["body_text"] or "").encode(),
+                request=(raw["request"] or {}).get("body") if raw.get("request") else None,
+                provider=raw["provider"],
+            )
+        )
+    return tuple(found)
