@@ -1,0 +1,243 @@
+"""One exchange: its policies' contexts, the way every hook is called, the request's side, the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.verdicts import Intervention, VerdictCache
+from luthien_guard.errors import PolicyError, PolicyTimeout
+from luthien_guard.events import ResponseFailed
+from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus, RequestMetadata
+from luthien_guard.limits import Limits
+from luthien_guard.policy import Abort, Block, Judge, ObservabilityContext, PolicyContext, Retry
+from luthien_guard.records import EventType
+from luthien_guard.registry import HookCall
+from luthien_guard.wire.format import WireFormat
+
+__all__ = ["Exchange", "Services"]
+
+Deadline = Callable[[Awaitable[Any], float], Awaitable[Any]]
+RecordFunction = Callable[..., None]
+
+#: A hook that found nothing to say.
+NOTHING: Final = None
+
+
+@dataclass(slots=True)
+class Services:
+    """What the engine is given: everything that touches the world."""
+
+    clock: Callable[[], float]
+    within: Deadline  # await something, at most so many seconds; raises TimeoutError
+    judge: Judge | None = None
+    limits: Limits = field(default_factory=Limits)
+    on_block: str = "refuse"
+    unknown: str = "allow"  # or "block": chunks of kinds that the format does not know
+    cache: VerdictCache = field(default_factory=VerdictCache)
+
+
+class Exchange:
+    """The state of one exchange on the engine's side."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        services: Services,
+        format: WireFormat,
+        metadata: RequestMetadata,
+        record: RecordFunction,
+    ) -> None:
+        self.plan = plan
+        self.services = services
+        self.format = format
+        self.metadata = metadata
+        self.record = record
+        self.request = ChatRequest(format.name, {})
+        self.body = b""  # as sent upstream
+        self.outcome: Outcome | None = None
+        self.retries = 0
+        self.released_any = False
+        self._contexts: dict[int, PolicyContext] = {}
+        self._running: dict[object, tuple[HookCall, float]] = {}
+        self._closed = False
+
+    # -- hooks ---------------------------------------------------------------------------------------------------------
+
+    def context(self, call: HookCall) -> PolicyContext:
+        """The context of the call's policy, made on first use."""
+        found = self._contexts.get(call.position)
+        if found is None:
+            found = self._contexts[call.position] = PolicyContext(
+                call_id=self.metadata.call_id,
+                policy=call.registered.name,
+                wire_format=self.format.name,
+                request=self.request,
+                record=self._policy_record,
+                clock=self.services.clock,
+                judge=self.services.judge,
+                observability=ObservabilityContext(self.metadata.trace_id, None, self._policy_record),
+                keepalive=lambda: self._keepalive(call.position),
+            )
+        return found
+
+    async def call(self, call: HookCall, event: Any) -> Any:
+        """What the hook says about `event`: its result, or an Intervention when it failed and blocks on errors.
+
+        The one place where a policy's exceptions are caught. A policy in shadow says nothing.
+        """
+        try:
+            result = call.function(event, self.context(call))
+            if call.is_async or hasattr(result, "__await__"):
+                result = await self._awaited(call, result)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(call, error)
+        if result is None:
+            return None
+        if isinstance(result, (Block, Abort, Retry)):
+            return self.verdict(call, result)
+        return result if call.registered.mode == "enforce" else None
+
+    async def _awaited(self, call: HookCall, awaitable: Any) -> Any:
+        """A policy that waits, or whose failure is forgiven, gets a scope of its own; others are watched from
+        outside (`overdue`), because a scope per chunk costs more than the chunk."""
+        seconds = call.registered.timeout or self.services.limits.hook_timeout
+        context = self.context(call)
+        context.deadline = self.services.clock() + seconds
+        if call.registered.policy.waits or call.registered.on_error == "allow":
+            try:
+                return await self.services.within(awaitable, seconds)
+            except TimeoutError:
+                raise PolicyTimeout(
+                    f"no answer in {seconds:g} s", policy=call.registered.name, hook=call.hook
+                ) from None
+        key = object()
+        self._running[key] = (call, context.deadline)
+        try:
+            return await awaitable
+        finally:
+            self._running.pop(key, None)
+
+    def _keepalive(self, position: int) -> None:
+        now = self.services.clock()
+        for key, (call, _) in list(self._running.items()):
+            if call.position == position:
+                seconds = call.registered.timeout or self.services.limits.hook_timeout
+                self._running[key] = (call, now + seconds)
+
+    def overdue(self) -> HookCall | None:
+        """The call that has run past its deadline, if one has."""
+        if not self._running:
+            return None
+        now = self.services.clock()
+        return next((call for call, deadline in self._running.values() if now >= deadline), None)
+
+    def _failed(self, call: HookCall, error: Exception) -> Intervention | None:
+        """Law 7: fail closed, unless the deployer forgave this policy."""
+        name = call.registered.name
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        self.record(EventType.POLICY_ERROR, policy=name, hook=call.hook, error=reason)
+        if call.registered.on_error == "allow" or call.registered.mode != "enforce":
+            return None
+        return Intervention(name, Abort(f"{call.hook} failed: {reason}"), failure=True)
+
+    def nonsense(self, call: HookCall, result: Any, wanted: str) -> Intervention | None:
+        """The hook returned something that it may not: a failure like any other."""
+        error = PolicyError(
+            f"returned {type(result).__name__}, not {wanted}", policy=call.registered.name, hook=call.hook
+        )
+        return self._failed(call, error)
+
+    def verdict(self, call: HookCall, verdict: Block | Abort | Retry) -> Intervention | None:
+        """Record a verdict; None for one that only a shadow spoke."""
+        enforced = call.registered.mode == "enforce"
+        self.record(
+            EventType.VERDICT,
+            policy=call.registered.name,
+            hook=call.hook,
+            verdict=type(verdict).__name__.lower(),
+            reason=verdict.reason,
+            enforced=enforced,
+        )
+        return Intervention(call.registered.name, verdict) if enforced else None
+
+    def _policy_record(self, event: str, /, *, policy: str | None = None, **details: Any) -> None:
+        self.record(EventType.POLICY_RECORD, policy=policy, event=event, **details)
+
+    async def observe(self, hook: str, event: Any) -> None:
+        """Call the hooks that only look on."""
+        for call in self.plan.calls[hook]:
+            await self.call(call, event)
+
+    # -- the request ---------------------------------------------------------------------------------------------------
+
+    async def decide_request(self, body: bytes, request: ChatRequest) -> Intervention | None:
+        """Run the request's hooks; `self.request` and `self.body` are then what goes upstream."""
+        self.request = request
+        for call in self.plan.calls["on_request_started"]:
+            self.context(call).request = self.request
+            result = await self.call(call, self.request)
+            if isinstance(result, ChatRequest):
+                self._change(call, result)
+            elif isinstance(result, Intervention):
+                return result
+            elif result is not None and (failed := self.nonsense(call, result, "a ChatRequest or a verdict")):
+                return failed
+        for context in self._contexts.values():
+            context.request = self.request
+        self.body = self.format.write_request(body, request, self.request)
+        await self.observe("on_request_completed", self.request)
+        return None
+
+    def _change(self, call: HookCall, request: ChatRequest) -> None:
+        changed = sorted(
+            key
+            for key in {*request.raw, *self.request.raw}
+            if request.raw.get(key, NOTHING) != self.request.raw.get(key, NOTHING)
+        )
+        if changed:
+            self.record(EventType.CHANGED, policy=call.registered.name, request=changed)
+            self.request = request
+
+    def retry_body(self, verdict: Retry) -> bytes:
+        """The request once more, with the other model where the policy named one."""
+        if verdict.model is not None:
+            changed = self.request.replace(model=verdict.model)
+            self.body = self.format.write_request(self.body, self.request, changed)
+            self.request = changed
+        self.retries += 1
+        return self.body
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def decide_outcome(self, status: OutcomeStatus, policy: str | None = None, reason: str | None = None) -> None:
+        """The first decision stands."""
+        if self.outcome is None:
+            self.outcome = Outcome(status, policy, reason)
+
+    def intervened(self, intervention: Intervention) -> None:
+        status = OutcomeStatus.POLICY_ERROR if intervention.failure else OutcomeStatus.BLOCKED
+        self.decide_outcome(status, intervention.policy, intervention.verdict.reason)
+
+    async def fail(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+        """Tell the policies and the record that something failed."""
+        self.record(EventType.RESPONSE_FAILED, error=message, status=status, code=code)
+        await self.observe("on_error", ResponseFailed(message, status, code))
+
+    async def close(self, outcome: Outcome | None, details: Mapping[str, Any]) -> Outcome:
+        """Exactly once: every policy hears the end, the record gets it."""
+        if self.outcome is None:
+            self.outcome = outcome or Outcome(OutcomeStatus.SUCCESS)
+        if not self._closed:
+            self._closed = True
+            await self.observe("on_exchange_closed", self.outcome)
+            self.record(
+                EventType.CLOSED,
+                policy=self.outcome.policy,
+                outcome=self.outcome.status.value,
+                reason=self.outcome.reason,
+                **details,
+            )
+        return self.outcome

@@ -1,0 +1,71 @@
+"""Verdicts in flight: who said what, what the client is told, and the short memory for repeated calls."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from luthien_guard.events import ToolCall
+from luthien_guard.policy import Abort, Block, Retry
+
+__all__ = ["Intervention", "VerdictCache", "message_for", "message_for_call"]
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention:
+    """A verdict and the policy that spoke it; `failure` when it speaks because the policy failed."""
+
+    policy: str
+    verdict: Block | Abort | Retry
+    failure: bool = False
+
+
+def message_for(intervention: Intervention) -> str:
+    """What the client reads where the answer was blocked. The reason stays in the record: it may quote what was
+    blocked."""
+    return _own(intervention) or f"⛔ Blocked by the policy {intervention.policy}."
+
+
+def message_for_call(intervention: Intervention, call: ToolCall, known_tools: Iterable[str]) -> str:
+    """What stands in the place of a blocked call. Its name is the model's own text: it is only repeated when it is
+    the name of a tool that the request offered."""
+    name = f"`{call.name}` " if call.name in known_tools else ""
+    return _own(intervention) or f"⛔ The tool call {name}was blocked by the policy {intervention.policy}."
+
+
+def _own(intervention: Intervention) -> str | None:
+    return None if isinstance(intervention.verdict, Retry) else intervention.verdict.message
+
+
+class VerdictCache:
+    """Blocked calls, remembered for a short while by policy and content: clients repeat themselves, streamed and
+    then not, and must get the same verdict cheaply; and nobody gets a second try at a judge that sometimes errs."""
+
+    SIZE: Final = 1024
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[bytes, tuple[float, Block | Abort]] = OrderedDict()
+
+    def get(self, key: bytes, now: float) -> Block | Abort | None:
+        entry = self._found.get(key)
+        if entry is None or now >= entry[0]:
+            return None
+        return entry[1]
+
+    def put(self, key: bytes, verdict: Block | Abort, until: float) -> None:
+        self._found[key] = (until, verdict)
+        self._found.move_to_end(key)
+        while len(self._found) > self.SIZE:
+            self._found.popitem(last=False)
+
+    @staticmethod
+    def key(policy: str, call: ToolCall) -> bytes:
+        parts = (policy, call.kind, call.name, call.arguments)
+        digest = hashlib.blake2b(digest_size=16)
+        for part in parts:
+            encoded = part.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "big") + encoded)
+        return digest.digest()

@@ -1,0 +1,215 @@
+"""Which policies a guard has: found by name, checked with pluggy, put in order. One registry per guard, never global.
+
+Installed does not mean active: an entry point only makes a name available; the guard's configuration activates it.
+Everything that an author or a deployer can get wrong is told here, at start.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, get_args
+
+import pluggy
+
+from luthien_guard import hookspecs
+from luthien_guard.errors import ConfigError
+from luthien_guard.policy import ErrorMode, Mode, Policy
+
+__all__ = ["GROUP", "HookCall", "Registered", "available", "build"]
+
+GROUP: Final = "luthien_guard.policies"
+HOOKS: Final = tuple(name for name in vars(hookspecs) if name.startswith("on_"))
+_SETTINGS: Final = frozenset({"use", "config", "mode", "on_error", "timeout", "name"})
+_MUTABLE: Final = (list, dict, set, bytearray)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A policy as configured: what it is called, how strict it is, what happens when it fails."""
+
+    policy: Policy
+    name: str
+    mode: Mode = "enforce"
+    on_error: ErrorMode = "block"
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HookCall:
+    """One hook of one policy, ready to be called with all arguments of the hook in order."""
+
+    registered: Registered
+    hook: str
+    function: Callable[..., Any]
+    position: int  # of the policy in the configuration
+    is_async: bool
+    tier: int = 0  # -1 tryfirst, 1 trylast
+
+
+def available() -> dict[str, EntryPoint]:
+    """The policies that are installed, by name."""
+    return {each.name: each for each in entry_points(group=GROUP)}
+
+
+def build(items: Iterable[Any], *, allow_paths: bool = False) -> tuple[list[Registered], dict[str, list[HookCall]]]:
+    """Policies in configuration order, and for each hook its calls in the order in which they run.
+
+    `items`: Policy instances, entry-point names, or mappings `{"use": name, "config": {...}, "mode": ...,
+    "on_error": ..., "timeout": ..., "name": ...}`. `allow_paths` lets `use` be "module:Class" (a local file only:
+    loading code by name from anywhere else is an attack). Raises ConfigError.
+    """
+    registered = _numbered([_resolve(item, allow_paths) for item in items])
+    manager = pluggy.PluginManager("luthien_guard")
+    manager.add_hookspecs(hookspecs)
+    # pluggy calls the last registered first: registering backwards makes the configuration's order the calling order
+    for each in reversed(registered):
+        _register(manager, each)
+    _check_names(manager)
+    by_policy = {id(each.policy): (at, each) for at, each in enumerate(registered)}
+    return registered, {hook: _calls(manager, hook, by_policy) for hook in HOOKS}
+
+
+# -- from configuration to instances -----------------------------------------------------------------------------------
+
+
+def _resolve(item: Any, allow_paths: bool) -> Registered:
+    if isinstance(item, str):
+        return Registered(_make(item, {}, allow_paths), item)
+    if isinstance(item, Mapping):
+        return _from_mapping(item, allow_paths)
+    if inspect.isclass(item):
+        raise ConfigError(f"{item.__name__} is a class: give an instance, {item.__name__}(...)")
+    if not isinstance(item, Policy):
+        raise ConfigError(f"{item!r} is no policy: subclass luthien_guard.Policy")
+    return Registered(item, item.name or _kebab(type(item).__name__), timeout=item.timeout)
+
+
+def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
+    unknown = set(item) - _SETTINGS
+    if unknown:
+        raise ConfigError(f"unknown key {_did_you_mean(sorted(unknown)[0], _SETTINGS)} in a policy's settings")
+    use = item.get("use")
+    if isinstance(use, Policy):
+        policy, name = use, use.name or _kebab(type(use).__name__)
+    elif isinstance(use, str):
+        policy, name = _make(use, item.get("config") or {}, allow_paths), use.rpartition(":")[2]
+    else:
+        raise ConfigError("a policy's settings need `use`: the name of an installed policy, or an instance")
+    mode, on_error = item.get("mode", "enforce"), item.get("on_error", "block")
+    if mode not in get_args(Mode):
+        raise ConfigError(f"mode of {name} is {mode!r}: use enforce, shadow or off")
+    if on_error not in get_args(ErrorMode):
+        raise ConfigError(f"on_error of {name} is {on_error!r}: use block or allow")
+    timeout = item.get("timeout", policy.timeout)
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
+        raise ConfigError(f"timeout of {name} is {timeout!r}: seconds, more than 0")
+    return Registered(policy, str(item.get("name") or name), mode, on_error, timeout)
+
+
+def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
+    found = available().get(use)
+    if found is None and ":" in use and allow_paths:
+        module, _, attribute = use.partition(":")
+        found = EntryPoint(name=attribute, value=f"{module}:{attribute}", group=GROUP)
+    if found is None:
+        raise ConfigError(f"no policy {_did_you_mean(use, available())} is installed")
+    try:
+        made = found.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"policy {use!r} cannot be loaded: {error}") from error
+    if not (inspect.isclass(made) and issubclass(made, Policy)):
+        raise ConfigError(f"policy {use!r} is {made!r}, not a subclass of luthien_guard.Policy")
+    try:
+        return made.from_config(config)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"configuration of policy {use!r}: {error}") from error
+
+
+def _numbered(registered: Sequence[Registered]) -> list[Registered]:
+    """The same policy may stand twice with two configurations; records need to tell them apart."""
+    seen: dict[str, int] = {}
+    result: list[Registered] = []
+    for each in registered:
+        seen[each.name] = count = seen.get(each.name, 0) + 1
+        name = each.name if count == 1 else f"{each.name}#{count}"
+        result.append(Registered(each.policy, name, each.mode, each.on_error, each.timeout))
+    if len({id(each.policy) for each in result}) != len(result):
+        raise ConfigError("the same policy instance stands twice: make two instances")
+    return result
+
+
+def _kebab(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def _register(manager: pluggy.PluginManager, registered: Registered) -> None:
+    policy = registered.policy
+    for name in dir(type(policy)):
+        if name.startswith("on_") and callable(getattr(policy, name)) and not _is_marked(policy, name):
+            raise ConfigError(f"{registered.name}.{name} looks like a hook: mark it with @hookimpl")
+    for name, value in vars(policy).items():
+        if not name.startswith("_") and isinstance(value, _MUTABLE):
+            raise ConfigError(
+                f"{registered.name}.{name} is a {type(value).__name__}: a policy is shared by all exchanges, so "
+                "use a tuple or a frozenset, and keep what changes in ctx.scratchpad"
+            )
+    try:
+        manager.register(policy, name=registered.name)
+    except pluggy.PluginValidationError as error:
+        raise ConfigError(f"policy {registered.name}: {error}") from error
+
+
+def _is_marked(policy: Policy, name: str) -> bool:
+    return getattr(getattr(policy, name), "luthien_guard_impl", None) is not None
+
+
+def _check_names(manager: pluggy.PluginManager) -> None:
+    for hook in sorted(vars(manager.hook)):
+        caller = getattr(manager.hook, hook)
+        if isinstance(caller, pluggy.HookCaller) and not caller.has_spec():
+            names = ", ".join(impl.plugin_name for impl in caller.get_hookimpls())
+            raise ConfigError(f"policy {names} implements an unknown hook {_did_you_mean(hook, HOOKS)}")
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"{name!r} (did you mean {close[0]!r}?)" if close else f"{name!r}"
+
+
+# -- compiled calls ----------------------------------------------------------------------------------------------------
+
+
+def _calls(
+    manager: pluggy.PluginManager, hook: str, by_policy: Mapping[int, tuple[int, Registered]]
+) -> list[HookCall]:
+    arguments = tuple(inspect.signature(getattr(hookspecs, hook)).parameters)
+    found: list[HookCall] = []
+    for impl in reversed(getattr(manager.hook, hook).get_hookimpls()):
+        position, registered = by_policy[id(impl.plugin)]
+        if impl.wrapper or impl.hookwrapper:
+            raise ConfigError(f"{registered.name}.{hook}: wrappers cannot span what hooks await; use two hooks")
+        if registered.mode == "off":
+            continue
+        function = _with_arguments(impl.function, tuple(impl.argnames), arguments)
+        is_async = inspect.iscoroutinefunction(impl.function)
+        tier = int(impl.trylast) - int(impl.tryfirst)
+        found.append(HookCall(registered, hook, function, position, is_async, tier))
+    return found
+
+
+def _with_arguments(
+    function: Callable[..., Any], wanted: tuple[str, ...], given: tuple[str, ...]
+) -> Callable[..., Any]:
+    """Hooks may take any subset of the arguments: adapt once, here, not at every call."""
+    if wanted == given:
+        return function
+    places = [given.index(name) for name in wanted]
+    return lambda *arguments: function(**{given[at]: arguments[at] for at in places})
