@@ -273,7 +273,7 @@ def _edits(result: ContentChunk | list[ContentChunk], window: str) -> list[Edit]
     if text == window:
         return []
     start = _common(text, window)
-    end = min(_common(text[:start:-1], window[:start:-1]), len(text) - start, len(window) - start)
+    end = _common(text[start:][::-1], window[start:][::-1])
     return [(start, len(window) - end, text[start : len(text) - end])]
 
 

@@ -1,0 +1,158 @@
+"""What a tool call goes through: fragments as they stream, then the whole call, policy by policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from luthien_guard.engine.exchange import Exchange
+from luthien_guard.engine.verdicts import Intervention, VerdictCache, message_for_call
+from luthien_guard.events import ToolCall, ToolCallChunk
+from luthien_guard.policy import Abort, Block
+from luthien_guard.records import EventType
+from luthien_guard.registry import HookCall
+from luthien_guard.wire.format import Block as WireBlock
+from luthien_guard.wire.format import Piece, ReadChunk
+
+__all__ = ["CallLane"]
+
+
+class CallLane:
+    """The chain of one tool call. While `held`, each of its pieces keeps its chunk waiting."""
+
+    __slots__ = ("block", "exchange", "fragments", "held", "pieces")
+
+    def __init__(self, exchange: Exchange, block: WireBlock) -> None:
+        self.exchange = exchange
+        self.block = block
+        self.held = exchange.plan.holds_calls
+        self.pieces: list[tuple[ReadChunk, Piece]] = []
+        self.fragments: list[str] = []
+
+    def hold(self, chunk: ReadChunk, piece: Piece) -> None:
+        chunk.waiting += 1
+        self.pieces.append((chunk, piece))
+
+    async def fragment(self, piece: Piece) -> Intervention | None:
+        """Run the fragment hooks; the changed text is the piece's `out`."""
+        text = piece.text
+        for call in self.exchange.plan.call_fragments:
+            result = await self.exchange.call(call, self._chunk(text))
+            if isinstance(result, Intervention):
+                return result
+            changed = _fragment_text(result)
+            if result is not None and changed is None:
+                failed = self.exchange.nonsense(call, result, "a ToolCallChunk, a list of them or a verdict")
+                if failed is not None:
+                    return failed
+            text = text if changed is None else changed
+        if text != piece.text:
+            piece.out = text
+            self.block.changed = True
+        self.fragments.append(text)
+        return None
+
+    def _chunk(self, text: str) -> ToolCallChunk:
+        block = self.block
+        return ToolCallChunk(text, block.id, block.name, block.tool_kind, block.choice, block.index)
+
+    async def complete(self, known_tools: Iterable[str]) -> Intervention | None:
+        """Run the hooks on the whole call and write the decision into block and pieces. Returns only what ends the
+        whole answer; a blocked call is an explanation in its place."""
+        block = self.block
+        call = ToolCall(
+            block.id,
+            block.name,
+            "".join(self.fragments),
+            block.tool_kind,
+            block.choice,
+            block.index,
+            complete=block.closed,
+        )
+        original = call
+        for hook in self.exchange.plan.call_completed:
+            result = await self._ask(hook, call)
+            if result is None:
+                continue
+            if isinstance(result, ToolCall):
+                self._note_change(hook, call, result)
+                call = result
+            elif isinstance(result, str):
+                self.exchange.record(EventType.CHANGED, policy=hook.registered.name, tool_call="replaced")
+                return self._remove(result)
+            elif isinstance(result, Intervention):
+                return self._intervene(result, call, known_tools)
+        self._keep(original, call)
+        return None
+
+    async def _ask(self, hook: HookCall, call: ToolCall) -> Any:
+        """The hook's result, from the memory of blocked calls where the policy allows that."""
+        seconds = getattr(hook.registered.policy, "remember", 0.0)
+        cache, clock = self.exchange.services.cache, self.exchange.services.clock
+        key = VerdictCache.key(hook.registered.name, call) if seconds else b""
+        if seconds and (known := cache.get(key, clock())) is not None:
+            return self.exchange.verdict(hook, known)
+        result = await self.exchange.call(hook, call)
+        if isinstance(result, Intervention):
+            verdict = result.verdict
+            if seconds and isinstance(verdict, (Block, Abort)) and not result.failure:
+                cache.put(key, verdict, clock() + seconds)
+            return result
+        if result is None or isinstance(result, str) or _is_call(result):
+            return result
+        return self.exchange.nonsense(hook, result, "a ToolCall, a str or a verdict")
+
+    def _note_change(self, hook: HookCall, before: ToolCall, after: ToolCall) -> None:
+        if before != after:
+            self.exchange.record(
+                EventType.CHANGED, policy=hook.registered.name, tool_call=after.name, call_id=before.id
+            )
+
+    def _intervene(
+        self, intervention: Intervention, call: ToolCall, known_tools: Iterable[str]
+    ) -> Intervention | None:
+        verdict = intervention.verdict
+        if isinstance(verdict, Block) or intervention.failure:
+            self.exchange.intervened(intervention)
+            return self._remove(message_for_call(intervention, call, known_tools))
+        return intervention
+
+    def _remove(self, replacement: str | None) -> None:
+        self.block.removed = True
+        self.block.replacement = replacement
+
+    def _keep(self, original: ToolCall, call: ToolCall) -> None:
+        block = self.block
+        block.released = [call.arguments]
+        if call.name != original.name:
+            block.new_name, block.changed = call.name, True
+        if call.arguments == original.arguments:
+            return
+        block.changed = True
+        deltas = [piece for _, piece in self.pieces if piece.kind.value == "delta"]
+        for at, piece in enumerate(deltas):
+            piece.out = call.arguments if at == 0 else ""
+
+    def drop(self) -> None:
+        """The stream ended inside the call: no part of it may leave."""
+        self._remove(None)
+
+    def let_go(self) -> None:
+        """Decided: the chunks need not wait for this call any more."""
+        for chunk, _ in self.pieces:
+            chunk.waiting -= 1
+        self.pieces = []
+
+
+def _is_call(result: Any) -> bool:
+    return (
+        isinstance(result, ToolCall) and isinstance(result.arguments, str) and isinstance(result.name, str)
+    )
+
+
+def _fragment_text(result: Any) -> str | None:
+    if isinstance(result, ToolCallChunk) and isinstance(result.text, str):
+        return result.text
+    if isinstance(result, list) and all(isinstance(each, ToolCallChunk) for each in result):
+        return "".join(each.text for each in result)
+    return None

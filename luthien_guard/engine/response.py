@@ -1,0 +1,428 @@
+"""One response on its way out: a queue of chunks, each waiting until every policy that covers it has released it.
+
+The order of chunks is never changed: a chunk leaves when it is at the head of the queue and nothing in it waits. What
+keeps a chunk waiting are its *slots* (texts in a lane that holds them), its *calls* (until the call is decided) and,
+for formats that want explanations before calls, the first call of a message until the last one is decided.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from luthien_guard.engine.calls import CallLane
+from luthien_guard.engine.chunks import ChunkHooks
+from luthien_guard.engine.exchange import Exchange
+from luthien_guard.engine.text import Slot, Stop, TextLane, inspect_opaque, settle
+from luthien_guard.engine.verdicts import Intervention, message_for
+from luthien_guard.errors import IllegalOutput
+from luthien_guard.events import (
+    Chunk,
+    ContentCompleted,
+    ResponseCompleted,
+    ResponseStarted,
+    ToolCall,
+)
+from luthien_guard.exchange import OutcomeStatus
+from luthien_guard.policy import Abort, Block, Retry
+from luthien_guard.records import EventType
+from luthien_guard.wire.chunks import is_keepalive
+from luthien_guard.wire.format import Block as WireBlock
+from luthien_guard.wire.format import Piece, PieceKind, ReadChunk
+
+__all__ = ["Response"]
+
+Item = tuple[bytes, int | None]
+Job = Callable[[], Awaitable[None]]
+
+_CLIENT_CALLS: Final = frozenset({"function", "legacy", "custom", "shell", "computer"})
+_SUBSTANCE: Final = frozenset({PieceKind.FINISH, PieceKind.FAILED, PieceKind.END, PieceKind.STOP})
+_READABLE: Final = frozenset({"data", "body", "done"})
+
+
+class Response:
+    """The engine's side of one response. `take` chunks, then `drain` what may leave; `jobs` are verdicts that wait."""
+
+    def __init__(self, exchange: Exchange, *, status: int, stream: bool) -> None:
+        self.exchange = exchange
+        self.plan = exchange.plan
+        self.status = status
+        self.stream = stream
+        self.reader = exchange.format.reader(stream=stream)
+        self.writer = exchange.format.writer(
+            stream=stream, model=exchange.request.model, call_id=exchange.metadata.call_id
+        )
+        self.queue: deque[ReadChunk] = deque()
+        self.jobs: list[Job] = []
+        self.held_bytes = 0
+        self.done = False
+        self.ended = False  # the last chunk has been taken
+        self.intervention: Intervention | None = None  # what ended the answer
+        self.failed: str | None = None  # what upstream said went wrong
+        self.usage: Mapping[str, Any] | None = None
+        self.finish_reasons: list[str] = []
+        self.blocks: list[WireBlock] = []
+        self.count = 0
+        self._text: dict[int, TextLane] = {}
+        self._calls: dict[int, CallLane] = {}
+        self._undecided = 0  # calls
+        self._barrier: ReadChunk | None = None  # the first call, where explanations must come before it
+        self._tails: dict[Any, str] = {}
+        self._started = False  # on_response_started was called
+        self._left = False  # something has left
+        self._judged = not self.plan.holds_response
+        self._hooks = ChunkHooks(exchange)
+        self._offered: frozenset[str] | None = None
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+
+    async def take(self, chunk: Chunk) -> None:
+        """The next chunk from upstream."""
+        number, self.count = self.count, self.count + 1
+        if self.done:
+            return
+        try:
+            if self._hooks.before:
+                for each in await self._hooks.started(chunk):
+                    await self._read(each, number if each is chunk else None)
+            else:
+                await self._read(chunk, number)
+        except Stop as stop:
+            self.intervene(stop.intervention)
+        if self.held_bytes > self.exchange.services.limits.max_held_bytes and not self.done:
+            self._abort("more bytes are held than the limit allows")
+
+    async def _read(self, chunk: Chunk, number: int | None) -> None:
+        if chunk.kind == "unknown" and not await self._hooks.lets_pass(chunk, inspectable=False):
+            return
+        pieces: list[Piece] = []
+        if chunk.kind in _READABLE:
+            pieces = self.reader.read(chunk)
+            unknown = getattr(self.reader, "unknown", "")
+            if unknown and not await self._hooks.lets_pass(chunk, inspectable=True, reason=unknown):
+                return
+        read = ReadChunk(chunk, pieces, number)
+        self.queue.append(read)
+        self.held_bytes += len(chunk.raw)
+        if not self._started and chunk.kind in ("data", "body"):
+            await self._start()
+        for line in chunk.ignored:
+            if not is_keepalive(line):
+                await self._opaque(line, "comment")
+        for piece in pieces:
+            await self._piece(read, piece)
+
+    async def _start(self) -> None:
+        self._started = True
+        event = ResponseStarted(self.status, self.reader.model, self.reader.id, self.stream)
+        for call in self.plan.calls["on_response_started"]:
+            result = await self.exchange.call(call, event)
+            if result is None:
+                continue
+            if not isinstance(result, Intervention):
+                result = self.exchange.nonsense(call, result, "Abort or Retry")
+            if result is not None:
+                raise Stop(result)
+
+    async def _piece(self, read: ReadChunk, piece: Piece) -> None:
+        kind = piece.kind
+        block = piece.block
+        if kind is PieceKind.DELTA:
+            assert block is not None
+            if block.kind == "text":
+                await self._delta(read, piece, block)
+            else:
+                await self._fragment(read, piece, block)
+        elif kind is PieceKind.START:
+            self._begin(read, piece, block)
+        elif kind is PieceKind.STOP:
+            await self._stop(read, piece, block)
+        elif kind is PieceKind.OPAQUE:
+            await self._opaque(piece.text, piece.path)
+        elif kind is PieceKind.FINISH:
+            self.finish_reasons.append(piece.text)
+            self._lift_barrier()
+        elif kind is PieceKind.USAGE:
+            self._note_usage(piece)
+        elif kind is PieceKind.FAILED:
+            await self._failure(piece)
+        elif block is not None and block.kind == "call" and (lane := self._calls.get(id(block))) is not None:
+            if lane.held and lane.pieces:
+                lane.hold(read, piece)
+
+    def _begin(self, read: ReadChunk, piece: Piece, block: WireBlock | None) -> None:
+        assert block is not None
+        self.blocks.append(block)
+        if len(self.blocks) > self.exchange.services.limits.max_blocks:
+            self._abort("more texts and tool calls than the limit allows")
+        if block.kind == "text":
+            plans = self.plan.text_by_channel[block.channel]
+            if plans:
+                self._text[id(block)] = TextLane(self.exchange, plans, block, settle)
+            return
+        if self.plan.call_completed or self.plan.call_fragments:
+            lane = self._calls[id(block)] = CallLane(self.exchange, block)
+            self._undecided += 1
+            if lane.held:
+                self._raise_barrier(read, block)
+                lane.hold(read, piece)
+
+    async def _delta(self, read: ReadChunk, piece: Piece, block: WireBlock) -> None:
+        lane = self._text.get(id(block))
+        if lane is None or not piece.text:
+            return
+        read.waiting += 1
+        slot = Slot(read, piece)
+        if lane.waits:
+            self._later(lane, slot)
+        else:
+            await lane.push(slot)
+
+    async def _fragment(self, read: ReadChunk, piece: Piece, block: WireBlock) -> None:
+        lane = self._calls.get(id(block))
+        if lane is None:
+            return
+        if lane.held:
+            lane.hold(read, piece)
+        intervention = await lane.fragment(piece)
+        if intervention is not None:
+            raise Stop(intervention)
+
+    async def _stop(self, read: ReadChunk, piece: Piece, block: WireBlock | None) -> None:
+        assert block is not None
+        if block.kind == "text":
+            lane = self._text.pop(id(block), None)
+            if lane is None:
+                block.released = list(block.source)
+            elif lane.waits:
+                self._later(lane, None)
+            else:
+                await lane.finish()
+            return
+        call = self._calls.get(id(block))
+        if call is None:
+            block.released = list(block.source)
+            return
+        if call.held:
+            call.hold(read, piece)
+        if call.held and not block.closed:
+            call.drop()
+            self._decided(call)
+        elif self.plan.calls_wait:
+            self.jobs.append(lambda: self._decide_call(call))
+        else:
+            await self._decide_call(call)
+
+    # -- decisions -----------------------------------------------------------------------------------------------------
+
+    def _later(self, lane: TextLane, slot: Slot | None) -> None:
+        """A policy in this lane asks others: the work is a job, one at a time for the lane."""
+        lane.inbox.append(slot)
+        if not lane.busy:
+            lane.busy = True
+            self.jobs.append(lambda: self._work(lane))
+
+    async def _work(self, lane: TextLane) -> None:
+        try:
+            await lane.work()
+        except Stop as stop:
+            self.intervene(stop.intervention)
+
+    async def _decide_call(self, lane: CallLane) -> None:
+        intervention = await lane.complete(self._tool_names())
+        if self.done:
+            return
+        if intervention is not None:
+            self.intervene(intervention)
+        else:
+            self._decided(lane)
+
+    def _decided(self, lane: CallLane) -> None:
+        lane.let_go()
+        self._undecided -= 1
+        if self.finish_reasons or self.ended:
+            self._lift_barrier()
+
+    def _tool_names(self) -> frozenset[str]:
+        if self._offered is None:
+            tools = [tool for tool in self.exchange.request.tools if isinstance(tool, dict)]
+            inner = [tool.get("function") for tool in tools]
+            names = [each.get("name") for each in (*tools, *inner) if isinstance(each, dict)]
+            self._offered = frozenset(name for name in names if isinstance(name, str))
+        return self._offered
+
+    def _raise_barrier(self, read: ReadChunk, block: WireBlock) -> None:
+        if self.exchange.format.calls_last and self._barrier is None and block.tool_kind in _CLIENT_CALLS:
+            self._barrier = read
+            read.waiting += 1
+
+    def _lift_barrier(self) -> None:
+        if self._barrier is not None and self._undecided == 0:
+            self._barrier.waiting -= 1
+            self._barrier = None
+
+    async def _opaque(self, text: str, place: Any) -> None:
+        plans = self.plan.text_by_channel["other"]
+        if plans and text:
+            await inspect_opaque(self.exchange, plans, text, self._tails, place)
+
+    def _note_usage(self, piece: Piece) -> None:
+        if isinstance(piece.value, Mapping):
+            # message_start has the input's counts, message_delta the output's: the later wins, key by key
+            known = {key: value for key, value in piece.value.items() if value is not None}
+            self.usage = {**(self.usage or {}), **known}
+
+    async def _failure(self, piece: Piece) -> None:
+        await self._opaque(piece.text, piece.path)
+        self.failed = piece.text
+        self.exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=piece.text[:500])
+        await self.exchange.fail(piece.text, status=self.status)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def finish(self) -> None:
+        """Upstream has said everything: nothing can be held any longer, except for verdicts that wait."""
+        if self.done or self.ended:
+            return
+        self.ended = True
+        tail = ReadChunk(Chunk("comment", b""), self.reader.close())
+        if tail.pieces:
+            self.queue.append(tail)
+        try:
+            for piece in tail.pieces:
+                await self._piece(tail, piece)
+        except Stop as stop:
+            self.intervene(stop.intervention)
+        self._lift_barrier()
+        if self.plan.holds_response and not self.done:
+            self.jobs.append(self._judge_response)
+
+    async def _judge_response(self) -> None:
+        """The whole answer is here and none of it has left."""
+        event = self.completed()
+        for call in self.plan.calls["on_response_completed"]:
+            result = await self.exchange.call(call, event)
+            if isinstance(result, Intervention):
+                self.intervene(result)
+                return
+        self._judged = True
+
+    def completed(self) -> ResponseCompleted:
+        """The response as it leaves, assembled."""
+        kept = [block for block in self.blocks if not block.removed]
+        texts = [block for block in kept if block.kind == "text"]
+        calls = [block for block in kept if block.kind == "call"]
+        return ResponseCompleted(
+            status=self.status,
+            model=self.reader.model,
+            id=self.reader.id,
+            content=tuple(_content(block) for block in texts),
+            tool_calls=tuple(_call(block) for block in calls),
+            finish_reasons=tuple(self.finish_reasons),
+            usage=dict(self.usage or {}),
+        )
+
+    def intervene(self, intervention: Intervention) -> None:
+        """The answer ends here. What is still held never leaves."""
+        if self.done:
+            return
+        self.done = True
+        self.intervention = intervention
+        if not isinstance(intervention.verdict, Retry):
+            self.exchange.intervened(intervention)
+        self.queue.clear()
+        self.jobs.clear()
+        self.held_bytes = 0
+
+    def _abort(self, reason: str) -> None:
+        self.exchange.record(EventType.VERDICT, policy="limits", verdict="abort", reason=reason, enforced=True)
+        self.intervene(Intervention("limits", Abort(reason)))
+
+    # -- out -----------------------------------------------------------------------------------------------------------
+
+    async def drain(self) -> list[Item]:
+        """What may leave now. Once an intervention stands, the end of the answer."""
+        if self.done:
+            return self._last_words()
+        if not self._judged:
+            return []
+        ready = self._ready()
+        if self._hooks.after and ready:
+            ready = await self._after(ready)
+        if not ready or self.done:
+            return self._last_words() if self.done else []
+        try:
+            items = self.writer.write(ready)
+        except IllegalOutput as error:
+            self.intervene(self._hooks.illegal(error, ready))
+            return self._last_words()
+        if items:
+            self._left = self.exchange.released_any = True
+        return items
+
+    def _ready(self) -> list[ReadChunk]:
+        queue = self.queue
+        ready: list[ReadChunk] = []
+        while queue and queue[0].waiting == 0:
+            ready.append(queue.popleft())
+        if not self._left and not self.ended and self.plan.holds_start and not _has_substance(ready):
+            queue.extendleft(reversed(ready))
+            return []
+        for read in ready:
+            self.held_bytes -= len(read.chunk.raw)
+            for piece in read.pieces:
+                if piece.kind is PieceKind.ECHO and piece.block is not None and piece.block.changed:
+                    piece.out = piece.block.released_text
+        return ready
+
+    async def _after(self, ready: list[ReadChunk]) -> list[ReadChunk]:
+        try:
+            return await self._hooks.completed(ready)
+        except Stop as stop:
+            self.intervene(stop.intervention)
+            return []
+
+    def _last_words(self) -> list[Item]:
+        """The well-formed end of a blocked answer, once; nothing for a retry or for an answer instead."""
+        intervention, self.intervention = self.intervention, None
+        if intervention is None or isinstance(intervention.verdict, Retry) or not self._left:
+            self.intervention = intervention
+            return []
+        return [(raw, None)] if (raw := self.closing(intervention)) else []
+
+    def closing(self, intervention: Intervention) -> bytes:
+        """Bytes that end the answer with the intervention's message."""
+        message = message_for(intervention)
+        refused = self.exchange.services.on_block == "error"
+        if refused and self.stream and self._left and self.exchange.format.name == "openai.responses":
+            return self.writer.fail(400, "invalid_prompt", message)
+        return self.writer.end(message, self.usage)
+
+
+def _has_substance(ready: list[ReadChunk]) -> bool:
+    return any(
+        piece.kind in _SUBSTANCE or (piece.kind is PieceKind.DELTA and piece.text)
+        for read in ready
+        for piece in read.pieces
+    )
+
+
+def _content(block: WireBlock) -> ContentCompleted:
+    text = block.released_text if block.released else block.text
+    return ContentCompleted(text, block.channel, block.choice, block.index, block.writable)
+
+
+def _call(block: WireBlock) -> ToolCall:
+    return ToolCall(
+        block.id,
+        block.new_name or block.name,
+        block.released_text if block.released else block.text,
+        block.tool_kind,
+        block.choice,
+        block.index,
+        complete=block.closed,
+    )
+
+
+_ = Block
