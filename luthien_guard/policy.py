@@ -91,6 +91,11 @@ class Policy:
     #: A pydantic model of the configuration; `Policy.from_config` validates with it where present.
     Config: ClassVar[type[Any] | None] = None
 
+    def listens(self, hook: str) -> bool:
+        """False for a hook that this instance, configured as it is, has no use for: it is then never called, and
+        nothing is held for it."""
+        return True
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Policy:
         """Make the policy from the `config` mapping of a configuration file. Raises TypeError or ValueError."""

@@ -196,7 +196,7 @@ def _calls(
         position, registered = by_policy[id(impl.plugin)]
         if impl.wrapper or impl.hookwrapper:
             raise ConfigError(f"{registered.name}.{hook}: wrappers cannot span what hooks await; use two hooks")
-        if registered.mode == "off":
+        if registered.mode == "off" or not registered.policy.listens(hook):
             continue
         function = _with_arguments(impl.function, tuple(impl.argnames), arguments)
         is_async = inspect.iscoroutinefunction(impl.function)

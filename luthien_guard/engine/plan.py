@@ -70,6 +70,7 @@ class Plan:
             _enforces(call) and call.registered.policy.hold == "response"
             for call in self.calls["on_response_completed"]
         )
+        self.response_waits = any(call.registered.policy.waits for call in self.calls["on_response_completed"])
         self.looks_at_response = any(self.calls[hook] for hook in _RESPONSE_HOOKS)
         # on_response_completed alone needs the pieces, but objects to nothing that it could not read
         self.enforces = any(_enforces(call) for hook in _RESPONSE_HOOKS for call in self.calls[hook])

@@ -25,7 +25,7 @@ from luthien_guard.events import (
     ToolCall,
 )
 from luthien_guard.exchange import OutcomeStatus
-from luthien_guard.policy import Abort, Block, Retry
+from luthien_guard.policy import Abort, Retry
 from luthien_guard.records import EventType
 from luthien_guard.wire.chunks import is_keepalive
 from luthien_guard.wire.format import Block as WireBlock
@@ -58,6 +58,7 @@ class Response:
         self.held_bytes = 0
         self.done = False
         self.ended = False  # the last chunk has been taken
+        self.cut = False  # upstream ended inside a call, which was dropped
         self.intervention: Intervention | None = None  # what ended the answer
         self.failed: str | None = None  # what upstream said went wrong
         self.usage: Mapping[str, Any] | None = None
@@ -70,8 +71,9 @@ class Response:
         self._barrier: ReadChunk | None = None  # the first call, where explanations must come before it
         self._tails: dict[Any, str] = {}
         self._started = False  # on_response_started was called
-        self._left = False  # something has left
+        self.left = False  # something has left
         self._judged = not self.plan.holds_response
+        self._judging = False
         self._hooks = ChunkHooks(exchange)
         self._offered: frozenset[str] | None = None
 
@@ -207,6 +209,7 @@ class Response:
         if call.held:
             call.hold(read, piece)
         if call.held and not block.closed:
+            self.cut = True
             call.drop()
             self._decided(call)
         elif self.plan.calls_wait:
@@ -228,6 +231,7 @@ class Response:
             await lane.work()
         except Stop as stop:
             self.intervene(stop.intervention)
+        await self._maybe_judge()
 
     async def _decide_call(self, lane: CallLane) -> None:
         intervention = await lane.complete(self._tool_names())
@@ -237,6 +241,7 @@ class Response:
             self.intervene(intervention)
         else:
             self._decided(lane)
+            await self._maybe_judge()
 
     def _decided(self, lane: CallLane) -> None:
         lane.let_go()
@@ -295,11 +300,26 @@ class Response:
         except Stop as stop:
             self.intervene(stop.intervention)
         self._lift_barrier()
-        if self.plan.holds_response and not self.done:
+        await self._maybe_judge()
+
+    @property
+    def complete(self) -> bool:
+        """Everything has been taken, decided and drained."""
+        return self.ended and not self.queue and not self.jobs
+
+    async def _maybe_judge(self) -> None:
+        """A policy that holds the whole response judges it when every part of it is decided."""
+        if self._judged or self._judging or self.done or not self.ended:
+            return
+        if self._undecided or any(read.waiting for read in self.queue):
+            return
+        self._judging = True
+        if self.plan.response_waits:
             self.jobs.append(self._judge_response)
+        else:
+            await self._judge_response()
 
     async def _judge_response(self) -> None:
-        """The whole answer is here and none of it has left."""
         event = self.completed()
         for call in self.plan.calls["on_response_completed"]:
             result = await self.exchange.call(call, event)
@@ -358,7 +378,7 @@ class Response:
             self.intervene(self._hooks.illegal(error, ready))
             return self._last_words()
         if items:
-            self._left = self.exchange.released_any = True
+            self.left = self.exchange.released_any = True
         return items
 
     def _ready(self) -> list[ReadChunk]:
@@ -366,7 +386,7 @@ class Response:
         ready: list[ReadChunk] = []
         while queue and queue[0].waiting == 0:
             ready.append(queue.popleft())
-        if not self._left and not self.ended and self.plan.holds_start and not _has_substance(ready):
+        if not self.left and not self.ended and self.plan.holds_start and not _has_substance(ready):
             queue.extendleft(reversed(ready))
             return []
         for read in ready:
@@ -386,7 +406,7 @@ class Response:
     def _last_words(self) -> list[Item]:
         """The well-formed end of a blocked answer, once; nothing for a retry or for an answer instead."""
         intervention, self.intervention = self.intervention, None
-        if intervention is None or isinstance(intervention.verdict, Retry) or not self._left:
+        if intervention is None or isinstance(intervention.verdict, Retry) or not self.left:
             self.intervention = intervention
             return []
         return [(raw, None)] if (raw := self.closing(intervention)) else []
@@ -395,7 +415,7 @@ class Response:
         """Bytes that end the answer with the intervention's message."""
         message = message_for(intervention)
         refused = self.exchange.services.on_block == "error"
-        if refused and self.stream and self._left and self.exchange.format.name == "openai.responses":
+        if refused and self.stream and self.left and self.exchange.format.name == "openai.responses":
             return self.writer.fail(400, "invalid_prompt", message)
         return self.writer.end(message, self.usage)
 
@@ -424,5 +444,3 @@ def _call(block: WireBlock) -> ToolCall:
         complete=block.closed,
     )
 
-
-_ = Block

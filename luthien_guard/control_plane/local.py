@@ -1,0 +1,307 @@
+"""The control plane in this process: bytes to chunks, chunks to the engine, decisions back to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import anyio
+
+from luthien_guard.control_plane.service import (
+    Answer,
+    GuardedStream,
+    PolicyResult,
+    Release,
+    RequestDecision,
+    StreamingContext,
+)
+from luthien_guard.engine.exchange import Exchange, Services
+from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.response import Response
+from luthien_guard.engine.verdicts import Intervention, message_for
+from luthien_guard.errors import WireError
+from luthien_guard.events import Chunk
+from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
+from luthien_guard.policy import Abort, Retry
+from luthien_guard.records import EventType
+from luthien_guard.wire.chunks import BodyDecoder, StreamDecoder
+from luthien_guard.wire.format import WireFormat
+from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.sse import canonical
+
+__all__ = ["LocalControlPlane", "LocalStream"]
+
+#: What `on_block="error"` answers with, and its code: the statuses after which each provider's clients do not ask
+#: again (Claude Code retries a 400 six times, Codex a 403).
+_REFUSED: Final[Mapping[str, tuple[int, str]]] = {
+    "openai.chat": (400, "content_policy_violation"),
+    "anthropic.messages": (403, "permission_error"),
+    "openai.responses": (400, "invalid_prompt"),
+}
+_EMPTY: Final = Release()
+_SSE: Final = "text/event-stream; charset=utf-8"
+_JSON: Final = "application/json"
+_OUTCOMES: Final = {
+    "timeout": OutcomeStatus.TIMEOUT,
+    "idle_timeout": OutcomeStatus.TIMEOUT,
+    "total_timeout": OutcomeStatus.TIMEOUT,
+    "cancelled": OutcomeStatus.CANCELLED,
+}
+
+
+class LocalControlPlane:
+    """Implements `ControlPlaneService` over the engine. One per guard."""
+
+    def __init__(
+        self,
+        plan: Callable[[], Plan],
+        services: Services,
+        formats: Mapping[str, WireFormat],
+        recorder: Callable[[str], Callable[..., None]],
+    ) -> None:
+        self._plan = plan
+        self._services = services
+        self._formats = formats
+        self._recorder = recorder
+        self._exchanges: dict[str, Exchange] = {}
+
+    async def decide_request(
+        self, metadata: RequestMetadata, wire_format: str, body: bytes
+    ) -> PolicyResult[RequestDecision]:
+        exchange = self._open(metadata, wire_format)
+        exchange.record(EventType.REQUEST_RECEIVED, wire_format=wire_format, body=_text(body))
+        try:
+            # a retrieval (GET) has no body; whatever comes back is policed all the same
+            request = exchange.format.read_request(body) if body else exchange.request
+        except WireError as error:
+            exchange.record(EventType.REQUEST_REJECTED, status=error.status, code=error.code, reason=str(error))
+            exchange.decide_outcome(OutcomeStatus.BLOCKED, reason=str(error))
+            answer = _answer(exchange.format, error.status, error.code, str(error))
+            return PolicyResult(RequestDecision(body, answer), allowed=False, reason=str(error))
+        if not body:
+            return PolicyResult(RequestDecision(body, covers_response=exchange.plan.looks_at_response))
+        intervention = await exchange.decide_request(body, request)
+        if intervention is not None:
+            return self._refused(exchange, intervention, stream=request.stream)
+        if exchange.body != body:
+            exchange.record(EventType.REQUEST_SENT, body=_text(exchange.body))
+        decision = RequestDecision(
+            exchange.body,
+            model=exchange.request.model,
+            stream=exchange.request.stream,
+            covers_response=exchange.plan.looks_at_response,
+        )
+        return PolicyResult(decision)
+
+    def _open(self, metadata: RequestMetadata, wire_format: str) -> Exchange:
+        exchange = Exchange(
+            self._plan(),
+            self._services,
+            self._formats[wire_format],
+            metadata,
+            self._recorder(metadata.call_id),
+        )
+        self._exchanges[metadata.call_id] = exchange
+        return exchange
+
+    def _refused(
+        self, exchange: Exchange, intervention: Intervention, *, stream: bool
+    ) -> PolicyResult[RequestDecision]:
+        exchange.intervened(intervention)
+        answer = _refusal(exchange, message_for(intervention), None, stream=stream)
+        return PolicyResult(
+            RequestDecision(exchange.body, answer, exchange.request.model, stream),
+            allowed=False,
+            reason=intervention.verdict.reason,
+            metadata={"policy": intervention.policy},
+        )
+
+    async def open_stream(self, context: StreamingContext) -> GuardedStream:
+        exchange = self._exchanges[context.call_id]
+        exchange.record(
+            EventType.RESPONSE_STARTED, status=context.status, stream=context.stream, attempt=context.attempt
+        )
+        return LocalStream(exchange, context)
+
+    async def close(self, call_id: str, outcome: Outcome | None = None) -> Outcome:
+        exchange = self._exchanges.pop(call_id, None)
+        if exchange is None:
+            return outcome or Outcome(OutcomeStatus.SUCCESS)
+        return await exchange.close(outcome, {"wire_format": exchange.format.name, "retries": exchange.retries})
+
+    def record(self, call_id: str, event: str, details: Mapping[str, Any]) -> None:
+        exchange = self._exchanges.get(call_id)
+        if exchange is not None:
+            exchange.record(EventType.POLICY_RECORD, event=event, **details)
+
+    def publish(self, call_id: str, activity: Mapping[str, Any]) -> None:
+        self.record(call_id, "activity", activity)
+
+    def reject(
+        self, metadata: RequestMetadata, wire_format: str, status: int, code: str, message: str
+    ) -> Answer:
+        """A request that the shell refused never opens an exchange: its record is these two facts."""
+        exchange = self._open(metadata, wire_format)
+        del self._exchanges[metadata.call_id]
+        exchange.record(EventType.REQUEST_REJECTED, status=status, code=code, reason=message)
+        exchange.record(EventType.CLOSED, outcome=OutcomeStatus.BLOCKED.value, reason=message)
+        return _answer(exchange.format, status, code, message)
+
+
+class LocalStream:
+    """Implements `GuardedStream` for one attempt."""
+
+    __slots__ = ("_decoder", "_exchange", "_response", "_status", "_told")
+
+    def __init__(self, exchange: Exchange, context: StreamingContext) -> None:
+        limits = exchange.services.limits
+        self._exchange = exchange
+        self._status = context.status
+        self._response = Response(exchange, status=context.status, stream=context.stream)
+        self._decoder: StreamDecoder | BodyDecoder = (
+            StreamDecoder(max_event_bytes=limits.max_event_bytes)
+            if context.stream
+            else BodyDecoder(max_bytes=limits.max_response_bytes)
+        )
+        self._told = False
+
+    async def feed(self, data: bytes, *, last: bool = False) -> Release:
+        response = self._response
+        for chunk in self._decoder.feed(data):
+            await response.take(chunk)
+        if last:
+            for chunk in self._decoder.close():
+                await response.take(chunk)
+            await response.finish()
+        return await self._release()
+
+    async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
+        response = self._response
+        for data in chunks:
+            text = dumps(data).encode()
+            chunk = (
+                Chunk("data", canonical(text, _event_name(data)), data, _event_name(data))
+                if response.stream
+                else Chunk("body", text, data)
+            )
+            await response.take(chunk)
+        if last:
+            await response.finish()
+        return await self._release()
+
+    async def settle(self) -> Release:
+        response = self._response
+        if not response.jobs:
+            return _EMPTY
+        while response.jobs:
+            jobs, response.jobs = response.jobs, []
+            async with anyio.create_task_group() as tasks:
+                for job in jobs:
+                    tasks.start_soon(job)
+        return await self._release()
+
+    async def fail(self, status: int, code: str, message: str) -> Release:
+        response, exchange = self._response, self._exchange
+        if response.done:
+            return Release(done=True)
+        overdue = exchange.overdue()
+        if code == "policy_timeout" and overdue is not None:
+            reason = f"{overdue.hook} ran past its deadline"
+            exchange.record(EventType.POLICY_ERROR, policy=overdue.registered.name, hook=overdue.hook, error=reason)
+            response.intervene(Intervention(overdue.registered.name, Abort(reason), failure=True))
+            return await self._release()
+        response.done = True
+        exchange.decide_outcome(_OUTCOMES.get(code, OutcomeStatus.UPSTREAM_ERROR), reason=message)
+        await exchange.fail(message, status=status, code=code)
+        if not response.left:
+            return Release(done=True, answer=_answer(exchange.format, status, code, message))
+        raw = response.writer.fail(status, code, message)
+        return Release(items=((raw, None),) if raw else (), done=True)
+
+    def keepalive(self) -> bytes:
+        return self._exchange.format.keepalive if self._response.stream else b""
+
+    def overdue(self) -> str | None:
+        call = self._exchange.overdue()
+        return None if call is None else f"{call.registered.name}.{call.hook}"
+
+    async def _release(self) -> Release:
+        response = self._response
+        items = await response.drain()
+        if response.done:
+            return self._ended(items)
+        if response.complete and not self._told:
+            self._told = True
+            await self._tell_end(response)
+            if response.cut:
+                raw = response.writer.fail(502, "upstream_error", "the upstream ended inside a tool call")
+                items = [*items, (raw, None)] if raw else items
+        return Release(tuple(items), pending=len(response.jobs), held=response.held_bytes)
+
+    async def _tell_end(self, response: Response) -> None:
+        exchange = self._exchange
+        if response.cut:
+            message = "the upstream ended inside a tool call"
+            exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=message)
+            await exchange.fail(message, status=502, code="upstream_error")
+        elif self._status >= 400:
+            exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"status {self._status}")
+        completed = response.completed()
+        exchange.record(
+            EventType.RESPONSE_RELEASED,
+            model=completed.model,
+            text=completed.text,
+            tool_calls=[(call.name, call.arguments) for call in completed.tool_calls],
+            finish_reasons=completed.finish_reasons,
+        )
+        if completed.usage:
+            exchange.record(EventType.USAGE, usage=completed.usage)
+        if not exchange.plan.holds_response:
+            await exchange.observe("on_response_completed", completed)
+
+    def _ended(self, items: list[tuple[bytes, int | None]]) -> Release:
+        """The answer was ended by a verdict: with words in the stream, an answer instead, or another try."""
+        response, exchange = self._response, self._exchange
+        intervention, response.intervention = response.intervention, None
+        if intervention is None:
+            return Release(tuple(items), done=True)
+        verdict = intervention.verdict
+        if isinstance(verdict, Retry):
+            if not exchange.released_any and exchange.retries < exchange.services.limits.max_retries:
+                return Release(done=True, retry=exchange.retry_body(verdict))
+            intervention = Intervention(intervention.policy, Abort(verdict.reason))
+            exchange.intervened(intervention)
+            if response.left:
+                return Release(((response.closing(intervention), None),), done=True)
+        message = message_for(intervention)
+        if self._status >= 400:
+            return Release(done=True, answer=_answer(exchange.format, self._status, "upstream_error", message))
+        answer = _refusal(exchange, message, response.usage, stream=response.stream)
+        if answer.status == 200:
+            return Release(((answer.body, None),), done=True)
+        return Release(done=True, answer=answer)
+
+
+def _refusal(exchange: Exchange, message: str, usage: Mapping[str, Any] | None, *, stream: bool) -> Answer:
+    """What a client gets whose request or whole answer was blocked: a complete answer, or an error if so configured."""
+    if exchange.services.on_block == "error":
+        status, code = _REFUSED[exchange.format.name]
+        return _answer(exchange.format, status, code, message)
+    writer = exchange.format.writer(
+        stream=stream, model=exchange.request.model, call_id=exchange.metadata.call_id
+    )
+    return Answer(200, _SSE if stream else _JSON, writer.end(message, usage))
+
+
+def _answer(format: WireFormat, status: int, code: str, message: str) -> Answer:
+    return Answer(status, _JSON, format.error(status, code, message))
+
+
+def _event_name(data: Mapping[str, Any]) -> str | None:
+    """Formats that name their events name them by `type`."""
+    kind = data.get("type")
+    return kind if isinstance(kind, str) else None
+
+
+def _text(body: bytes) -> str:
+    return body.decode("utf-8", "replace")

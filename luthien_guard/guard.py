@@ -1,0 +1,133 @@
+"""The one object that an application makes: policies, sinks, limits, and the doors to both shells."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal
+
+import anyio
+from typing_extensions import Self
+
+from luthien_guard.control_plane.local import LocalControlPlane
+from luthien_guard.control_plane.service import ControlPlaneService
+from luthien_guard.delivery import Delivery
+from luthien_guard.engine.exchange import Services
+from luthien_guard.engine.plan import Plan
+from luthien_guard.errors import ConfigError
+from luthien_guard.judge import ask_with_litellm
+from luthien_guard.limits import Limits
+from luthien_guard.policy import Judge
+from luthien_guard.records import Record, Sink
+from luthien_guard.sinks.memory import MemorySink
+from luthien_guard.wire.format import WireFormat
+from luthien_guard.wire.formats import FORMATS
+
+__all__ = ["Guard"]
+
+OnBlock = Literal["refuse", "error"]
+_MODES: Final = ("enforce", "observe")
+_ON_BLOCK: Final = ("refuse", "error")
+_UNKNOWN: Final = ("allow", "block")
+
+
+class Guard:
+    """Policies over LLM traffic. One per application; thread-safe for reading, used from one event loop.
+
+    `policies`: Policy instances, names of installed policies, or mappings `{"use": name, "config": {...}, "mode":
+    "enforce"|"shadow"|"off", "on_error": "block"|"allow", "timeout": seconds}`; they run in this order.
+    `mode="observe"` puts every policy in shadow. `on_block` says how a block answers: a complete answer that says so
+    ("refuse"), or the provider's error ("error"). `unknown="block"` refuses chunks of kinds that the wire format does
+    not know. `judge` answers `ctx.judge(...)`; by default litellm does. Raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        policies: Iterable[Any] = (),
+        *,
+        mode: Literal["enforce", "observe"] = "enforce",
+        on_block: OnBlock = "refuse",
+        unknown: Literal["allow", "block"] = "allow",
+        limits: Limits | None = None,
+        sinks: Iterable[Sink] = (),
+        judge: Judge | None = None,
+        clock: Callable[[], float] | None = None,
+        plane: ControlPlaneService | None = None,
+        allow_paths: bool = False,
+    ) -> None:
+        _one_of("mode", mode, _MODES)
+        _one_of("on_block", on_block, _ON_BLOCK)
+        _one_of("unknown", unknown, _UNKNOWN)
+        self.on_block: OnBlock = on_block
+        self.limits = limits if limits is not None else Limits()
+        self.clock: Callable[[], float] = clock if clock is not None else anyio.current_time
+        self.formats: Mapping[str, WireFormat] = FORMATS
+        self._plan = Plan(policies, mode=mode, allow_paths=allow_paths)
+        self._memory = MemorySink()
+        self.delivery = Delivery([self._memory, *sinks])
+        services = Services(
+            clock=self.clock,
+            within=_within,
+            judge=judge if judge is not None else ask_with_litellm,
+            limits=self.limits,
+            on_block=on_block,
+            unknown=unknown,
+        )
+        self.plane: ControlPlaneService = plane or LocalControlPlane(
+            lambda: self._plan, services, self.formats, self.delivery.recorder
+        )
+        self._started = False
+
+    @classmethod
+    def from_config(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
+        """Make a guard from a YAML file. Raises ConfigError with the file's name and what is wrong in it."""
+        from luthien_guard.config import read_config
+
+        return cls(**{**read_config(Path(path)), **overrides})
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """The names of the policies, in order."""
+        return tuple(each.name for each in self._plan.registered)
+
+    def holds(self) -> list[tuple[str, str]]:
+        """The leak bound: (policy, what it holds back before anything leaves)."""
+        return self._plan.bounds()
+
+    def records_of(self, call_id: str) -> tuple[Record, ...]:
+        """What is remembered of an exchange, oldest fact first; the last thousand exchanges are kept in memory."""
+        return self._memory.records(call_id)
+
+    @property
+    def recent_calls(self) -> tuple[str, ...]:
+        """The ids of the exchanges that `records_of` knows, oldest first."""
+        return self._memory.calls()
+
+    async def start(self) -> None:
+        """Start what has to run beside traffic. Idempotent; the shells call it."""
+        self._started = True
+
+    async def stop(self) -> None:
+        """Flush and end it. Idempotent."""
+        self._started = False
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+async def _within(awaitable: Any, seconds: float) -> Any:
+    with anyio.fail_after(seconds):
+        return await awaitable
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} is {value!r}: use one of {', '.join(allowed)}")
