@@ -102,9 +102,19 @@ def _data(frame: Frame, data: Any, ignored: tuple[str, ...]) -> Chunk:
         kind = data.get("type")
         mismatch = isinstance(kind, str) and kind != event and "\n" not in kind and "\r" not in kind
         event = kind if mismatch else event
+    text = frame.data or b""
+    if b"\xe2\x80\xa8" in text or b"\xe2\x80\xa9" in text or b"\xc2\x85" in text:
+        return Chunk("data", canonical(_escaped(text), event), data, event)
     if not (frame.ambiguous or mismatch):
         return Chunk("data", frame.raw, data, event, ignored)
-    return Chunk("data", canonical(frame.data or b"", event), data, event)
+    return Chunk("data", canonical(text, event), data, event)
+
+
+def _escaped(text: bytes) -> bytes:
+    """U+2028, U+2029 and U+0085 end a line for some line readers: inside JSON they can only stand in strings."""
+    for raw, escape in ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085")):
+        text = text.replace(raw, escape)
+    return text
 
 
 def _commented(frame: Frame) -> bytes:

@@ -163,6 +163,8 @@ def patch(text: str, changes: Mapping[Path, Any]) -> str:
     A value is any JSON value, `Raw` JSON text, or DELETE. A path whose last key is not there adds a member; the index
     one past the end of an array appends. Raises KeyError when a path leads nowhere.
     """
+    if not changes:
+        return text
     tree: dict[str | int, Any] = {}
     for path, value in changes.items():
         if not path:
