@@ -114,6 +114,8 @@ class Response:
                 await self._opaque(line, "comment")
         for piece in pieces:
             await self._piece(read, piece)
+            if self.done:
+                return
 
     async def _start(self) -> None:
         self._started = True
