@@ -190,15 +190,18 @@ class LocalStream:
         return await self._release()
 
     async def settle(self) -> Release:
-        response = self._response
-        if not response.jobs:
+        if not self._response.jobs:
             return _EMPTY
+        await self.decide_pending()
+        return await self._release()
+
+    async def decide_pending(self) -> None:
+        response = self._response
         while response.jobs:
             jobs, response.jobs = response.jobs, []
             async with anyio.create_task_group() as tasks:
                 for job in jobs:
                     tasks.start_soon(job)
-        return await self._release()
 
     async def fail(self, status: int, code: str, message: str) -> Release:
         response, exchange = self._response, self._exchange

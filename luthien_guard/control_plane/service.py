@@ -115,6 +115,12 @@ class GuardedStream(Protocol):
         at once when another `settle` took them."""
         ...
 
+    async def decide_pending(self) -> None:
+        """Run the verdicts that are pending now and release nothing: for a shell that goes on feeding beside them.
+        What they freed comes with the next `feed`, which may be empty. (The releases of a `settle` and of a `feed`
+        that overlap have no order between them: either may have been taken first.)"""
+        ...
+
     async def fail(self, status: int, code: str, message: str) -> Release:
         """Upstream failed (cut, timeout, exception) or a deadline passed: end the answer in-band, or with an
         `answer` when nothing was released yet. `code` becomes part of the outcome."""
