@@ -1,0 +1,64 @@
+"""Every check of the project. `nox -s tests` is what a newcomer runs; `.ci/run` runs them all.
+
+A session makes its own virtual environment and installs under `constraints.txt`. With `--no-venv` it uses the
+environment that nox runs in and installs nothing.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["tests", "lint", "types", "floors"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.default_venv_backend = "venv"
+nox.needs_version = ">=2024.10.9"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+#: litellm asks the network for its price list at import unless it is told not to.
+OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+
+
+def install(session: nox.Session, *packages: str) -> None:
+    """Under the constraints; a session without an environment of its own uses what is there."""
+    if session.virtualenv.is_sandboxed:
+        session.install("-c", "constraints.txt", *packages)
+
+
+def group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests, on asyncio and trio. Arguments after `--` go to pytest."""
+    install(session, "-e", ".[test]")
+    session.run("python", "-m", "pytest", *session.posargs, env=OFFLINE)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and likely mistakes."""
+    install(session, *group("lint"))
+    session.run("ruff", "check", *(session.posargs or ["."]))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy and pyright, both strict: users run either."""
+    install(session, "-e", ".[test]", *group("types"))
+    session.run("mypy")
+    session.run("pyright", "--pythonpath", session.run("python", "-c", "import sys; print(sys.executable)", silent=True).strip())
+
+
+@nox.session
+def floors(session: nox.Session) -> None:
+    """Who may import whom."""
+    install(session, "-e", ".", *group("floors"))
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """The benchmarks: a table for people, JSON for machines. Arguments after `--` choose which."""
+    install(session, "-e", ".[test]")
+    session.run("python", "-m", "benchmarks", *session.posargs, env=OFFLINE)
