@@ -222,7 +222,11 @@ class LocalStream:
         return Release(items=((raw, None),) if raw else (), done=True)
 
     def keepalive(self) -> bytes:
-        return self._exchange.format.keepalive if self._response.stream else b""
+        if not self._response.stream:
+            return b""
+        # The client sees a started stream from here on: neither another status nor another try can follow.
+        self._response.left = self._exchange.released_any = True
+        return self._exchange.format.keepalive
 
     def overdue(self) -> str | None:
         call = self._exchange.overdue()

@@ -127,7 +127,8 @@ class GuardedStream(Protocol):
         ...
 
     def keepalive(self) -> bytes:
-        """A legal nothing for a client that waits; b"" where there is none (not SSE)."""
+        """A legal nothing for a client that waits; b"" where there is none (not SSE). Ask only to send it: the answer
+        counts as begun afterwards (no `answer`, no `retry`)."""
         ...
 
     def overdue(self) -> str | None:

@@ -1,0 +1,48 @@
+"""Time that can be replaced: a monotonic clock which also says how to stop waiting at a moment.
+
+One scope per wait is all that deadlines and keep-alives need, so a virtual clock has two methods to provide.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import anyio
+
+__all__ = ["Clock", "MonotonicClock", "clock_from"]
+
+
+class Clock(Protocol):
+    """Monotonic seconds, and scopes that end at one of them."""
+
+    def __call__(self) -> float:
+        """Now, in seconds; only differences mean anything."""
+        ...
+
+    def until(self, when: float) -> anyio.CancelScope:
+        """A new scope that is cancelled when the clock reaches `when`; `inf` never is."""
+        ...
+
+
+class MonotonicClock:
+    """Real seconds, read from any monotonic source: event loops count from different moments, so a scope's deadline
+    is always reckoned from now."""
+
+    def __init__(self, source: Callable[[], float] = time.monotonic) -> None:
+        self._source = source
+
+    def __call__(self) -> float:
+        return self._source()
+
+    def until(self, when: float) -> anyio.CancelScope:
+        return anyio.CancelScope(deadline=anyio.current_time() + (when - self._source()))
+
+
+def clock_from(source: Callable[[], float]) -> Clock:
+    """`source` itself if it can make scopes; any other callable is taken for real seconds."""
+    if hasattr(source, "until"):
+        return cast(Clock, source)
+    # anyio's clock looks the event loop up at every call: ten times the cost of the same seconds from the system
+    return MonotonicClock() if source is anyio.current_time else MonotonicClock(source)

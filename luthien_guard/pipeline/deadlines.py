@@ -1,0 +1,73 @@
+"""When an exchange has to be looked at again, and whether it has run out of time. Decides; never waits.
+
+One watcher per exchange sleeps until `wake_at()` and asks `expired()`. Marks are plain attributes because they are
+set for every chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from luthien_guard.limits import Limits
+
+__all__ = ["Deadlines", "Expiry"]
+
+#: Seconds between two looks while a hook is waiting for somebody: how late an overdue hook may be noticed.
+POLL = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Why the exchange ends here: `status` before the first byte, `code` and `message` in-band after it."""
+
+    status: int
+    code: str
+    message: str
+
+
+class Deadlines:
+    """Idle, total, hooks and keep-alives of one exchange, on one clock (seconds)."""
+
+    __slots__ = ("_limits", "_now", "_total", "heard", "holding", "told", "upstream", "waiting")
+
+    def __init__(self, now: Callable[[], float], limits: Limits) -> None:
+        self._now = now
+        self._limits = limits
+        self._total = now() + limits.total_timeout
+        self.heard = 0.0  # when upstream spoke last; 0.0: not yet
+        self.told = now()  # when the client got bytes last
+        self.upstream = False  # True: it is upstream's turn to speak
+        self.holding = False  # True: bytes are kept back, so the client may need a sign of life
+        self.waiting = 0  # hooks (or settlements) that wait for somebody now
+
+    def wake_at(self) -> float:
+        """The next moment at which something can have happened, if nothing changes before."""
+        wake = min(self._total, self._now() + self._limits.keepalive_interval)
+        if self.waiting:
+            wake = min(wake, self._now() + POLL)
+        if self.holding:
+            wake = min(wake, self.told + self._limits.keepalive_interval)
+        if self.upstream and self.heard:
+            wake = min(wake, self.heard + self._limits.idle_timeout)
+        return wake
+
+    def expired(self, overdue: str | None) -> Expiry | None:
+        """The deadline that has passed, if one has; `overdue` is what the stream says of its hooks."""
+        now, limits = self._now(), self._limits
+        if overdue is not None:
+            return Expiry(504, "policy_timeout", f"a policy took too long: {overdue}")
+        if now >= self._total:
+            return Expiry(504, "total_timeout", f"the exchange took longer than {limits.total_timeout:g} seconds")
+        # Before its first word a model may think for as long as the total allows: unstreamed answers do.
+        if self.upstream and self.heard and now >= self.heard + limits.idle_timeout:
+            return Expiry(504, "idle_timeout", f"upstream was silent for {limits.idle_timeout:g} seconds")
+        return None
+
+    def keepalive_due(self) -> bool:
+        """True, once an interval, when bytes are held and the client has heard nothing for so long."""
+        now = self._now()
+        if not self.holding or now < self.told + self._limits.keepalive_interval:
+            return False
+        self.told = now
+        return True
