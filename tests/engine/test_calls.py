@@ -1,0 +1,241 @@
+"""Tool calls through the chain: whole or not at all, each judged once, order kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from luthien_guard.events import ToolCall, ToolCallChunk
+from luthien_guard.exchange import OutcomeStatus
+from luthien_guard.policy import Abort, Block, Policy, PolicyContext, Retry, hookimpl
+from luthien_guard.records import EventType
+from tests.engine.drive import Bench, Limits
+from tests.engine.lines import wire
+
+pytestmark = pytest.mark.anyio
+
+
+class Calls(Policy):
+    def __init__(self, does: Any, remember: float = 0.0) -> None:
+        self._does = does
+        self.remember = remember
+
+    @hookimpl
+    def on_tool_call_completed(self, call: ToolCall) -> Any:
+        return self._does(call)
+
+
+class Judge(Policy):
+    """Waits for an event of each call before it decides."""
+
+    waits = True
+
+    def __init__(self, does: Any) -> None:
+        self._does = does
+
+    @hookimpl
+    async def on_tool_call_completed(self, call: ToolCall) -> Any:
+        return await self._does(call)
+
+
+def no_rm(call: ToolCall) -> Block | None:
+    return Block("rm", "NO") if "rm" in call.arguments else None
+
+
+async def test_a_call_is_held_until_it_is_whole() -> None:
+    size = len(wire({"call": "l"}))
+    run = await Bench([Calls(no_rm)]).run({"call": "l"}, {"call": "s"}, {"called": "0"}, step=size)
+    left = [len(release.items) for release in run.releases]
+    assert left[:2] == [0, 0]
+    assert sum(left) == 3
+
+
+async def test_an_allowed_call_leaves_byte_for_byte() -> None:
+    raw = wire({"call": "l"}, {"text": "t", "id": "t"}, {"call": "s"}, {"called": "0"}, {"finish": "stop"})
+    assert (await Bench([Calls(no_rm)]).run(raw=raw)).data == raw
+    assert (await Bench([Calls(no_rm)]).run(raw=raw, step=1)).data == raw
+
+
+async def test_a_blocked_call_is_an_explanation_in_its_place_and_the_rest_goes_on() -> None:
+    run = await Bench([Calls(no_rm)]).run(
+        {"text": "a", "id": "t"},
+        {"call": "r", "id": "1"},
+        {"call": "ls", "id": "2"},
+        {"call": "m", "id": "1"},
+        {"called": "1"},
+        {"called": "2"},
+        {"finish": "stop"},
+    )
+    assert run.seen[:3] == [{"text": "a", "id": "t"}, {"text": "NO"}, {"call": "ls", "id": "2"}]
+    assert run.outcome is not None
+    assert run.outcome.status is OutcomeStatus.BLOCKED
+    assert run.outcome.policy == "calls"
+
+
+async def test_explanations_come_first_where_the_format_wants_calls_last() -> None:
+    bench = Bench([Calls(no_rm)], calls_last=True)
+    chunks = [{"call": "ls", "id": "1"}, {"called": "1"}, {"call": "rm", "id": "2"}, {"called": "2"}]
+    run = await bench.run(*chunks, {"finish": "stop"}, step=len(wire({"call": "l"})))
+    assert sum(1 for release in run.releases if release.items) <= 2  # the calls leave in one batch
+    assert {"call": "ls", "id": "1"} in run.seen
+
+
+async def test_a_call_can_be_changed_or_replaced_by_text() -> None:
+    run = await Bench([Calls(lambda call: call.replace(arguments="safe"))]).run(
+        {"call": "r"}, {"call": "m"}, {"called": "0"}
+    )
+    assert [each.get("call") for each in run.seen[:2]] == ["safe", ""]
+    run = await Bench([Calls(lambda call: "not today")]).run({"call": "rm"}, {"called": "0"})
+    assert run.text == "not today"
+
+
+async def test_a_changed_call_is_what_the_next_policy_sees() -> None:
+    seen: list[str] = []
+    policies = [Calls(lambda call: call.replace(arguments="new")), Calls(lambda call: seen.append(call.arguments))]
+    await Bench(policies).run({"call": "old"}, {"called": "0"})
+    assert seen == ["new"]
+
+
+async def test_fragments_can_be_changed_as_they_stream() -> None:
+    class Upper(Policy):
+        @hookimpl
+        def on_tool_call_chunk(self, chunk: ToolCallChunk) -> ToolCallChunk:
+            return chunk.replace(text=chunk.text.upper())
+
+    size = len(wire({"call": "a"}))
+    run = await Bench([Upper()]).run({"call": "a"}, {"call": "b"}, {"called": "0"}, step=size)
+    assert [each.get("call") for each in run.seen[:2]] == ["A", "B"]
+    assert len(run.releases[0].items) == 1  # nobody wants the whole call: nothing is held
+
+
+async def test_a_cut_inside_a_call_is_an_error_and_no_part_of_it_leaves() -> None:
+    run = await Bench([Calls(lambda _: None)]).run({"text": "a", "id": "t"}, {"call": "r"})
+    assert run.seen == [{"text": "a", "id": "t"}, {"error": "upstream_error"}]
+    assert run.outcome is not None
+    assert run.outcome.status is OutcomeStatus.UPSTREAM_ERROR
+
+
+async def test_a_judge_that_fails_blocks_that_call() -> None:
+    def fail(call: ToolCall) -> None:
+        raise ValueError("no verdict")
+
+    run = await Bench([Calls(fail)]).run({"call": "ls"}, {"called": "0"}, {"finish": "stop"})
+    assert run.outcome is not None
+    assert run.outcome.status is OutcomeStatus.POLICY_ERROR
+    assert all("call" not in each for each in run.seen)
+    assert run.seen[-1] == {"finish": "stop"}  # the answer goes on
+
+
+async def test_verdicts_that_wait_run_concurrently_and_leave_in_order() -> None:
+    started: list[str] = []
+    both = anyio.Event()
+
+    async def judge(call: ToolCall) -> Any:
+        started.append(call.arguments)
+        if len(started) == 2:
+            both.set()
+        await both.wait()  # would never end if the calls were judged one after the other
+        return no_rm(call)
+
+    run = await Bench([Judge(judge)]).run(
+        {"call": "ls", "id": "1"}, {"call": "rm", "id": "2"}, {"called": "2"}, {"called": "1"}, {"finish": "stop"}
+    )
+    assert [each.get("call", each.get("text")) for each in run.seen[:2]] == ["ls", "NO"]
+
+
+async def test_a_judge_past_its_deadline_blocks() -> None:
+    async def forever(call: ToolCall) -> Any:
+        await anyio.sleep_forever()
+
+    limits = Limits(hook_timeout=0.01)
+    run = await Bench([Judge(forever)], limits=limits).run({"call": "ls"}, {"called": "0"}, {"finish": "stop"})
+    assert run.outcome is not None
+    assert run.outcome.status is OutcomeStatus.POLICY_ERROR
+    assert "no answer in" in run.recorded(EventType.POLICY_ERROR)[0].details["error"]
+    assert all("call" not in each for each in run.seen)
+
+
+async def test_a_blocked_call_stays_blocked_for_a_while_without_asking_again() -> None:
+    asked: list[str] = []
+
+    def judge(call: ToolCall) -> Block | None:
+        asked.append(call.arguments)
+        return Block("first", "NO") if len(asked) == 1 else None
+
+    bench = Bench([Calls(judge, remember=60.0)])
+    for _ in range(2):
+        run = await bench.run({"call": "rm"}, {"called": "0"}, {"finish": "stop"})
+        assert run.text == "NO"
+    assert asked == ["rm"]
+    assert (await bench.run({"call": "ls"}, {"called": "0"})).seen[0] == {"call": "ls"}
+
+
+async def test_an_abort_on_a_call_ends_the_answer() -> None:
+    run = await Bench([Calls(lambda _: Abort("stop", "END"))]).run({"call": "x"}, {"called": "0"}, {"text": "more"})
+    assert run.seen == [{"text": "END", "finish": "stop"}]
+
+
+async def test_what_is_held_is_bounded() -> None:
+    bench = Bench([Calls(no_rm)], limits=Limits(max_held_bytes=200))
+    run = await bench.run(*({"call": "x" * 20} for _ in range(20)), {"called": "0"})
+    assert run.releases[-1].done
+    assert run.outcome is not None
+    assert run.outcome.policy == "limits"
+
+
+async def test_a_retry_is_honoured_while_nothing_has_left_and_only_so_often() -> None:
+    class Again(Policy):
+        @hookimpl
+        def on_response_started(self) -> Retry:
+            return Retry("again", model="better")
+
+    bench = Bench([Again()], limits=Limits(max_retries=0))
+    run = await bench.run({"text": "a"})
+    assert run.releases[0].retry is None
+    assert run.seen == [{"text": "⛔ Blocked by the policy again.", "finish": "stop"}]
+    run = await Bench([Again()]).run({"text": "a"})
+    assert run.releases[0].retry == b'{"model": "better"}'
+
+
+async def test_a_response_can_be_held_whole_and_judged() -> None:
+    class Whole(Policy):
+        hold = "response"
+
+        @hookimpl
+        def on_response_completed(self, response: Any) -> Any:
+            return Block("both", "NO") if response.text == "ab" and response.tool_calls else None
+
+    chunks = [{"text": "a", "id": "t"}, {"text": "b", "id": "t"}, {"call": "x", "id": "c"}, {"called": "c"}]
+    run = await Bench([Whole()]).run(*chunks, {"finish": "stop"}, step=5)
+    assert run.seen == [{"text": "NO", "finish": "stop"}]
+    run = await Bench([Whole()]).run(*chunks[:2], {"finish": "stop"}, step=5)
+    assert run.text == "ab"
+    assert [release.items for release in run.releases[:-1]] == [()] * (len(run.releases) - 1)
+
+
+async def test_illegal_output_names_its_policy_before_a_byte_leaves() -> None:
+    class Breaks(Policy):
+        @hookimpl
+        def on_chunk_completed(self, chunk: Any) -> Any:
+            return chunk.replace(data={"illegal": 1})
+
+    run = await Bench([Breaks()]).run({"text": "a"}, {"finish": "stop"})
+    assert run.outcome is not None
+    assert (run.outcome.status, run.outcome.policy) == (OutcomeStatus.POLICY_ERROR, "breaks")
+    assert run.seen == [{"text": "⛔ Blocked by the policy breaks.", "finish": "stop"}]
+
+
+async def test_the_close_hook_is_called_exactly_once() -> None:
+    outcomes: list[Any] = []
+
+    class Closes(Policy):
+        @hookimpl
+        def on_exchange_closed(self, outcome: Any, ctx: PolicyContext) -> None:
+            outcomes.append(outcome.status.value)
+
+    bench = Bench([Closes()])
+    await bench.run({"text": "a"})
+    await bench.plane.close("c")
+    assert outcomes == ["success"]
