@@ -38,7 +38,6 @@ _REFUSED: Final[Mapping[str, tuple[int, str]]] = {
     "anthropic.messages": (403, "permission_error"),
     "openai.responses": (400, "invalid_prompt"),
 }
-_EMPTY: Final = Release()
 _SSE: Final = "text/event-stream; charset=utf-8"
 _JSON: Final = "application/json"
 _OUTCOMES: Final = {
