@@ -1,0 +1,42 @@
+"""Bytes as the clients of each provider read them: written apart from the library's own codecs, to check them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from luthien_guard.testing.reading import chat, messages, responses
+from luthien_guard.testing.transcript import Frame, Transcript, frames_of
+
+__all__ = ["read"]
+
+_STREAMS: Final[Mapping[str, Callable[[list[Frame]], Transcript]]] = {
+    "openai.chat": chat.read_stream,
+    "anthropic.messages": messages.read_stream,
+    "openai.responses": responses.read_stream,
+}
+_BODIES: Final[Mapping[str, Callable[[Any], Transcript]]] = {
+    "openai.chat": chat.read_body,
+    "anthropic.messages": messages.read_body,
+    "openai.responses": responses.read_body,
+}
+
+
+def read(body: bytes, wire_format: str, *, stream: bool) -> Transcript:
+    """What a client of `wire_format` takes from `body`. Never raises: what is wrong is in `problems`."""
+    if stream:
+        frames, problems = frames_of(body)
+        transcript = _STREAMS[wire_format](frames)
+        transcript.problems[:0] = problems
+        return transcript
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return Transcript(problems=["the body is not JSON"])
+    if not isinstance(value, dict):
+        return Transcript(problems=["the body is not a JSON object"])
+    error = value.get("error")
+    if isinstance(error, dict):
+        return Transcript(error=error, complete=True)
+    return _BODIES[wire_format](value)
