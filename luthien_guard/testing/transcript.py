@@ -38,6 +38,8 @@ class Transcript:
     error: Mapping[str, Any] | None = None
     #: True when the answer has its terminal event, or is a whole body.
     complete: bool = False
+    #: Everything that deltas said so far, of any channel or call, also of items that are not done.
+    heard: str = ""
     #: Text of the channel content, by choice.
     choices: dict[int, str] = field(default_factory=dict[int, str])
     #: How it breaks the grammar of its wire format.

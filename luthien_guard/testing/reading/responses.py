@@ -54,6 +54,7 @@ class _Stream:
             if data.get("output_index") not in self._open:
                 self.answer.problems.append(f"{kind} for an item that is not open")
             self._texts.setdefault(key, []).append(data["delta"])
+            self.answer.heard += data["delta"]
             return
         whole = next((data[at] for at in ("text", "refusal", "arguments", "input") if at in data), None)
         if isinstance(whole, str) and whole != "".join(self._texts.get(key, [])):

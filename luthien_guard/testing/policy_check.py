@@ -1,0 +1,211 @@
+"""What every policy must keep, checked on your own: `await check_policy(MyPolicy())`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from luthien_guard.exchange import Outcome
+from luthien_guard.guard import Guard
+from luthien_guard.policy import Policy, PolicyContext, hookimpl
+from luthien_guard.testing.catalogue import BROKEN, ORDINARY, PROMPTS
+from luthien_guard.testing.clock import VirtualClock
+from luthien_guard.testing.cuts import Cut, Cuts
+from luthien_guard.testing.exchange import Played, play
+from luthien_guard.testing.requests import request_for
+from luthien_guard.testing.runs import Runs, run
+from luthien_guard.testing.script import Script
+
+__all__ = ["check_policy"]
+
+
+async def check_policy(
+    policy: Any,
+    *,
+    scripts: Mapping[str, Script] | None = None,
+    cuts: Cuts = "some",
+    **options: Any,
+) -> None:
+    """Raises AssertionError, saying which promise is broken and how, unless for every script of the catalogue and of
+    `scripts` (name: script; add what your policy reacts to), in every wire format:
+
+    * no hook raises, returns nonsense or hangs;
+    * verdict, words and tool calls are the same for the stream, the body, and any cut of either, also when the same
+      text comes in deltas of one character: a policy that looks for words across deltas needs a `lookahead` or
+      `on_content_completed`;
+    * what leaves is legal in its wire format;
+    * when upstream breaks off, nothing has left that the whole answer would not have begun with;
+    * exchanges do not see each other, one after the other or at once;
+    * in shadow, no byte changes;
+    * `on_exchange_closed` comes exactly once.
+
+    `policy` is what `Guard` takes; `options` go to `Guard` (`judge`, `limits`, ...).
+    """
+    everything = {**ORDINARY, **(scripts or {})}
+    for name, script in everything.items():
+        await _check_answer(f"script {name!r}", policy, script, cuts, options)
+        await _check_breaks(f"script {name!r}", policy, script, options)
+    for name, script in BROKEN.items():
+        runs = await _run(f"script {name!r}", policy, script, cuts, options)
+        _same(f"script {name!r}", runs, across_formats=False)
+    await _check_requests(policy, options)
+    for script in everything.values():
+        await _check_shadow(policy, script, options)
+    await _check_apart(policy, list(everything.values()), options)
+
+
+class _Witness(Policy):
+    """Stands behind the policy and counts the ends."""
+
+    def __init__(self, closed: dict[str, int]) -> None:
+        self._closed_by_call = (closed.__setitem__, closed.get)
+
+    @hookimpl
+    def on_exchange_closed(self, outcome: Outcome, ctx: PolicyContext) -> None:
+        put, get = self._closed_by_call
+        put(ctx.call_id, get(ctx.call_id, 0) + 1)
+
+
+async def _run(
+    what: str, policy: Any, script: Script, cuts: Cuts | Iterable[Cut], options: Mapping[str, Any], **more: Any
+) -> Runs:
+    """Run and check what holds for every run."""
+    closed: dict[str, int] = {}
+    try:
+        runs = await run([policy, _Witness(closed)], script, cuts=cuts, **{**options, **more})
+    except Exception as error:
+        raise AssertionError(f"{what}: the guard raised {type(error).__name__}: {error}") from error
+    for each in runs:
+        errors = [record for record in each.records if record.type.value == "policy.error"]
+        told = "; ".join(f"{record.details.get('hook')}: {record.details.get('error')}" for record in errors)
+        _check(what, each, not errors, f"the policy failed: {told}")
+        ends = closed.get(each.call_id, 0)
+        _check(what, each, ends == 1, f"on_exchange_closed was called {ends} times")
+    try:
+        runs.assert_legal()
+    except AssertionError as error:
+        raise AssertionError(f"{what}: {error}") from None
+    return runs
+
+
+async def _check_answer(
+    what: str, policy: Any, script: Script, cuts: Cuts, options: Mapping[str, Any]
+) -> None:
+    runs = await _run(what, policy, script, cuts, options)
+    _same(what, runs, across_formats=True)
+    for every in (1, 5):
+        shorter = await _run(what, policy, script.split(every), "whole", options)
+        both = Runs([*runs.only(cut="frame by frame"), *shorter])
+        _same(f"{what} in deltas of {every}", both, across_formats=True)
+
+
+def _same(what: str, runs: Runs, *, across_formats: bool) -> None:
+    """Every run says the same as the first of its group. Where upstream fails, how much of a body was there before
+    cannot be compared with a stream."""
+    first: dict[Any, Played] = {}
+    for each in runs:
+        key = None if across_formats else (each.wire_format, each.stream)
+        before = first.setdefault(key, each)
+        same = _gist(before) == _gist(each)
+        _check(
+            what,
+            each,
+            same,
+            f"the result depends on how the answer came:\n  {before.label}: {_gist(before)}\n  {each.label}: {_gist(each)}",
+        )
+
+
+def _gist(run: Played) -> tuple[Any, ...]:
+    """What must not depend on the wire format, on streaming, or on cuts."""
+    answer = run.transcript
+    calls = tuple((call.name, _value(call)) for call in answer.tool_calls)
+    spoken = "".join((answer.text, answer.refusal))  # anthropic.messages says refusals as content
+    return run.outcome.status.value, run.outcome.policy, spoken, answer.reasoning, calls
+
+
+def _value(call: Any) -> Any:
+    try:
+        return call.parsed
+    except ValueError:
+        return call.arguments
+
+
+async def _check_breaks(what: str, policy: Any, script: Script, options: Mapping[str, Any]) -> None:
+    """Break off after each step: what left must be a beginning of what the whole answer is."""
+    if len(script.steps) > 12:
+        return
+    whole = {each.wire_format: each for each in await _run(what, policy, script, "whole", options, streamed=(True,))}
+    for at in range(1, len(script.steps)):
+        head = Script(script.steps[:at], script.model).disconnect()
+        for each in await _run(what, policy, head, "whole", options, streamed=(True,), wire_formats=list(whole)):
+            full, left = whole[each.wire_format].transcript, each.transcript
+            if each.outcome.status.value in ("blocked", "policy_error"):
+                continue  # it ended with a verdict and its words: that is checked above
+            _check(
+                f"{what} cut after step {at}",
+                each,
+                full.text.startswith(left.text) and full.reasoning.startswith(left.reasoning),
+                f"{left.text!r} left, and the whole answer is {full.text!r}: hold text until it is decided",
+            )
+            calls = [(call.name, call.arguments) for call in left.tool_calls]
+            allowed = [(call.name, call.arguments) for call in full.tool_calls]
+            _check(
+                f"{what} cut after step {at}", each, calls == allowed[: len(calls)], f"the calls {calls} left, of {allowed}"
+            )
+
+
+async def _check_requests(policy: Any, options: Mapping[str, Any]) -> None:
+    script = Script().text("Hello.")
+    for prompt in PROMPTS:
+        runs = await _run(f"prompt {prompt!r}", policy, script, "whole", options, prompt=prompt)
+        _same(f"prompt {prompt!r}", runs, across_formats=True)
+
+
+async def _check_shadow(policy: Any, script: Script, options: Mapping[str, Any]) -> None:
+    runs = await run(policy, script, cuts="whole", **{**options, "mode": "observe"})
+    try:
+        runs.assert_unchanged()
+    except AssertionError as error:
+        raise AssertionError(f"in shadow mode: {error}") from None
+
+
+async def _check_apart(policy: Any, scripts: list[Script], options: Mapping[str, Any]) -> None:
+    """The same exchanges one after the other and all at once, on one guard, give the same."""
+    options = {"clock": VirtualClock(), **options}
+    cut = Cut("frame by frame", list)
+
+    async def one(guard: Guard, at: int, script: Script, found: dict[int, Played]) -> None:
+        for wire_format in script.wire_formats[:1]:
+            request = request_for(wire_format, "Hello", stream=True)
+            found[at] = await play(guard, [script], wire_format, stream=True, cut=cut, request=request)
+            await anyio.lowlevel.checkpoint()
+
+    alone: dict[int, Played] = {}
+    for at, script in enumerate(scripts):
+        await one(Guard([policy], **options), at, script, alone)
+    together: dict[int, Played] = {}
+    guard = Guard([policy], **options)
+    async with anyio.create_task_group() as tasks:
+        for at, script in enumerate(scripts):
+            tasks.start_soon(one, guard, at, script, together)
+    again: dict[int, Played] = {}
+    for at, script in enumerate(scripts):
+        await one(guard, at, script, again)
+    for how, found in (("at once", together), ("once more", again)):
+        for at, played in found.items():
+            same = _gist(played) == _gist(alone[at])
+            _check(
+                f"exchanges {how}",
+                played,
+                same,
+                f"an exchange depends on others: alone {_gist(alone[at])}, {how} {_gist(played)}; keep what belongs to "
+                "one exchange in ctx.state(...) or ctx.scratchpad",
+            )
+
+
+def _check(what: str, run: Played, true: bool, message: str) -> None:
+    if not true:
+        raise AssertionError(f"{what}: {run.label}: {message}")
