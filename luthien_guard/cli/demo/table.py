@@ -1,0 +1,83 @@
+"""The demo for people: a table in the terminal, with rich where it is installed and plain where it is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from luthien_guard.cli.demo.results import Result
+from luthien_guard.testing.transcript import Transcript
+
+__all__ = ["progress", "show"]
+
+T = TypeVar("T")
+_HEAD = ("case", "wire format", "came from upstream", "left for the client", "policy", "added ms first / last")
+
+
+def progress(items: Sequence[T]) -> Iterator[T]:
+    """The items, with a bar on a terminal while they are worked on."""
+    if importlib.util.find_spec("rich") is None or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, description="replaying", console=Console(stderr=True), transient=True)
+
+
+def show(results: Iterable[Result]) -> None:
+    rows = [_row(result) for result in results]
+    if importlib.util.find_spec("rich") is None:
+        _plain(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="luthien_guard: three policies on one stream", show_lines=True, expand=True)
+    for name, ratio in zip(_HEAD, (2, 3, 6, 6, 3, 2), strict=True):
+        table.add_column(name, ratio=ratio, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style="red" if cell.startswith("✘") else "") for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+
+
+def _plain(rows: list[tuple[str, ...]]) -> None:
+    for row in (_HEAD, *rows):
+        print(" | ".join(cell.replace("\n", " ") for cell in row))
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    case = result.case
+    way = "stream" if case.stream else "body"
+    cost = f"{result.added_first:.1f} / {result.added_last:.1f}"
+    return (
+        case.name,
+        f"{case.wire_format} {way}",
+        _said(result.came),
+        "✘ " + "; ".join(result.broken) if result.broken else _said(result.left),
+        ", ".join(result.by) or "-",
+        cost,
+    )
+
+
+def _said(transcript: Transcript) -> str:
+    parts = [_short(transcript.reasoning, "thinks: "), _short(transcript.text), _short(transcript.refusal, "refuses: ")]
+    parts += [_short(f"{call.name}({call.arguments})", "⚙ ") for call in transcript.tool_calls]
+    if transcript.error is not None:
+        parts.append(_short(str(transcript.error.get("message", transcript.error)), "error: "))
+    return _printable("\n".join(part for part in parts if part) or "(nothing)")
+
+
+def _short(text: str, prefix: str = "", length: int = 90) -> str:
+    return prefix + (text if len(text) <= length else text[: length - 1] + "…") if text else ""
+
+
+def _printable(text: str) -> str:
+    """A model's text must not move the terminal's cursor."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
+
+
