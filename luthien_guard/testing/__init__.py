@@ -16,12 +16,12 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from luthien_guard.testing.format_check import check_wire_format
-    from luthien_guard.testing.policy_check import check_policy
     from luthien_guard.testing.clock import VirtualClock
     from luthien_guard.testing.cuts import Cut
+    from luthien_guard.testing.format_check import check_wire_format
     from luthien_guard.testing.judge import FakeJudge
     from luthien_guard.testing.leaks import find_leaks
+    from luthien_guard.testing.policy_check import check_policy
     from luthien_guard.testing.reading import read
     from luthien_guard.testing.rendering import Rendering, render
     from luthien_guard.testing.runs import Runs, run

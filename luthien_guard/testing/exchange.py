@@ -29,7 +29,7 @@ class Upstream:
     wire_format: str
     #: The requests as they were sent, parsed; empty when the guard answered by itself.
     requests: list[Any] = field(default_factory=list[Any])
-    rendering: Rendering = Rendering(200, False, ())
+    rendering: Rendering = field(default_factory=lambda: Rendering(200, False, ()))
     #: Bytes that it really sent before it was stopped; of the last attempt.
     sent: bytes = b""
 
@@ -61,7 +61,7 @@ class Played:
     events: bool = False
     #: (bytes that upstream had sent by then, bytes that left then)
     timeline: list[tuple[int, bytes]] = field(default_factory=list[tuple[int, bytes]])
-    outcome: Outcome = Outcome(OutcomeStatus.SUCCESS)
+    outcome: Outcome = field(default_factory=lambda: Outcome(OutcomeStatus.SUCCESS))
     records: tuple[Record, ...] = ()
 
     @property
@@ -103,15 +103,13 @@ async def play(
     """One exchange: attempt n (after a `Retry`) is answered by the n-th script, the last one repeats."""
     played = Played(wire_format, stream, cut.name, call_id or new_call_id(), Upstream(wire_format))
     metadata = RequestMetadata(played.call_id, float(CREATED))
-    body: bytes | None = json.dumps(request).encode()
     left: Outcome | None = None
     try:
-        decision = (await guard.plane.decide_request(metadata, wire_format, body)).value
+        asked = json.dumps(request).encode()
+        decision = (await guard.plane.decide_request(metadata, wire_format, asked)).value
+        body = decision.body if decision.answer is None else None
         if decision.answer is not None:
             played.answered(decision.answer)
-            body = None
-        else:
-            body = decision.body
         while body is not None:
             attempt = len(played.upstream.requests)
             played.upstream.requests.append(json.loads(body))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
-from typing_extensions import Self
 
 __all__ = ["FakeJudge"]
 

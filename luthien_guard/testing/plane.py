@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Final
 
 import anyio
 
 from luthien_guard.control_plane.service import (
     Answer,
+    ControlPlaneService,
     PolicyResult,
     Release,
     RequestDecision,
     StreamingContext,
 )
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
+from luthien_guard.limits import Limits
 
-__all__ = ["ScriptedPlane", "ScriptedStream"]
+__all__ = ["ScriptedGuard", "ScriptedPlane", "ScriptedStream"]
 
 Decide = Callable[[bytes], "RequestDecision | Awaitable[RequestDecision]"]
 
@@ -131,3 +134,36 @@ class ScriptedPlane:
 
 def _error(code: str) -> bytes:
     return b'{"error":{"code":"' + code.encode() + b'"}}'
+
+
+class ScriptedGuard:
+    """As much of a `Guard` as a shell uses, over a `ScriptedPlane`. `starts` and `stops` count."""
+
+    def __init__(
+        self,
+        plane: ScriptedPlane | None = None,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = anyio.current_time,
+    ) -> None:
+        self.scripted = plane or ScriptedPlane()
+        self.plane: ControlPlaneService = self.scripted
+        self.limits = limits or Limits()
+        self.clock = clock
+        self.formats: Mapping[str, Any] = {
+            name: SimpleNamespace(name=name, suffix=suffix) for name, suffix in _SUFFIXES.items()
+        }
+        self.starts = self.stops = 0
+
+    async def start(self) -> None:
+        self.starts += 1
+
+    async def stop(self) -> None:
+        self.stops += 1
+
+
+_SUFFIXES: Final = {
+    "openai.chat": "/chat/completions",
+    "anthropic.messages": "/messages",
+    "openai.responses": "/responses",
+}

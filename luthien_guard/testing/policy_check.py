@@ -160,7 +160,7 @@ async def _check_breaks(what: str, policy: Any, script: Script, options: Mapping
 async def _check_requests(policy: Any, options: Mapping[str, Any]) -> None:
     script = Script().text("Hello.")
     for prompt in PROMPTS:
-        runs = await _run(f"prompt {prompt!r}", policy, script, "whole", options, prompt=prompt)
+        runs = await _run(f"prompt {prompt!r}", policy, script, "whole", {**options, "prompt": prompt})
         _same(f"prompt {prompt!r}", runs, across_formats=True)
 
 

@@ -17,20 +17,22 @@ _ABOUT = "Run a command in the shell."
 
 def request_for(wire_format: str, prompt: str, *, stream: bool, model: str = "scripted-model") -> dict[str, Any]:
     """A plain request with one prompt and one tool, `bash`. Raises KeyError for an unknown wire format."""
-    return {**_MADE[wire_format](prompt, stream), "model": model, "stream": stream}
+    body = {"model": model, **_MADE[wire_format](prompt), "stream": stream}
+    if stream and wire_format == "openai.chat":
+        body["stream_options"] = {"include_usage": True}
+    return body
 
 
-def _chat(prompt: str, stream: bool) -> dict[str, Any]:
+def _chat(prompt: str) -> dict[str, Any]:
     function = {"name": "bash", "description": _ABOUT, "parameters": _PARAMETERS}
-    body: dict[str, Any] = {
+    return {
         "messages": [{"role": "user", "content": prompt}],
         "tools": [{"type": "function", "function": function}],
         "max_completion_tokens": 1024,
     }
-    return {**body, "stream_options": {"include_usage": True}} if stream else body
 
 
-def _messages(prompt: str, stream: bool) -> dict[str, Any]:
+def _messages(prompt: str) -> dict[str, Any]:
     return {
         "max_tokens": 1024,
         "messages": [{"role": "user", "content": prompt}],
@@ -38,7 +40,7 @@ def _messages(prompt: str, stream: bool) -> dict[str, Any]:
     }
 
 
-def _responses(prompt: str, stream: bool) -> dict[str, Any]:
+def _responses(prompt: str) -> dict[str, Any]:
     return {
         "input": [{"role": "user", "content": [{"type": "input_text", "text": prompt}]}],
         "tools": [{"type": "function", "name": "bash", "description": _ABOUT, "parameters": _PARAMETERS}],

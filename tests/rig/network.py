@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 _refused: list[str] = []
-_on = False
+_on: list[bool] = []  # audit hooks cannot be removed: this one is switched
 
 
 class NetworkRefused(ConnectionRefusedError):
@@ -46,11 +46,10 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _network_guard() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
-    global _on
     sys.addaudithook(_audit)
-    _on = True
+    _on.append(True)
     yield
-    _on = False
+    _on.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -25,11 +25,11 @@ _REASONS = {"refusal": "stop"}  # openai.chat says `stop` and puts the words int
 
 
 def render(script: Script, *, stream: bool) -> Rendering:
-    refused = failed(script, lambda _, failure: _error(failure))
+    refused = failed(script, _error)
     if refused is not None:
         return refused
     if not stream:
-        return broken_body(script, _body(script), lambda _, failure: _error(failure))
+        return broken_body(script, _body(script), _error)
     frames = _Frames(script)
     return stream_of(script, frames.of, lambda: [sse("[DONE]")])
 

@@ -86,8 +86,10 @@ def finish_of(steps: Iterable[Step], choice: int = 0) -> FinishReason:
     """The reason that the script gives for this choice, or the one that a model would."""
     steps = tuple(steps)
     said = [step.reason for step in steps if isinstance(step, Finish) and step.choice == choice]
+    if said:
+        return said[-1]
     calls = any(isinstance(step, UseTool) and step.choice == choice for step in steps)
-    return said[-1] if said else "tool_calls" if calls else "stop"
+    return "tool_calls" if calls else "stop"
 
 
 def usage_of(steps: Iterable[Step]) -> Usage:
@@ -113,22 +115,22 @@ def stream_of(script: Script, frames: Callable[[Step], Iterable[bytes]], end: Ca
     return Rendering(200, True, (*parts, *end()))
 
 
-def failed(script: Script, body: Callable[[int, Failure], Any]) -> Rendering | None:
+def failed(script: Script, body: Callable[[Failure], Any]) -> Rendering | None:
     """The HTTP error that the script begins with, or None."""
     first = script.steps[0] if script.steps else None
     if isinstance(first, Failure) and first.status is not None:
-        return Rendering(first.status, False, (dumps(body(first.status, first)).encode(),))
+        return Rendering(first.status, False, (dumps(body(first)).encode(),))
     return None
 
 
-def broken_body(script: Script, value: Any, failure: Callable[[int, Failure], Any]) -> Rendering:
+def broken_body(script: Script, value: Any, failure: Callable[[Failure], Any]) -> Rendering:
     """A body that is not streamed, with what happens to it: raw bytes instead, a failure instead, a cut inside."""
     steps = tuple(with_end(script))
     raw = b"".join(step.data for step in steps if isinstance(step, Raw))
     body = raw or dumps(value).encode()
     error = next((step for step in steps if isinstance(step, Failure)), None)
     if error is not None:
-        return Rendering(500, False, (dumps(failure(500, error)).encode(),))
+        return Rendering(500, False, (dumps(failure(error)).encode(),))
     pauses = [step for step in steps if isinstance(step, (Stall, Disconnect, Leave))]
     half = len(body) // 2
     if not pauses:
