@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Protocol, runtime_checkable
 
 import anyio
 
 __all__ = ["Clock", "MonotonicClock", "clock_from"]
 
 
+@runtime_checkable
 class Clock(Protocol):
     """Monotonic seconds, and scopes that end at one of them."""
 
@@ -42,7 +43,7 @@ class MonotonicClock:
 
 def clock_from(source: Callable[[], float]) -> Clock:
     """`source` itself if it can make scopes; any other callable is taken for real seconds."""
-    if hasattr(source, "until"):
-        return cast(Clock, source)
+    if isinstance(source, Clock):
+        return source
     # anyio's clock looks the event loop up at every call: ten times the cost of the same seconds from the system
     return MonotonicClock() if source is anyio.current_time else MonotonicClock(source)

@@ -41,8 +41,16 @@ class Deadlines:
         self.holding = False  # True: bytes are kept back, so the client may need a sign of life
         self.waiting = 0  # hooks (or settlements) that wait for somebody now
 
+    def close(self) -> None:
+        """The answer is complete: nothing is late any more."""
+        self._total = float("inf")
+        self.holding = self.upstream = False
+        self.waiting = 0
+
     def wake_at(self) -> float:
         """The next moment at which something can have happened, if nothing changes before."""
+        if self._total == float("inf"):
+            return self._total
         wake = min(self._total, self._now() + self._limits.keepalive_interval)
         if self.waiting:
             wake = min(wake, self._now() + POLL)
@@ -58,7 +66,9 @@ class Deadlines:
         if overdue is not None:
             return Expiry(504, "policy_timeout", f"a policy took too long: {overdue}")
         if now >= self._total:
-            return Expiry(504, "total_timeout", f"the exchange took longer than {limits.total_timeout:g} seconds")
+            return Expiry(
+                504, "total_timeout", f"the exchange took longer than {limits.total_timeout:g} seconds"
+            )
         # Before its first word a model may think for as long as the total allows: unstreamed answers do.
         if self.upstream and self.heard and now >= self.heard + limits.idle_timeout:
             return Expiry(504, "idle_timeout", f"upstream was silent for {limits.idle_timeout:g} seconds")

@@ -74,11 +74,11 @@ class Lanes:
 
     async def feed(self, data: bytes, *, last: bool) -> None:
         """The next piece from the application. Returns when it may send the next one."""
-        if not self._queued and not self._closed:
+        if self._is_direct():
             await self._take_turn()
             try:
                 # Another sender may have opened the stream lane while this one waited for its turn.
-                if not self._queued and not self._closed:
+                if self._is_direct():
                     await self._decide(data, last)
                     return
             finally:
@@ -120,6 +120,9 @@ class Lanes:
                 end.close()
 
     # -- deciding: always under the lock -----------------------------------------------------------------------------
+
+    def _is_direct(self) -> bool:
+        return not (self._queued or self.over or self.broken)
 
     async def _take_turn(self) -> None:
         try:

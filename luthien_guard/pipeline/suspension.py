@@ -7,7 +7,7 @@ step is made by hand, and only a coroutine that did not finish in it is worth a 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 __all__ = ["noticed"]
 
@@ -19,9 +19,9 @@ async def noticed(coroutine: Coroutine[Any, Any, T], suspended: Callable[[], Non
     try:
         first = coroutine.send(None)
     except StopIteration as stop:
-        return stop.value
+        return cast("T", stop.value)
     suspended()
-    return await _Rest(coroutine, first)
+    return cast("T", await _Rest(coroutine, first))
 
 
 class _Rest:
@@ -41,7 +41,7 @@ class _Rest:
             except GeneratorExit:
                 coroutine.close()
                 raise
-            except BaseException as error:  # cancellation travels inward like a value
+            except BaseException as error:  # noqa: BLE001 - thrown on: cancellation travels inward like a value
                 try:
                     wanted = coroutine.throw(error)
                 except StopIteration as stop:

@@ -65,7 +65,9 @@ class ScriptedStream:
         self.failed.append((status, code))
         if not self.released:
             return Release(done=True, answer=Answer(status, "application/json", _error(code)))
-        return Release(items=((b"data: " + _error(code) + b"\n\n", None),) if self.context.stream else (), done=True)
+        return Release(
+            items=((b"data: " + _error(code) + b"\n\n", None),) if self.context.stream else (), done=True
+        )
 
     def keepalive(self) -> bytes:
         return b": keep-alive\n\n" if self.context.stream else b""
@@ -132,6 +134,10 @@ class ScriptedPlane:
         return Answer(status, "application/json", _error(code))
 
 
+def _format_error(_status: int, code: str, _message: str) -> bytes:
+    return _error(code)
+
+
 def _error(code: str) -> bytes:
     return b'{"error":{"code":"' + code.encode() + b'"}}'
 
@@ -151,7 +157,8 @@ class ScriptedGuard:
         self.limits = limits or Limits()
         self.clock = clock
         self.formats: Mapping[str, Any] = {
-            name: SimpleNamespace(name=name, suffix=suffix) for name, suffix in _SUFFIXES.items()
+            name: SimpleNamespace(name=name, suffix=suffix, error=_format_error)
+            for name, suffix in _SUFFIXES.items()
         }
         self.starts = self.stops = 0
 

@@ -1,0 +1,69 @@
+"""The client's end of a response: what has been said to it, and whether it is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from luthien_guard.asgi.types import Send
+from luthien_guard.control_plane.service import Answer
+
+__all__ = ["Client"]
+
+
+class Client:
+    """Writes one response to the server. Outlives the attempts that make it."""
+
+    def __init__(self, send: Send, call_id: str, *, bodiless: bool = False) -> None:
+        self.started = False
+        self.finished = (
+            False  # set before the last message is sent: the server may report a disconnect within it
+        )
+        self.gone = False
+        self._send = send
+        self._call_id = call_id.encode()
+        self._bodiless = bodiless  # HEAD
+
+    async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send status and headers, with the exchange's id."""
+        self.started = True
+        kept = [pair for pair in headers if pair[0] != b"x-luthien-call-id"]
+        kept.append((b"x-luthien-call-id", self._call_id))
+        await self._tell({"type": "http.response.start", "status": status, "headers": kept})
+
+    async def write(self, data: bytes, *, end: bool) -> None:
+        """Send body bytes; nothing after `end`."""
+        if self.finished:
+            return
+        self.finished = end
+        await self._tell(
+            {"type": "http.response.body", "body": b"" if self._bodiless else data, "more_body": not end}
+        )
+
+    async def answer(self, answer: Answer) -> None:
+        """Send a whole answer; if the response has begun, as much of it as an SSE client can take."""
+        if self.finished:
+            return
+        if self.started:
+            await self.write(_as_events(answer), end=True)
+            return
+        headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
+        ]
+        headers.append((b"content-type", answer.content_type.encode("latin-1")))
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+        await self.begin(answer.status, headers)
+        await self.write(answer.body, end=True)
+
+    async def _tell(self, message: dict[str, object]) -> None:
+        if self.gone:
+            return
+        try:
+            await self._send(message)
+        except OSError:  # what servers of ASGI 2.4 and later raise when nobody listens any more
+            self.gone = True
+
+
+def _as_events(answer: Answer) -> bytes:
+    if answer.content_type.startswith("text/event-stream"):
+        return answer.body
+    return b"event: error\ndata: " + answer.body.replace(b"\n", b" ") + b"\n\n"

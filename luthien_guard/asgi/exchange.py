@@ -1,0 +1,372 @@
+"""One guarded HTTP exchange: who runs, who watches, how it ends.
+
+The application runs in the caller's task, so that its context variables and its errors are the host's. One task beside
+it owns the server's `receive` and the deadlines. Whatever happens, the plane hears the end exactly once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from luthien_guard.asgi.client import Client
+from luthien_guard.asgi.handle import ExchangeHandle, current
+from luthien_guard.asgi.request import body_headers
+from luthien_guard.asgi.response import Attempt, Outlet, Response, Straight
+from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Message, Receive, Scope
+from luthien_guard.clock import Clock
+from luthien_guard.control_plane.service import Answer, RequestDecision
+from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
+from luthien_guard.pipeline import Deadlines, Expiry
+
+__all__ = ["SEAL", "Exchange", "Seal"]
+
+logger = logging.getLogger("luthien_guard")
+
+#: The scope key under which an exchange marks what it hands to the application.
+SEAL: Final = "luthien_guard"
+#: Ways around the body, which an application takes only where its server offers them.
+_AROUND: Final = frozenset(
+    {
+        "http.response.debug",
+        "http.response.early_hint",
+        "http.response.pathsend",
+        "http.response.push",
+        "http.response.trailers",
+        "http.response.zerocopysend",
+    }
+)
+_ENDED: Final = Expiry(502, "upstream_error", "the upstream ended its answer before it was complete")
+_BROKEN: Final = Expiry(500, "internal_error", "the guard failed to decide about this answer")
+_RETRIES: Final = Expiry(502, "too_many_retries", "a policy asked for more retries than are allowed")
+
+T = TypeVar("T")
+
+
+class Seal:
+    """Says which guard has this request in hand, to another middleware of the same guard further in.
+
+    A live object of this class in the scope, made for this exchange: no header and no client can put it there.
+    """
+
+    __slots__ = ("guard", "open", "wire_format")
+
+    def __init__(self, guard: AppGuard, wire_format: str) -> None:
+        self.guard = guard
+        self.wire_format = wire_format
+        self.open = True
+
+    def covers(self, guard: AppGuard, wire_format: str) -> bool:
+        return self.open and self.guard is guard and self.wire_format == wire_format
+
+
+class Exchange:
+    """From a whole request to the end of its answer."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        guard: AppGuard,
+        clock: Clock,
+        scope: Scope,
+        receive: Receive,
+        client: Client,
+        metadata: RequestMetadata,
+        wire_format: str,
+        headers: Headers,
+    ) -> None:
+        self._app = app
+        self._guard = guard
+        self._plane = guard.plane
+        self._clock = clock
+        self._scope = scope
+        self._receive = receive
+        self._client = client
+        self._metadata = metadata
+        self._format = wire_format
+        self._headers = headers
+        self._seal = Seal(guard, wire_format)
+        self._deadlines = Deadlines(clock, guard.limits)
+        self._spawn: Callable[..., object] = _no_tasks
+        self._attempt: Attempt | None = None
+        self._running: anyio.CancelScope | None = None  # around what the caller's task does now
+        self._stopped = False  # the client is gone or time is up: start nothing more
+        self._alarm: anyio.CancelScope | None = None  # around the watcher's wait
+        self._planned = 0.0  # when that wait ends
+        self._silent = anyio.Event()  # the application may hear "http.disconnect" now
+        self._left = anyio.Event()  # the caller's task is out of the application and its policies
+        self._closed = False
+        self._watched = False  # the watcher has seen the disconnect
+        self._error: BaseException | None = None  # the host's own
+
+    async def run(self, body: bytes) -> None:
+        """Decide the request `body`, serve it, close. Raises what the application raised."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._spawn = tasks.start_soon
+                tasks.start_soon(self._watch)
+                await self._serve(body)
+                self._left.set()
+                # Most servers report the disconnect once the answer is complete: cheaper than a cancellation.
+                await checkpoint()
+                if not self._watched:
+                    tasks.cancel_scope.cancel()
+        finally:
+            if not self._closed:
+                await self._close(Outcome(OutcomeStatus.CANCELLED, reason="the exchange was cancelled"))
+            if self._attempt is not None and self._attempt.lanes is not None:
+                self._attempt.lanes.close()
+        if self._error is not None:
+            raise self._error
+
+    # -- the caller's task ---------------------------------------------------------------------------------------------
+
+    async def _serve(self, body: bytes) -> None:
+        decision = await self._stoppable(lambda: self._decided(body))
+        if decision is not None:
+            outlet = self._outlet()
+            await (
+                self._covered(decision, outlet)
+                if decision.covers_response
+                else self._straight(decision, outlet)
+            )
+        if self._client.gone and not self._closed:
+            await self._close(_GONE)
+
+    async def _decided(self, body: bytes) -> RequestDecision | None:
+        result = await self._plane.decide_request(self._metadata, self._format, body)
+        decision = result.value
+        if decision.answer is None:
+            return decision
+        await self._client.answer(decision.answer)
+        await self._finished()
+        return None
+
+    async def _straight(self, decision: RequestDecision, outlet: Outlet) -> None:
+        await self._run_app(Straight(outlet), decision.body)
+        await self._concluded()
+
+    async def _covered(self, decision: RequestDecision, outlet: Outlet) -> None:
+        body: bytes | None = decision.body
+        tries = 0
+        while body is not None and not self._stopped:
+            response = Response(outlet, tries)
+            if tries > self._guard.limits.max_retries:
+                self._attempt = response
+                await self._stoppable(lambda: response.fail(_RETRIES))  # noqa: B023 - called before the next round
+                return
+            await self._run_app(response, body)
+            body, tries = response.retry, tries + 1
+            if body is not None and response.lanes is not None:
+                response.lanes.close()
+        await self._concluded()
+
+    async def _run_app(self, attempt: Attempt, body: bytes) -> None:
+        self._attempt = attempt
+        scope, receive = self._inner_scope(body), _Replay(body, self._silent).receive
+        token = current.set(scope["state"]["luthien"])
+        try:
+            await self._stoppable(lambda: self._called(scope, receive, attempt))
+        finally:
+            current.reset(token)
+
+    async def _called(self, scope: Scope, receive: Receive, attempt: Attempt) -> None:
+        try:
+            await self._app(scope, receive, attempt.send)
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # kept whole: a task group would wrap it
+            assert self._running is not None
+            if self._running.cancel_called:
+                logger.debug("the application failed while it was cancelled", exc_info=error)
+            else:
+                self._error = error
+
+    async def _stoppable(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Await `work()` so that the watcher can end it; None if it did."""
+        with anyio.CancelScope() as scope:
+            self._running = scope
+            if self._stopped:
+                scope.cancel()
+            return await work()
+        return None
+
+    async def _concluded(self) -> None:
+        """The application is out; see that its answer is complete."""
+        attempt = self._attempt
+        if attempt is None or self._closed or self._client.gone:
+            return
+        if self._error is not None and not attempt.began:
+            reason = f"the application raised {type(self._error).__name__}"
+            await self._close(Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=reason))
+        elif self._stopped:
+            await self._silent.wait()  # the watcher is ending the answer
+        elif not attempt.finished:
+            await self._stoppable(lambda: attempt.fail(_ENDED))
+        else:
+            await self._silent.wait()  # the stream lane is still at work
+
+    # -- the watcher ---------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Owns the server's `receive`, and time."""
+        while True:
+            self._planned = self._deadlines.wake_at()
+            if await self._hears_disconnect():
+                await self._disconnected()
+                return
+            await self._look()
+
+    async def _hears_disconnect(self) -> bool:
+        """Listen until it is time to look."""
+        with self._clock.until(self._planned) as self._alarm:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            return True
+        return False
+
+    def _wake(self) -> None:
+        """There is a deadline that the watcher did not know of when it went to sleep."""
+        if self._alarm is not None and self._deadlines.wake_at() < self._planned:
+            self._alarm.cancel()
+
+    def _cancel(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _look(self) -> None:
+        lanes = self._attempt.lanes if self._attempt is not None else None
+        if self._client.finished:
+            self._deadlines.close()
+        elif lanes is not None and lanes.error is not None:
+            self._error = lanes.error
+            await self._expire(_BROKEN)
+        elif expiry := self._deadlines.expired(lanes.stream.overdue() if lanes is not None else None):
+            await self._expire(expiry)
+        elif lanes is not None and self._deadlines.keepalive_due():
+            self._spawn(lanes.keepalive)
+
+    async def _expire(self, expiry: Expiry) -> None:
+        """Time is up: stop the application, end the answer. It may be stuck where no cancellation reaches it (a
+        thread), so nothing here waits for it."""
+        self._stopped = True
+        self._deadlines.close()
+        self._cancel()
+        with self._clock.until(self._clock() + self._guard.limits.close_timeout):
+            if self._attempt is not None:
+                await self._attempt.fail(expiry)
+        if not self._client.finished:
+            with self._clock.until(self._clock() + self._guard.limits.close_timeout):
+                await self._cut(expiry)
+        if not self._closed:
+            await self._close(Outcome(OutcomeStatus.TIMEOUT, reason=expiry.message))
+
+    async def _cut(self, expiry: Expiry) -> None:
+        if self._client.started:
+            await self._client.write(b"", end=True)
+        else:
+            await self._client.answer(self._error_answer(expiry))
+
+    async def _disconnected(self) -> None:
+        self._watched = True
+        self._silent.set()
+        if self._client.finished:
+            return  # servers say so after every complete answer
+        self._client.gone = self._stopped = True
+        self._cancel()
+        if self._attempt is not None and self._attempt.lanes is not None:
+            self._attempt.lanes.close()
+        with self._clock.until(self._clock() + self._guard.limits.close_timeout):
+            await self._left.wait()
+        if not self._closed:
+            await self._close(_GONE)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def _finished(self, outcome: Outcome | None = None) -> None:
+        """The last byte is out. `outcome` is what the plane cannot know."""
+        await self._close(outcome)
+
+    async def _close(self, outcome: Outcome | None) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._seal.open = False
+        with self._clock.until(self._clock() + self._guard.limits.close_timeout) as scope:
+            scope.shield = True
+            await self._plane.close(self._metadata.call_id, outcome)
+        self._silent.set()
+
+    # -- what is handed around -----------------------------------------------------------------------------------------
+
+    def _outlet(self) -> Outlet:
+        return Outlet(
+            call_id=self._metadata.call_id,
+            wire_format=self._format,
+            plane=self._plane,
+            client=self._client,
+            clock=self._clock,
+            limits=self._guard.limits,
+            deadlines=self._deadlines,
+            spawn=self._spawn,
+            wake=self._wake,
+            cancel=self._cancel,
+            finished=self._finished,
+            error=self._error_answer,
+            head=self._scope["method"] == "HEAD",
+            raises=_promises_errors(self._scope),
+        )
+
+    def _error_answer(self, expiry: Expiry) -> Answer:
+        body = self._guard.formats[self._format].error(expiry.status, expiry.code, expiry.message)
+        return Answer(expiry.status, "application/json", body)
+
+    def _inner_scope(self, body: bytes) -> Scope:
+        scope: Scope = dict(self._scope)
+        scope["headers"] = body_headers(self._headers, body)
+        if extensions := scope.get("extensions"):
+            scope["extensions"] = {name: value for name, value in extensions.items() if name not in _AROUND}
+        state = scope.get("state")
+        if not isinstance(state, dict):
+            state = scope["state"] = {}
+        state["luthien"] = ExchangeHandle(self._metadata.call_id, self._format, self._metadata, self._plane)
+        scope[SEAL] = self._seal
+        return scope
+
+
+_GONE: Final = Outcome(OutcomeStatus.CANCELLED, reason="the client disconnected")
+
+
+class _Replay:
+    """The application's `receive`: the whole body once, then silence until the client is gone."""
+
+    __slots__ = ("_body", "_silent")
+
+    def __init__(self, body: bytes, silent: anyio.Event) -> None:
+        self._body: bytes | None = body
+        self._silent = silent
+
+    async def receive(self) -> Message:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._silent.wait()
+        return {"type": "http.disconnect"}
+
+
+def _no_tasks(*_: object) -> None:
+    raise RuntimeError("the exchange does not run")
+
+
+def _promises_errors(scope: Scope) -> bool:
+    """ASGI 2.4: `send` raises OSError after a disconnect. Applications choose their way by this version."""
+    asgi: Any = scope.get("asgi") or {}
+    version = str(asgi.get("spec_version", "2.0")).split(".")
+    try:
+        return (int(version[0]), int(version[1])) >= (2, 4)
+    except (ValueError, IndexError):
+        return False

@@ -1,0 +1,34 @@
+"""What the host's own handlers may know of the exchange that they are in."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from luthien_guard.control_plane.service import ControlPlaneService
+from luthien_guard.exchange import RequestMetadata
+
+__all__ = ["ExchangeHandle", "current", "current_exchange"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeHandle:
+    """The guarded exchange, for the application: `scope["state"]["luthien"]` or `current_exchange()`."""
+
+    call_id: str
+    wire_format: str
+    metadata: RequestMetadata
+    plane: ControlPlaneService
+
+    def record(self, event: str, /, **details: Any) -> None:
+        """Put a fact of the application's own into the exchange's record. Values must be JSON."""
+        self.plane.record(self.call_id, event, details)
+
+
+current: ContextVar[ExchangeHandle | None] = ContextVar("luthien_guard_exchange", default=None)
+
+
+def current_exchange() -> ExchangeHandle | None:
+    """The exchange that the calling code serves; None outside of one."""
+    return current.get()

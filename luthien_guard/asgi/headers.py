@@ -1,0 +1,58 @@
+"""Header lists: an ASGI peer may give any iterable of pairs in any case, and may change it later."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from luthien_guard.asgi.types import Headers
+
+__all__ = ["ANSWER_BOUND", "first", "frozen", "is_utf8", "values", "without"]
+
+#: What a response says about the exact bytes of its body: untrue once they may change.
+ANSWER_BOUND = frozenset(
+    {
+        b"accept-ranges",
+        b"content-digest",
+        b"content-encoding",
+        b"content-length",
+        b"content-md5",
+        b"content-range",
+        b"digest",
+        b"etag",
+        b"repr-digest",
+        b"trailer",
+        b"transfer-encoding",
+    }
+)
+
+
+def frozen(headers: Iterable[Iterable[Any]]) -> Headers:
+    """A copy that nobody else holds, names in lower case. Order and repeats stay."""
+    return tuple((bytes(name).lower(), bytes(value)) for name, value in headers)
+
+
+def values(headers: Headers, name: bytes) -> list[bytes]:
+    return [value for key, value in headers if key == name]
+
+
+def first(headers: Headers, name: bytes) -> bytes:
+    """The value of the first header of that name, b"" if there is none."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return b""
+
+
+def without(headers: Headers, names: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    return [pair for pair in headers if pair[0] not in names]
+
+
+_CHARSET: Final = re.compile(rb";\s*charset\s*=\s*[\"']?([^\s\"';]*)", re.IGNORECASE)
+_UTF8: Final = (b"utf-8", b"utf8", b"us-ascii", b"ascii")
+
+
+def is_utf8(content_type: bytes) -> bool:
+    """True unless the content type names a charset in which the bytes could say something else."""
+    return all(name.lower() in _UTF8 for name in _CHARSET.findall(content_type))

@@ -1,0 +1,82 @@
+"""The guard's own start and stop, inside the application's; and a lifespan for applications that have none."""
+
+from __future__ import annotations
+
+import anyio
+
+from luthien_guard.asgi.types import AppGuard, ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Lifespan", "Start"]
+
+
+class Start:
+    """Starts the guard once, whether a lifespan or the first request asks for it."""
+
+    def __init__(self, guard: AppGuard) -> None:
+        self._guard = guard
+        self._lock = anyio.Lock()
+        self.done = False
+
+    async def __call__(self) -> None:
+        if self.done:
+            return
+        async with self._lock:
+            if not self.done:
+                await self._guard.start()
+                self.done = True
+
+    async def stop(self) -> None:
+        self.done = False
+        await self._guard.stop()
+
+
+class Lifespan:
+    """One lifespan scope: starts before the application does, stops after it."""
+
+    def __init__(self, app: ASGIApp, start: Start) -> None:
+        self._app = app
+        self._start = start
+        self._heard = False  # the application has taken lifespan.startup
+        self._said = False  # and has answered it
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the scope. Raises what the application raises after it has begun to start."""
+
+        async def inner_receive() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._heard = True
+                await self._started(send)
+            return message
+
+        async def inner_send(message: Message) -> None:
+            self._said = True
+            if message["type"].startswith("lifespan.shutdown"):
+                await self._start.stop()
+            await send(message)
+
+        try:
+            await self._app(scope, inner_receive, inner_send)
+        except Exception:
+            if self._heard:  # it knows lifespans, and failed
+                raise
+        if not self._said:
+            await self._alone(receive, send)
+
+    async def _started(self, send: Send) -> None:
+        try:
+            await self._start()
+        except Exception as error:  # told to the server, which would otherwise go on without a guard
+            self._said = True
+            await send({"type": "lifespan.startup.failed", "message": f"luthien_guard: {error}"})
+            raise
+
+    async def _alone(self, receive: Receive, send: Send) -> None:
+        """The application refused the scope (Django raises, others return): the guard needs it all the same."""
+        if not self._heard:
+            await receive()
+        await self._started(send)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._start.stop()
+        await send({"type": "lifespan.shutdown.complete"})

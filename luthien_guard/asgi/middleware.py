@@ -1,0 +1,104 @@
+"""`GuardMiddleware`: pure ASGI, around any application."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from luthien_guard.asgi.client import Client
+from luthien_guard.asgi.exchange import SEAL, Exchange, Seal
+from luthien_guard.asgi.lifespan import Lifespan, Start
+from luthien_guard.asgi.request import ClientGone, check_headers, headers_of, metadata_of, read_body
+from luthien_guard.asgi.routes import Route, Routes
+from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope, Send
+from luthien_guard.asgi.websocket import REASON, deny
+from luthien_guard.clock import clock_from
+from luthien_guard.errors import MalformedBody, WireError
+
+__all__ = ["GuardMiddleware"]
+
+#: Methods whose requests may come without a body on a model route; their answers are policed like any other.
+_BODILESS = ("GET", "HEAD", "OPTIONS", "DELETE")
+
+
+class _NotCanonical(WireError):
+    code = "path_not_canonical"
+
+
+class _Uninspectable(WireError):
+    code = "uninspectable_request"
+
+
+class GuardMiddleware:
+    """Puts a guard around `app`.
+
+    Guarded are the paths that end in `/chat/completions`, `/messages` and `/responses` (wherever they are mounted), what
+    lies below them, and `routes`: exact paths with the wire format that they speak. A path that `routes` maps to None is
+    left alone. Everything else passes untouched and unbuffered. Raises ValueError for an unknown wire format.
+
+    Add it so that compressing middleware is outside of it: what is compressed inside has to be undone first.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, guard: AppGuard, routes: Mapping[str, str | None] | None = None
+    ) -> None:
+        self.app = app
+        self.guard = guard
+        self._routes = Routes(guard.formats, routes)
+        self._clock = clock_from(guard.clock)
+        self._start = Start(guard)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await Lifespan(self.app, self._start).run(scope, receive, send)
+            return
+        route = self._routes.match(scope) if kind in ("http", "websocket") else None
+        if route is None or self._is_covered(scope, route):
+            await self.app(scope, receive, send)
+            return
+        await self._start()
+        if kind == "http":
+            await self._guarded(scope, receive, send, route)
+        else:
+            await self._denied(scope, receive, send, route)
+
+    def _is_covered(self, scope: Scope, route: Route) -> bool:
+        """True when the same guard has this very request in hand further out."""
+        seal = scope.get(SEAL)
+        return isinstance(seal, Seal) and seal.covers(self.guard, route.wire_format)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
+        headers = headers_of(scope)
+        metadata = metadata_of(headers)
+        client = Client(send, metadata.call_id, bodiless=scope["method"] == "HEAD")
+        try:
+            body = await self._body(scope, receive, route, headers)
+        except ClientGone:
+            return
+        except WireError as error:
+            plane = self.guard.plane
+            await client.answer(
+                plane.reject(metadata, route.wire_format, error.status, error.code, str(error))
+            )
+            return
+        exchange = Exchange(
+            self.app, self.guard, self._clock, scope, receive, client, metadata, route.wire_format, headers
+        )
+        await exchange.run(body)
+
+    async def _body(self, scope: Scope, receive: Receive, route: Route, headers: Headers) -> bytes:
+        if route.refusal is not None:
+            raise _NotCanonical(route.refusal)
+        if self._routes.is_bundle(scope):
+            raise _Uninspectable("a batch of requests cannot be put under policy: send them one by one")
+        encoding = check_headers(headers, self.guard.limits)
+        body = await read_body(receive, encoding, self.guard.limits, self._clock)
+        if not body and route.exact and scope["method"] not in _BODILESS:
+            raise MalformedBody("the request has no body")
+        return body
+
+    async def _denied(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
+        headers = headers_of(scope)
+        metadata = metadata_of(headers)
+        answer = self.guard.plane.reject(metadata, route.wire_format, 426, "websocket_not_guarded", REASON)
+        await deny(scope, receive, send, answer)

@@ -1,0 +1,124 @@
+"""The request's side: its headers frozen, its body whole, decoded and within limits."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from typing import Final
+
+from luthien_guard.asgi.encoding import decode_body, layers
+from luthien_guard.asgi.headers import first, frozen, is_utf8, values, without
+from luthien_guard.asgi.types import Headers, Receive, Scope
+from luthien_guard.clock import Clock
+from luthien_guard.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, WireError
+from luthien_guard.exchange import RequestMetadata, new_call_id
+from luthien_guard.limits import Limits
+
+__all__ = [
+    "ClientGone",
+    "RequestTimeout",
+    "body_headers",
+    "check_headers",
+    "headers_of",
+    "metadata_of",
+    "read_body",
+]
+
+#: Headers of which two different values mean two different requests.
+_SINGLE: Final = (b"content-type", b"content-encoding", b"content-length")
+#: Said about the body as it came, or an invitation to encode the answer so that it cannot be inspected.
+_REPLACED: Final = frozenset(
+    {
+        b"accept-encoding",
+        b"content-encoding",
+        b"content-length",
+        b"expect",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+    }
+)
+_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_SESSION: Final = (b"x-session-id", b"session-id", b"session_id", b"x-claude-code-session-id")
+
+
+class RequestTimeout(WireError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was whole."""
+
+
+def metadata_of(headers: Headers) -> RequestMetadata:
+    """Who asks. The key itself never leaves: only its SHA-256, which is enough to tell callers apart."""
+    key = first(headers, b"authorization").rpartition(b" ")[2] or first(headers, b"x-api-key")
+    trace = _TRACEPARENT.fullmatch(first(headers, b"traceparent"))
+    session = next((value for name in _SESSION if (value := first(headers, name))), b"")
+    return RequestMetadata(
+        call_id=new_call_id(),
+        timestamp=time.time(),
+        trace_id=trace[1].decode() if trace else None,
+        session_id=session.decode("latin-1") or None,
+        api_key_hash=hashlib.sha256(key).hexdigest() if key else None,
+    )
+
+
+def check_headers(headers: Headers, limits: Limits) -> list[str]:
+    """The layers of content encoding. Raises MalformedBody, UnsupportedEncoding, BodyTooLarge."""
+    for name in _SINGLE:
+        if len(set(values(headers, name))) > 1:
+            raise MalformedBody(f"{name.decode()} is given twice with different values")
+    if not is_utf8(first(headers, b"content-type")):
+        raise UnsupportedEncoding("JSON is UTF-8: no other charset is read")
+    length = first(headers, b"content-length")
+    if length and not length.isdigit():
+        raise MalformedBody("content-length is not a number")
+    if length and int(length[:20]) > limits.max_request_bytes:
+        raise BodyTooLarge(f"the body is larger than {limits.max_request_bytes} bytes")
+    return layers(values(headers, b"content-encoding"))
+
+
+async def read_body(receive: Receive, encoding: list[str], limits: Limits, clock: Clock) -> bytes:
+    """The whole body, decoded. Raises ClientGone, RequestTimeout and what `decode_body` raises."""
+    body: bytes | None = None
+    with clock.until(clock() + limits.request_timeout):
+        body = await _received(receive, limits.max_request_bytes)
+    if body is None:
+        raise RequestTimeout(f"the body did not arrive within {limits.request_timeout:g} seconds")
+    if not encoding or not body:
+        return body
+    return decode_body(encoding, body, limits.max_request_bytes)
+
+
+async def _received(receive: Receive, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        part = message.get("body") or b""
+        size += len(part)
+        if size > limit:
+            raise BodyTooLarge(f"the body is larger than {limit} bytes")
+        parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def body_headers(headers: Headers, body: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers that the application gets: about this body, and asking for an answer that can be read."""
+    kept = without(headers, _REPLACED)
+    if body or first(headers, b"content-length") or first(headers, b"transfer-encoding"):
+        kept.append((b"content-length", b"%d" % len(body)))
+    return kept
+
+
+def headers_of(scope: Scope) -> Headers:
+    """The headers as they are now; some servers append trailers to the same list later."""
+    return frozen(scope["headers"])

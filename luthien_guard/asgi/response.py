@@ -1,0 +1,274 @@
+"""The application's `send` on a guarded route: nothing that it says reaches the client undecided."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from anyio.lowlevel import checkpoint
+
+from luthien_guard.asgi.client import Client
+from luthien_guard.asgi.encoding import Decoder, decoder_for, layers
+from luthien_guard.asgi.headers import ANSWER_BOUND, first, frozen, is_utf8, values, without
+from luthien_guard.asgi.sniff import is_event_stream, says_event_stream
+from luthien_guard.asgi.types import Headers, Message
+from luthien_guard.clock import Clock
+from luthien_guard.control_plane.service import Answer, ControlPlaneService, Release, StreamingContext
+from luthien_guard.errors import WireError
+from luthien_guard.exchange import Outcome, OutcomeStatus
+from luthien_guard.limits import Limits
+from luthien_guard.pipeline import Deadlines, Expiry, Lanes
+
+__all__ = ["Attempt", "Outlet", "Response", "Straight"]
+
+_NO_BODY: Final = (204, 205, 304)
+
+
+@dataclass(slots=True)
+class Outlet:
+    """What a response needs of the exchange that it belongs to."""
+
+    call_id: str
+    wire_format: str
+    plane: ControlPlaneService
+    client: Client
+    clock: Clock
+    limits: Limits
+    deadlines: Deadlines
+    spawn: Callable[..., object]
+    wake: Callable[[], None]
+    #: Cancels the application.
+    cancel: Callable[[], None]
+    #: Called once the last byte of the answer is out; with the outcome where the plane cannot know it.
+    finished: Callable[..., Awaitable[None]]
+    #: An error in the wire format, when the plane cannot be asked any more.
+    error: Callable[[Expiry], Answer]
+    head: bool = False  # the request's method was HEAD
+    raises: bool = False  # ASGI >= 2.4 promises applications an OSError after a disconnect
+
+
+class Attempt(Protocol):
+    """One run of the application, seen from its exchange."""
+
+    lanes: Lanes | None
+    retry: bytes | None
+    began: bool  # the application has sent its start
+    finished: bool  # and the end of its body
+
+    async def send(self, message: Message) -> None: ...
+
+    async def fail(self, expiry: Expiry) -> None: ...
+
+
+class Response:
+    """One attempt at an answer, decided piece by piece."""
+
+    def __init__(self, outlet: Outlet, attempt: int) -> None:
+        self.lanes: Lanes | None = None
+        self.retry: bytes | None = None
+        self.began = False
+        self.finished = False
+        self._outlet = outlet
+        self._attempt = attempt
+        self._status = 502  # until the application says another
+        self._headers: Headers = ()
+        self._decoder: Decoder | None = None
+        self._head: list[bytes] = []  # bytes that do not yet say what the body is
+        self._stream = False
+
+    async def send(self, message: Message) -> None:
+        """What the application calls. Refuses messages that go around the body."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            if not self.began:
+                raise RuntimeError("http.response.body before http.response.start")
+            if await self._is_deaf():
+                return
+            deadlines = self._outlet.deadlines
+            last = self.finished = not message.get("more_body", False)
+            deadlines.upstream = False
+            try:
+                await self._take(message.get("body", b""), last)
+            finally:
+                deadlines.heard = self._outlet.clock()
+                deadlines.upstream = not last
+        elif kind == "http.response.start":
+            self._start(message)
+        else:
+            self._outlet.plane.record(self._outlet.call_id, "message.refused", {"type": str(kind)})
+            raise RuntimeError(f"{kind} goes around the body of a guarded response")
+
+    async def fail(self, expiry: Expiry) -> None:
+        """End the answer in-band, or with an error of its own while nothing has left."""
+        if self.lanes is None:
+            self._status, self._headers = expiry.status, ()
+            await self._open(stream=False)
+        assert self.lanes is not None
+        await self.lanes.fail(expiry)
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    async def _is_deaf(self) -> bool:
+        """True when what comes now has no place to go; ends an application that goes on all the same."""
+        if self._outlet.client.gone and self._outlet.raises:
+            raise OSError("the client has disconnected")
+        if self.lanes is not None and self.lanes.over:
+            if not self.finished:
+                await checkpoint()  # where the cancellation arrives
+            return True
+        if self.finished:
+            raise RuntimeError("http.response.body after the end of the body")
+        return self._outlet.client.gone
+
+    def _start(self, message: Message) -> None:
+        if self.began:
+            raise RuntimeError("http.response.start twice")
+        self.began = True
+        self._status = message["status"]
+        self._headers = frozen(message.get("headers", ()))
+        self._outlet.deadlines.heard = self._outlet.clock()
+        self._outlet.deadlines.upstream = True
+
+    async def _take(self, data: bytes, last: bool) -> None:
+        if self.lanes is None:
+            await self._take_first(data, last)
+        else:
+            if self._decoder is not None:
+                try:
+                    data = self._decoded(data, last)
+                except WireError as error:
+                    return await self._uninspectable(error)
+            if data or last:
+                await self.lanes.feed(data, last=last)
+        if not last and self.lanes is not None and self.lanes.over:
+            await checkpoint()
+        return None
+
+    async def _take_first(self, data: bytes, last: bool) -> None:
+        if self._outlet.head or self._status in _NO_BODY:
+            return await self._take_nothing(data, last)
+        try:
+            if not self._head and self._decoder is None:
+                self._decoder = decoder_for(layers(values(self._headers, b"content-encoding")))
+            self._head.append(self._decoded(data, last))
+        except WireError as error:
+            return await self._uninspectable(error)
+        head = b"".join(self._head)
+        stream = is_event_stream(
+            head, labelled=says_event_stream(first(self._headers, b"content-type")), last=last
+        )
+        if stream is None:
+            self._head = [head]
+            return None
+        self._head = []
+        lanes = await self._open(stream=stream)
+        if head or last:
+            await lanes.feed(head, last=last)
+        return None
+
+    async def _take_nothing(self, data: bytes, last: bool) -> None:
+        """HEAD, 204, 304: headers only. A body here is one that nobody may see."""
+        client = self._outlet.client
+        if data and not self._outlet.head:
+            self._outlet.plane.record(self._outlet.call_id, "body.dropped", {"status": self._status})
+        if last and not client.started:
+            await client.begin(self._status, self._headers)
+            await client.write(b"", end=True)
+            await self._outlet.finished()
+
+    def _decoded(self, data: bytes, last: bool) -> bytes:
+        if self._decoder is None:
+            return data
+        decoded = self._decoder.feed(data, self._outlet.limits.max_response_bytes) if data else b""
+        if last:
+            self._decoder.close()
+        return decoded
+
+    async def _uninspectable(self, error: WireError) -> None:
+        self.finished = False  # whatever else the application has to say is not heard
+        await self.fail(Expiry(502, "uninspectable_response", f"the answer cannot be inspected: {error}"))
+        self._outlet.cancel()
+        await checkpoint()
+
+    async def _open(self, *, stream: bool) -> Lanes:
+        outlet = self._outlet
+        self._stream = stream
+        context = StreamingContext(outlet.call_id, outlet.wire_format, self._status, stream, self._attempt)
+        opened = await outlet.plane.open_stream(context)
+        self.lanes = Lanes(
+            opened, self._write, spawn=outlet.spawn, deadlines=outlet.deadlines, wake=outlet.wake
+        )
+        return self.lanes
+
+    async def _write(self, release: Release, *, end: bool) -> None:
+        outlet = self._outlet
+        if release.retry is not None and not outlet.client.started:
+            self.retry = release.retry
+            outlet.cancel()
+            return
+        if release.answer is not None:
+            await outlet.client.answer(release.answer)
+        else:
+            data = release.data
+            if not outlet.client.started:
+                await outlet.client.begin(self._status, self._outer_headers(len(data) if end else None))
+            await outlet.client.write(data, end=end)
+        outlet.deadlines.told = outlet.clock()
+        if end:
+            await outlet.finished()
+            if not self.finished:
+                outlet.cancel()
+
+    def _outer_headers(self, length: int | None) -> list[tuple[bytes, bytes]]:
+        kept = [_utf8(pair) for pair in without(self._headers, ANSWER_BOUND)]
+        if length is not None and not self._stream:
+            kept.append((b"content-length", b"%d" % length))
+        if all(name != b"content-type" for name, _ in kept):
+            # Without a label a client would sniff for itself.
+            kept.append((b"content-type", b"text/event-stream" if self._stream else b"application/json"))
+        return kept
+
+
+def _utf8(pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """The guard has read the body as UTF-8: no label may make the client read it as anything else."""
+    name, value = pair
+    if name != b"content-type" or is_utf8(value):
+        return pair
+    return name, value.split(b";", 1)[0] + b"; charset=utf-8"
+
+
+class Straight:
+    """An answer that no policy looks at: its messages go through as they are."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self.lanes: Lanes | None = None
+        self.retry: bytes | None = None
+        self.began = False
+        self.finished = False
+        self._outlet = outlet
+
+    async def send(self, message: Message) -> None:
+        client = self._outlet.client
+        if client.gone and self._outlet.raises:
+            raise OSError("the client has disconnected")
+        kind = message["type"]
+        if kind == "http.response.start":
+            self.began = True
+            await client.begin(message["status"], frozen(message.get("headers", ())))
+        elif kind == "http.response.body":
+            self.finished = not message.get("more_body", False)
+            await client.write(message.get("body", b""), end=self.finished)
+            if self.finished:
+                await self._outlet.finished()
+        else:
+            raise RuntimeError(f"{kind} goes around the body of a guarded response")
+
+    async def fail(self, expiry: Expiry) -> None:
+        client = self._outlet.client
+        if client.started:
+            await client.write(b"", end=True)
+        else:
+            await client.answer(self._outlet.error(expiry))
+        status = OutcomeStatus.TIMEOUT if expiry.status == 504 else OutcomeStatus.UPSTREAM_ERROR
+        await self._outlet.finished(Outcome(status, reason=expiry.message))

@@ -1,0 +1,171 @@
+"""Which requests are guarded.
+
+Servers and frameworks disagree about what a path is: they decode it once, twice or not at all, drop `;parameters`,
+join slashes, cut at a newline, ignore case. Whoever matches one spelling is passed by with another. So a path is first
+taken down to what *any* of them could make of it; if that is a guarded route, the request is guarded when it was spelled
+plainly and refused when it was not. Nothing that a client can write makes a guarded route unguarded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+from luthien_guard.asgi.types import Scope
+from luthien_guard.wire.format import WireFormat
+
+__all__ = ["Route", "Routes"]
+
+#: Below a guarded route, what answers with numbers or lists of ids only: no model output.
+_HARMLESS: Final = ("/messages/count_tokens", "/responses/input_tokens")
+#: Below a guarded route, requests that carry many requests in a shape that no policy sees.
+_BUNDLES: Final = ("/messages/batches",)
+_METHOD: Final = re.compile(r"[A-Z]+\Z")
+_ABSOLUTE: Final = re.compile(r"/?[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE)
+_UNSEEN: Final = re.compile(
+    r"[\x00-\x20\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060\ufeff\ufffd\ud800-\udfff]"
+)
+_BARE: Final = "/:@!$&'()*+,=~-._"  # what a path may hold without an escape
+_ROUNDS: Final = 4  # of percent-decoding; no stack of servers and frameworks decodes more often
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes. `refusal`: why it may not go there, or None."""
+
+    wire_format: str
+    #: The request's body is a model request; below a guarded route it may be anything, or nothing.
+    exact: bool
+    refusal: str | None = None
+
+
+class Routes:
+    """The guarded routes of one middleware.
+
+    `extra` maps exact paths to wire formats; a path that maps to None is left alone, whatever its suffix.
+    Raises ValueError for a wire format that does not exist.
+    """
+
+    def __init__(
+        self, formats: Mapping[str, WireFormat], extra: Mapping[str, str | None] | None = None
+    ) -> None:
+        extra = extra or {}
+        self._suffixes = {each.suffix: name for name, each in formats.items()}
+        self._exact = {_plain(path): name for path, name in extra.items() if name is not None}
+        self._spelled = {path for path, name in extra.items() if name is not None}
+        self._exempt = {path for path, name in extra.items() if name is None}
+        for name in self._exact.values():
+            if name not in formats:
+                raise ValueError(
+                    f"routes: unknown wire format {name!r}; known are {', '.join(sorted(formats))}"
+                )
+        self._found = lru_cache(maxsize=2048)(self._find)
+
+    def match(self, scope: Scope) -> Route | None:
+        """The route of an http or websocket scope; None when it is not guarded."""
+        raw: Any = scope.get("raw_path")
+        route = self._found(scope["path"], bytes(raw) if raw else b"", scope.get("root_path", ""))
+        if route is None or route.refusal is not None:
+            return route
+        method = scope.get("method", "GET")
+        if not _METHOD.match(method):
+            return Route(
+                route.wire_format, route.exact, f"the method {method!r} is not spelled as it has to be"
+            )
+        return route
+
+    def is_bundle(self, scope: Scope) -> bool:
+        """True for a request that holds many requests."""
+        return scope["method"] not in ("GET", "HEAD", "OPTIONS", "DELETE") and scope["path"].endswith(
+            _BUNDLES
+        )
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _find(self, path: str, raw: bytes, root: str) -> Route | None:
+        raw, root = raw.split(b"?", 1)[0], root.rstrip("/")
+        plain = self._is_plain(path, raw, root)
+        if plain and self._exempt.intersection(_mounted(path, root)):
+            return None
+        hits = {hit for reading in _readings(path, raw, root) if (hit := self._lookup(reading)) is not None}
+        if not hits:
+            return None
+        name, exact = max(hits, key=lambda hit: hit[1])
+        if plain and len({hit[0] for hit in hits}) == 1:
+            return None if self._is_harmless(path) else Route(name, exact)
+        return Route(name, exact, "the path is not spelled in its canonical form")
+
+    def _lookup(self, path: str) -> tuple[str, bool] | None:
+        """The wire format, and whether this is the route itself or something below it."""
+        if path in self._exact:
+            return self._exact[path], True
+        for suffix, name in self._suffixes.items():
+            if path.endswith(suffix):
+                return name, True
+        at, name = max((path.rfind(suffix + "/"), name) for suffix, name in self._suffixes.items())
+        return (name, False) if at >= 0 else None
+
+    def _is_plain(self, path: str, raw: bytes, root: str) -> bool:
+        """True when every reader takes the path for the same one."""
+        if raw and not any(
+            raw.upper() == quote(way, safe=_BARE).upper().encode() for way in _mounted(path, root)
+        ):
+            return False  # a letter that is dressed up as an escape, or another path altogether
+        if (self._spelled | self._exempt).intersection(_mounted(path, root)):
+            return True
+        whole = root if path in ("", "/") else path  # a mount at the route itself leaves nothing of the path
+        if _plain(whole) != whole.casefold() or "/.." in whole:
+            return False
+        return any(suffix in whole for suffix in self._suffixes)  # and not some other case of it
+
+    def _is_harmless(self, path: str) -> bool:
+        """Only as a child of the guarded route, never below something else that is guarded."""
+        return any(
+            path.endswith(known) and self._lookup(path.removesuffix(known)) is None for known in _HARMLESS
+        )
+
+
+def _mounted(path: str, root: str) -> tuple[str, ...]:
+    """The path as its server, its mount and its application may write it."""
+    if not root:
+        return (path,)
+    return (path, root + path, path.removeprefix(root), *((root,) if path in ("", "/") else ()))
+
+
+def _readings(path: str, raw: bytes, root: str) -> Iterator[str]:
+    """Everything that a server or framework could take the path for, in plain form."""
+    spellings = {path, unquote(raw.decode("latin-1")), raw.decode("latin-1")} if raw else {path}
+    for spelling in spellings:
+        for candidate in _mounted(spelling, root):
+            plain = _plain(candidate)
+            yield plain
+            if "/.." in plain:
+                yield _resolved(plain)
+
+
+def _plain(path: str) -> str:
+    """The path without anything that some reader drops: escapes, parameters, empty segments, controls, case."""
+    for _ in range(_ROUNDS):
+        decoded = unquote(path, errors="replace")
+        if decoded == path:
+            break
+        path = decoded
+    path = _UNSEEN.sub("", path).replace("\\", "/")
+    path = _ABSOLUTE.sub("", path, count=1)
+    path = re.split(r"[?#]", path, maxsplit=1)[0]
+    segments = [segment.split(";", 1)[0] for segment in path.split("/")]
+    return "/" + "/".join(segment for segment in segments if segment not in ("", ".")).casefold()
+
+
+def _resolved(path: str) -> str:
+    kept: list[str] = []
+    for segment in path.split("/")[1:]:
+        if segment != "..":
+            kept.append(segment)
+        elif kept:
+            kept.pop()
+    return "/" + "/".join(kept)
