@@ -169,6 +169,7 @@ class Response:
             lane = self._calls[id(block)] = CallLane(self.exchange, block)
             self._undecided += 1
             if lane.held:
+                block.policed = True
                 self._raise_barrier(read, block)
                 lane.hold(read, piece)
 

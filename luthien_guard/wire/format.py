@@ -88,6 +88,7 @@ class Block:
         "kind",
         "name",
         "new_name",
+        "policed",
         "released",
         "removed",
         "replacement",
@@ -123,6 +124,7 @@ class Block:
         self.released: list[str] = []  # text or arguments as they leave
         self.changed = False  # `released` differs from `source`
         self.new_name: str | None = None  # of a call that a policy renamed
+        self.policed = False  # a policy decides on the whole call: its chunks come to the writer after that
         self.removed = False  # no byte of the block may leave
         self.replacement: str | None = None  # text that stands in the place of a removed block
 
@@ -184,6 +186,7 @@ class Reader(Protocol):
 
     model: str  # of the response, "" until known
     id: str
+    unknown: str  # why the chunk that was read last is of no kind that the format knows; "" where it is
 
     def read(self, chunk: Chunk) -> list[Piece]:
         """The pieces of a parsed chunk (kinds `data`, `body`, `done`). Never raises."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from luthien_guard.wire.anthropic_messages import MESSAGES
+from luthien_guard.wire.chat import CHAT
 from luthien_guard.wire.format import WireFormat
-from luthien_guard.wire.openai_chat import CHAT
-from luthien_guard.wire.openai_responses import RESPONSES
 
 __all__ = ["FORMATS"]
 
-FORMATS: Final[Mapping[str, WireFormat]] = {each.name: each for each in (CHAT, MESSAGES, RESPONSES)}
+FORMATS: Final[Mapping[str, WireFormat]] = {each.name: each for each in (CHAT,)}

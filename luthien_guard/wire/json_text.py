@@ -36,6 +36,8 @@ class _Delete:
 #: As a new value in `patch`: the member or element goes, with its comma.
 DELETE: Final = _Delete()
 
+# Some line readers end a line here; in JSON they only stand in strings, where an escape means the same.
+_LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 # An exponent is the only short way to overflow a double; a literal of over 300 digits is the long one.
 _MAYBE_INFINITE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
@@ -59,7 +61,8 @@ def dumps(value: Any) -> str:
     """Compact JSON text."""
     if isinstance(value, Raw):
         return str(value)
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text if text.isascii() else text.translate(_LINE_ENDS)
 
 
 def _check_depth(text: bytes, max_depth: int) -> None:

@@ -1,0 +1,97 @@
+"""What the fields of a chat message are: the part that streams and bodies share."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from luthien_guard.events import Channel
+from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifier
+from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.strings import opaque
+
+__all__ = ["CHANNELS", "ENVELOPE", "Envelope", "logprobs_of", "parts_of", "payload_of"]
+
+#: Which fields of a message or delta are texts, and of which channel.
+CHANNELS: Final[dict[str, Channel]] = {
+    "content": "content",
+    "refusal": "refusal",
+    "reasoning_content": "reasoning",
+    "reasoning": "reasoning",
+    "thinking": "reasoning",
+}
+#: Strings of the outer object that are identifiers or enumerations.
+ENVELOPE: Final = frozenset({"id", "object", "model", "service_tier", "system_fingerprint"})
+_SEEN_MAX: Final = 64
+
+
+class Envelope:
+    """The identifiers of one response: each value is looked at once, not in every chunk."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def check(self, text: Any, path: Path, pieces: list[Piece], *, owner: Path = ()) -> None:
+        """Nothing for what looks like an identifier; anything else is text after all."""
+        if type(text) is str:
+            if text in self._seen:
+                return
+            if is_identifier(text):
+                if len(self._seen) < _SEEN_MAX:
+                    self._seen.add(text)
+                return
+        if text is not None:
+            opaque(text, path, pieces, owner=owner)
+
+
+def parts_of(content: list[Any], path: Path, pieces: list[Piece]) -> list[tuple[Channel, Path, str]]:
+    """(channel, path, text) of the parts of a content that is a list; what is not a text goes to `pieces`."""
+    found: list[tuple[Channel, Path, str]] = []
+    for at, part in enumerate(content):
+        if isinstance(part, str):
+            found.append(("content", (*path, at), part))
+            continue
+        kind = part.get("type") if isinstance(part, dict) else None
+        text = part.get("text") if isinstance(part, dict) else None
+        inner = part.get("thinking") if isinstance(part, dict) else None
+        rest = part
+        if kind == "text" and isinstance(text, str):
+            found.append(("content", (*path, at, "text"), text))
+            rest = {key: value for key, value in part.items() if key not in ("type", "text")}
+        elif kind == "thinking" and isinstance(inner, list):
+            texts = parts_of(inner, (*path, at, "thinking"), pieces)
+            found += [("reasoning", place, text) for _, place, text in texts]
+            rest = {key: value for key, value in part.items() if key not in ("type", "thinking")}
+        opaque(rest, (*path, at), pieces)
+    return found
+
+
+def payload_of(call: dict[str, Any]) -> tuple[str, Any, str, str]:
+    """(where, the payload object, the key of its name, the key of its arguments) of an entry of `tool_calls`."""
+    if isinstance(call.get("custom"), dict):
+        return "custom", call["custom"], "name", "input"
+    return "function", call.get("function"), "name", "arguments"
+
+
+def arguments_piece(block: Block, value: Any, path: Path, owner: Path) -> Piece:
+    """Arguments are a string; some providers send the object itself."""
+    is_json = not isinstance(value, str)
+    text = dumps(value) if is_json else value
+    block.source.append(text)
+    return Piece(PieceKind.DELTA, block=block, path=path, text=text, owner=owner, is_json=is_json)
+
+
+def logprobs_of(value: Any, path: Path, block: Block | None, text: str, pieces: list[Piece]) -> None:
+    """Log probabilities repeat the text token by token: derived where they do, text of their own where they say
+    something else. The alternatives that they list are text nobody else sees."""
+    tokens = value.get("content") if isinstance(value, dict) else None
+    if block is None or not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
+        opaque(value, path, pieces)
+        return
+    same = "".join(str(token.get("token", "")) for token in tokens) == text
+    pieces.append(Piece(PieceKind.DERIVED, block=block, path=path, value="logprobs"))
+    for at, token in enumerate(tokens):
+        rest = {key: one for key, one in token.items() if not (same and key in ("token", "bytes"))}
+        opaque(rest, (*path, "content", at), pieces)
+    opaque({key: one for key, one in value.items() if key != "content"}, path, pieces)

@@ -1,0 +1,257 @@
+"""Writes a stream of chat completion chunks: raw where nothing was decided, patched where something was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from luthien_guard.wire.chat.grammar import Grammar
+from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
+from luthien_guard.wire.json_text import DELETE, Raw, dumps
+from luthien_guard.wire.splice import patch_chunk
+from luthien_guard.wire.sse import canonical
+
+__all__ = ["StreamWriter", "finish_after_removal", "no_usage", "value_out"]
+
+Item = tuple[bytes, int | None]
+
+
+class _Written:
+    """What has left of one choice."""
+
+    __slots__ = ("kept", "removed", "role", "said")
+
+    def __init__(self) -> None:
+        self.role = False
+        self.said = False  # some content
+        self.kept: list[Block] = []  # calls
+        self.removed = 0
+
+
+class StreamWriter:
+    """Implements `Writer` for `stream: true`."""
+
+    def __init__(self, model: str, call_id: str) -> None:
+        self._envelope: dict[str, Any] = {
+            "id": f"chatcmpl-{call_id}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": model or "unknown",
+        }
+        self._grammar = Grammar()
+        self._choices: dict[int, _Written] = {}
+        self._removing = False  # a call of this response was removed or has to be re-indexed
+
+    @property
+    def finished(self) -> bool:
+        return self._grammar.done
+
+    def write(self, chunks: Sequence[ReadChunk]) -> list[Item]:
+        out: list[Item] = []
+        for read in chunks:
+            chunk = read.chunk
+            if chunk.kind == "data":
+                self._data(read, out)
+            else:
+                if chunk.kind == "done":
+                    self._grammar.end(strict=read.source is None)
+                self._explain(read, out)
+                if chunk.raw:
+                    out.append((chunk.raw, read.source))
+        return out
+
+    def _data(self, read: ReadChunk, out: list[Item]) -> None:
+        data = read.chunk.data
+        self._explain(read, out)
+        if isinstance(data, dict):
+            self._grammar.advance(data, strict=read.source is None)
+            self._note(data)
+        changes = self._changes(read) if self._is_touched(read.pieces) else None
+        if not changes:
+            out.append((read.chunk.raw, read.source))
+        elif not _is_empty(data, changes):
+            out.append((patch_chunk(read.chunk, changes), None))
+
+    def _is_touched(self, pieces: Sequence[Piece]) -> bool:
+        if self._removing:
+            return True
+        for piece in pieces:
+            block = piece.block
+            if piece.out is not None or (block is not None and (block.changed or block.removed or block.policed)):
+                return True
+        return False
+
+    def _note(self, data: dict[str, Any]) -> None:
+        """Remember what a chunk of our own has to repeat, and what has been said."""
+        if data.get("id"):
+            for key in self._envelope:
+                if isinstance(data.get(key), (str, int)):
+                    self._envelope[key] = data[key]
+        choices = data.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            delta = choice.get("delta") if isinstance(choice, dict) else None
+            if isinstance(delta, dict):
+                number = choice.get("index", 0)
+                written = self._choice(number if isinstance(number, int) else 0)
+                written.role = written.role or bool(delta.get("role"))
+                written.said = written.said or bool(delta.get("content"))
+
+    def _choice(self, number: int) -> _Written:
+        found = self._choices.get(number)
+        if found is None:
+            found = self._choices[number] = _Written()
+        return found
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def _explain(self, read: ReadChunk, out: list[Item]) -> None:
+        """Count the calls that begin in this chunk; what replaces a removed one is said here, where it stood."""
+        for piece in read.pieces:
+            block = piece.block
+            if piece.kind is not PieceKind.START or block is None or block.kind != "call":
+                continue
+            written = self._choice(block.choice)
+            if not block.removed:
+                if block.tool_kind != "legacy" and block.policed:
+                    self._reindex(block, len([call for call in written.kept if call.tool_kind != "legacy"]))
+                written.kept.append(block)
+                continue
+            written.removed += 1
+            self._removing = True
+            if block.replacement:
+                out.append((self._said(block.choice, block.replacement), None))
+
+    def _reindex(self, block: Block, place: int) -> None:
+        """Calls leave with the indices 0, 1, 2... where something made upstream's wrong."""
+        removed = self._choice(block.choice).removed
+        if block.codec.conflict or (removed and block.codec.index is not None and block.codec.index != place):
+            block.codec.out = place
+            self._removing = True
+
+    def _said(self, number: int, text: str) -> bytes:
+        """A chunk of our own with some content."""
+        written = self._choice(number)
+        delta: dict[str, Any] = {} if written.role else {"role": "assistant"}
+        delta["content"] = ("\n\n" if written.said else "") + text
+        written.role = written.said = True
+        return self._chunk([{"index": number, "delta": delta, "finish_reason": None}], strict=False)
+
+    def _chunk(self, choices: list[dict[str, Any]], *, strict: bool = True, **more: Any) -> bytes:
+        data = {**self._envelope, "choices": choices, **more}
+        self._grammar.advance(data, strict=strict)
+        return canonical(dumps(data).encode())
+
+    # -- changes -------------------------------------------------------------------------------------------------------
+
+    def _changes(self, read: ReadChunk) -> dict[Path, Any]:
+        changes: dict[Path, Any] = {}
+        for piece in read.pieces:
+            block = piece.block
+            if piece.kind is PieceKind.FINISH:
+                self._finish(piece, changes)
+            elif block is None:
+                continue
+            elif block.removed:
+                if piece.owner:
+                    changes[piece.owner] = DELETE
+            elif piece.kind is PieceKind.DERIVED:
+                self._derived(piece, block, changes)
+            elif piece.out is not None:
+                changes[piece.path] = value_out(piece)
+            if block is not None and not block.removed and block.kind == "call" and piece.owner:
+                if block.codec.out is not None and block.codec.out != block.codec.index:
+                    changes[(*piece.owner, "index")] = block.codec.out
+        return _without_empty_lists(read.chunk.data, changes)
+
+    def _derived(self, piece: Piece, block: Block, changes: dict[Path, Any]) -> None:
+        if piece.value == "logprobs":
+            if block.changed:
+                changes[piece.path] = None
+            return
+        whole = block.new_name or block.name
+        if block.codec.names == 1:
+            if block.new_name is not None:
+                changes[piece.path] = whole
+        elif block.policed:  # several fragments carry the name: it leaves once, whole
+            changes[piece.path] = whole if block.codec.names > 0 else DELETE
+            block.codec.names = -1
+
+    def _finish(self, piece: Piece, changes: dict[Path, Any]) -> None:
+        written = self._choice(piece.value)
+        reason = finish_after_removal(piece.text, removed=written.removed, kept=len(written.kept))
+        if reason != piece.text:
+            changes[piece.path] = reason
+
+    # -- our own words -------------------------------------------------------------------------------------------------
+
+    def end(self, message: str, usage: Mapping[str, Any] | None) -> bytes:
+        if self._grammar.done:
+            return b""
+        out: list[bytes] = []
+        states = self._grammar.choices
+        if states.get(0) != "finished":
+            out.append(self._said(0, message))
+        for number, state in sorted(states.items()):
+            if state != "finished":
+                out.append(self._chunk([{"index": number, "delta": {}, "finish_reason": "stop"}]))
+        out.append(self._chunk([], usage=dict(usage) if usage else no_usage()))
+        self._grammar.end(strict=True)
+        return b"".join([*out, canonical(b"[DONE]")])
+
+    def fail(self, status: int, code: str, message: str) -> bytes:
+        if self._grammar.done:
+            return b""
+        self._grammar.end(strict=True)
+        error = {"message": message, "type": "server_error", "param": None, "code": code}
+        return canonical(dumps({"error": error}).encode()) + canonical(b"[DONE]")
+
+
+def no_usage() -> dict[str, int]:
+    """Usage of an answer that cost nothing: clients want it to be there."""
+    return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+def value_out(piece: Piece) -> Any:
+    """The new value of a piece: a string, or JSON where JSON stood."""
+    return Raw(piece.out or "{}") if piece.is_json else piece.out
+
+
+def finish_after_removal(reason: str, *, removed: int, kept: int) -> str:
+    """A finish reason that says "calls" is only true while a call is left; any other is upstream's to say."""
+    return "stop" if removed and not kept and reason in ("tool_calls", "function_call") else reason
+
+
+def _without_empty_lists(data: Any, changes: dict[Path, Any]) -> dict[Path, Any]:
+    """A list of calls all of whose entries go, goes itself: clients take an empty one for a promise."""
+    gone: dict[Path, int] = {}
+    for path, value in changes.items():
+        if value is DELETE and len(path) > 1 and path[-2] == "tool_calls":
+            gone[path[:-1]] = gone.get(path[:-1], 0) + 1
+    for path, count in gone.items():
+        node = data
+        for key in path:
+            node = node[key]
+        if count == len(node):
+            changes = {place: value for place, value in changes.items() if place[: len(path)] != path}
+            changes[path] = DELETE
+    return changes
+
+
+def _is_empty(data: Any, changes: Mapping[Path, Any]) -> bool:
+    """True for a chunk that would say nothing any more: it need not leave."""
+    if data.get("usage") or data.get("error") or not all(_goes(value) for value in changes.values()):
+        return False
+    gone = {path[3] for path, value in changes.items() if len(path) == 4 and _goes(value)}
+    for choice in data["choices"]:
+        delta = choice.get("delta")
+        left = {key for key, value in delta.items() if value and key not in gone} if isinstance(delta, dict) else {1}
+        if left or choice.get("finish_reason"):
+            return False
+    return True
+
+
+def _goes(value: Any) -> bool:
+    return value is DELETE or value == ""
+
+

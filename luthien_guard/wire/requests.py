@@ -1,0 +1,42 @@
+"""Requests of every wire format: read strictly, changed only where a policy changed them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from luthien_guard.errors import MalformedBody
+from luthien_guard.exchange import ChatRequest
+from luthien_guard.wire.format import Path
+from luthien_guard.wire.json_text import DELETE, loads, patch
+
+__all__ = ["read_request", "write_request"]
+
+
+def read_request(wire_format: str, body: bytes, types: Mapping[str, tuple[type, ...]]) -> ChatRequest:
+    """Parse a request. `types` says what the keys that the guard relies on must be, where they are present. Raises
+    MalformedBody or BodyTooLarge."""
+    raw = loads(body)
+    if not isinstance(raw, dict):
+        raise MalformedBody("the request is not a JSON object")
+    for key, allowed in types.items():
+        value = raw.get(key)
+        if value is not None and (type(value) not in allowed):
+            names = " or ".join(each.__name__ for each in allowed)
+            raise MalformedBody(f"{key} is {type(value).__name__}, not {names}")
+    return ChatRequest(wire_format, raw)
+
+
+def write_request(body: bytes, original: ChatRequest, request: ChatRequest) -> bytes:
+    """`body` with only the top-level values changed that differ between the two requests."""
+    before, after = original.raw, request.raw
+    changes: dict[Path, Any] = {(key,): DELETE for key in before if key not in after}
+    for key, value in after.items():
+        if key not in before or not _same(before[key], value):
+            changes[(key,)] = value
+    return patch(body.decode(), changes).encode() if changes else body
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal as JSON: True is not 1, and 1 is not 1.0."""
+    return a is b or (type(a) is type(b) and a == b)
