@@ -165,7 +165,8 @@ async def _check_requests(policy: Any, options: Mapping[str, Any]) -> None:
 
 
 async def _check_shadow(policy: Any, script: Script, options: Mapping[str, Any]) -> None:
-    runs = await run(policy, script, cuts="whole", **{**options, "mode": "observe"})
+    shadow: dict[str, Any] = {**options, "mode": "observe"}
+    runs = await run(policy, script, cuts="whole", **shadow)
     try:
         runs.assert_unchanged()
     except AssertionError as error:

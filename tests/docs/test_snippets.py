@@ -39,7 +39,7 @@ def execute(page: str) -> dict[str, Any]:
     return names
 
 
-def tests_of(names: dict[str, Any]) -> list[Callable[[], Any]]:
+def functions_of(names: dict[str, Any]) -> list[Callable[[], Any]]:
     return [value for name, value in names.items() if name.startswith("test_") and callable(value)]
 
 
@@ -51,7 +51,7 @@ def test_snippets_run(page: str) -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("page", [page for page in PAGES if any("def test_" in code for _, code in snippets(page))])
 def test_the_tests_in_snippets_pass(page: str, backend: str) -> None:
-    found = tests_of(execute(page))
+    found = functions_of(execute(page))
     assert found
     for test in found:
         if inspect.iscoroutinefunction(test):

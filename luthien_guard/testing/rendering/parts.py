@@ -85,7 +85,7 @@ def with_end(script: Script) -> Iterator[Step]:
 def finish_of(steps: Iterable[Step], choice: int = 0) -> FinishReason:
     """The reason that the script gives for this choice, or the one that a model would."""
     steps = tuple(steps)
-    said = [step.reason for step in steps if isinstance(step, Finish) and step.choice == choice]
+    said: list[FinishReason] = [step.reason for step in steps if isinstance(step, Finish) and step.choice == choice]
     if said:
         return said[-1]
     calls = any(isinstance(step, UseTool) and step.choice == choice for step in steps)

@@ -125,7 +125,8 @@ class _Frames:
         yield self._event("response.output_item.added", output_index=at, item=bare)
         for text in step.fragments:
             yield self._event("response.function_call_arguments.delta", **place, delta=text)
-        yield self._event("response.function_call_arguments.done", **place, arguments=step.arguments)
+        whole = {"arguments": step.arguments, "name": step.name}  # its type in the SDK has a name, older servers send none
+        yield self._event("response.function_call_arguments.done", **place, **whole)
         yield self._event("response.output_item.done", output_index=at, item=item)
         self._items.append(item)
 
@@ -234,7 +235,7 @@ def _envelope(script: Script, status: str) -> dict[str, Any]:
 def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.input,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": usage.output,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage.input + usage.output,
