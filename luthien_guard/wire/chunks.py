@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from luthien_guard.errors import BodyTooLarge, WireError
 from luthien_guard.events import Chunk
+from luthien_guard.wire.format import is_identifier
 from luthien_guard.wire.json_text import loads
 from luthien_guard.wire.sse import Frame, SSEDecoder, canonical
 
@@ -107,7 +108,7 @@ def _data(frame: Frame, data: Any, ignored: tuple[str, ...]) -> Chunk:
         return Chunk("data", canonical(_escaped(text), event), data, event)
     if not (frame.ambiguous or mismatch):
         return Chunk("data", frame.raw, data, event, ignored)
-    return Chunk("data", canonical(text, event), data, event)
+    return Chunk("data", canonical(text, event), data, event, ignored if mismatch else ())
 
 
 def _escaped(text: bytes) -> bytes:
@@ -125,9 +126,12 @@ def _commented(frame: Frame) -> bytes:
 
 
 def _ignored(frame: Frame) -> tuple[str, ...] | None:
-    if not frame.ignored:
+    """The text of a frame that is no data. An event's name is only a name while it looks like one."""
+    named = frame.event is not None and not is_identifier(frame.event)
+    if not frame.ignored and not named:
         return ()
     try:
-        return tuple(line.decode("utf-8") for line in frame.ignored)
+        lines = tuple(line.decode("utf-8") for line in frame.ignored)
     except UnicodeDecodeError:
         return None
+    return (*lines, f"event: {frame.event}") if named else lines

@@ -229,6 +229,8 @@ class StreamReader:
                 continue
             kind: ToolKind = "custom" if where == "custom" else "function"
             block = self._find(choice, number, raw, kind, owner, pieces)
+            # even a fragment that says nothing belongs to its call, and goes when the call goes
+            pieces.append(Piece(PieceKind.DERIVED, block=block, path=owner, owner=owner, value="entry"))
             self._name_of(block, payload, (*owner, where, name_key), owner, pieces)
             arguments = (payload or {}).get(arguments_key)
             if arguments is not None and arguments != "":

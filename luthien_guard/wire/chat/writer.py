@@ -169,6 +169,8 @@ class StreamWriter:
             if block.changed:
                 changes[piece.path] = None
             return
+        if piece.value != "name":
+            return
         whole = block.new_name or block.name
         if block.codec.names == 1:
             if block.new_name is not None:
