@@ -9,8 +9,9 @@ from luthien_guard.testing.script import Script
 
 __all__ = ["BROKEN", "ORDINARY", "PROMPTS"]
 
-#: A combining sign, a family of four joined emoji, a line separator, right-to-left text: cuts must not show in them.
-UNUSUAL: Final = "na\u00efve e\u0301 \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \u2028 \u0634\u0643\u0631\u0627 \\ \" \t end"
+#: A combining sign, a family of joined emoji, right-to-left text, escapes: cuts must not show in them. No U+2028: some
+#: clients take it for a line's end, so it leaves escaped and would not be "unchanged".
+UNUSUAL: Final = "na\u00efve e\u0301 \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \u0634\u0643\u0631\u0627 \\ \" \t end"
 
 ORDINARY: Final[Mapping[str, Script]] = {
     "a text": Script().text("The quick brown fox ").text("jumps over ").text("the lazy dog."),
