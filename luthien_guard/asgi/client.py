@@ -25,19 +25,26 @@ class Client:
 
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send status and headers, with the exchange's id."""
+        if self.gone:
+            return
         self.started = True
         kept = [pair for pair in headers if pair[0] != b"x-luthien-call-id"]
         kept.append((b"x-luthien-call-id", self._call_id))
-        await self._tell({"type": "http.response.start", "status": status, "headers": kept})
+        try:
+            await self._send({"type": "http.response.start", "status": status, "headers": kept})
+        except OSError:
+            self.gone = True
 
     async def write(self, data: bytes, *, end: bool) -> None:
         """Send body bytes; nothing after `end`."""
-        if self.finished:
+        if self.finished or self.gone:
             return
         self.finished = end
-        await self._tell(
-            {"type": "http.response.body", "body": b"" if self._bodiless else data, "more_body": not end}
-        )
+        body = b"" if self._bodiless else data
+        try:
+            await self._send({"type": "http.response.body", "body": body, "more_body": not end})
+        except OSError:  # what servers of ASGI 2.4 and later raise when nobody listens any more
+            self.gone = True
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; if the response has begun, as much of it as an SSE client can take."""
@@ -53,14 +60,6 @@ class Client:
         headers.append((b"content-length", b"%d" % len(answer.body)))
         await self.begin(answer.status, headers)
         await self.write(answer.body, end=True)
-
-    async def _tell(self, message: dict[str, object]) -> None:
-        if self.gone:
-            return
-        try:
-            await self._send(message)
-        except OSError:  # what servers of ASGI 2.4 and later raise when nobody listens any more
-            self.gone = True
 
 
 def _as_events(answer: Answer) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -18,7 +18,7 @@ from luthien_guard.asgi.handle import ExchangeHandle, current
 from luthien_guard.asgi.request import body_headers
 from luthien_guard.asgi.response import Attempt, Outlet, Response, Straight
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Message, Receive, Scope
-from luthien_guard.clock import Clock
+from luthien_guard.clock import Clock, MonotonicClock
 from luthien_guard.control_plane.service import Answer, RequestDecision
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.pipeline import Deadlines, Expiry
@@ -43,8 +43,6 @@ _AROUND: Final = frozenset(
 _ENDED: Final = Expiry(502, "upstream_error", "the upstream ended its answer before it was complete")
 _BROKEN: Final = Expiry(500, "internal_error", "the guard failed to decide about this answer")
 _RETRIES: Final = Expiry(502, "too_many_retries", "a policy asked for more retries than are allowed")
-
-T = TypeVar("T")
 
 
 class Seal:
@@ -90,7 +88,8 @@ class Exchange:
         self._format = wire_format
         self._headers = headers
         self._seal = Seal(guard, wire_format)
-        self._deadlines = Deadlines(clock, guard.limits)
+        self._now = clock.source if isinstance(clock, MonotonicClock) else clock
+        self._deadlines = Deadlines(self._now, guard.limits)
         self._spawn: Callable[..., object] = _no_tasks
         self._attempt: Attempt | None = None
         self._running: anyio.CancelScope | None = None  # around what the caller's task does now
@@ -126,16 +125,33 @@ class Exchange:
     # -- the caller's task ---------------------------------------------------------------------------------------------
 
     async def _serve(self, body: bytes) -> None:
-        decision = await self._stoppable(lambda: self._decided(body))
-        if decision is not None:
-            outlet = self._outlet()
-            await (
-                self._covered(decision, outlet)
-                if decision.covers_response
-                else self._straight(decision, outlet)
-            )
+        await self._stoppable(lambda: self._first(body))
+        tries = 1
+        while (attempt := self._attempt) is not None and attempt.retry is not None and not self._stopped:
+            await self._again(attempt.retry, tries)
+            tries += 1
+        await self._concluded()
         if self._client.gone and not self._closed:
             await self._close(_GONE)
+
+    async def _first(self, body: bytes) -> None:
+        """Decide the request and run the application: in one scope, because every request pays for it."""
+        decision = await self._decided(body)
+        if decision is not None:
+            outlet = self._outlet()
+            await self._run_app(
+                Response(outlet, 0) if decision.covers_response else Straight(outlet), decision.body
+            )
+
+    async def _again(self, body: bytes, tries: int) -> None:
+        if self._attempt is not None and self._attempt.lanes is not None:
+            self._attempt.lanes.close()
+        response = Response(self._outlet(), tries)
+        if tries <= self._guard.limits.max_retries:
+            await self._stoppable(lambda: self._run_app(response, body))
+        else:
+            self._attempt = response
+            await self._stoppable(lambda: response.fail(_RETRIES))
 
     async def _decided(self, body: bytes) -> RequestDecision | None:
         result = await self._plane.decide_request(self._metadata, self._format, body)
@@ -146,65 +162,44 @@ class Exchange:
         await self._finished()
         return None
 
-    async def _straight(self, decision: RequestDecision, outlet: Outlet) -> None:
-        await self._run_app(Straight(outlet), decision.body)
-        await self._concluded()
-
-    async def _covered(self, decision: RequestDecision, outlet: Outlet) -> None:
-        body: bytes | None = decision.body
-        tries = 0
-        while body is not None and not self._stopped:
-            response = Response(outlet, tries)
-            if tries > self._guard.limits.max_retries:
-                self._attempt = response
-                await self._stoppable(lambda: response.fail(_RETRIES))  # noqa: B023 - called before the next round
-                return
-            await self._run_app(response, body)
-            body, tries = response.retry, tries + 1
-            if body is not None and response.lanes is not None:
-                response.lanes.close()
-        await self._concluded()
-
     async def _run_app(self, attempt: Attempt, body: bytes) -> None:
         self._attempt = attempt
         scope, receive = self._inner_scope(body), _Replay(body, self._silent).receive
         token = current.set(scope["state"]["luthien"])
         try:
-            await self._stoppable(lambda: self._called(scope, receive, attempt))
+            await self._app(scope, receive, attempt.send)
         finally:
             current.reset(token)
 
-    async def _called(self, scope: Scope, receive: Receive, attempt: Attempt) -> None:
-        try:
-            await self._app(scope, receive, attempt.send)
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as error:  # kept whole: a task group would wrap it
-            assert self._running is not None
-            if self._running.cancel_called:
-                logger.debug("the application failed while it was cancelled", exc_info=error)
-            else:
-                self._error = error
-
-    async def _stoppable(self, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Await `work()` so that the watcher can end it; None if it did."""
+    async def _stoppable(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Await `work()` so that the watcher can end it. Its error is kept for later: a task group would wrap it, and
+        the answer has to be ended first."""
         with anyio.CancelScope() as scope:
             self._running = scope
             if self._stopped:
                 scope.cancel()
-            return await work()
-        return None
+            try:
+                await work()
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:
+                if scope.cancel_called:
+                    logger.debug("the application failed while it was cancelled", exc_info=error)
+                else:
+                    self._error = error
 
     async def _concluded(self) -> None:
         """The application is out; see that its answer is complete."""
         attempt = self._attempt
-        if attempt is None or self._closed or self._client.gone:
+        if self._closed or self._client.gone:
             return
-        if self._error is not None and not attempt.began:
+        if self._stopped:
+            await self._silent.wait()  # the watcher is ending the answer
+        elif attempt is None:
+            await self._close(Outcome(OutcomeStatus.POLICY_ERROR, reason=f"the guard raised {self._error!r}"))
+        elif self._error is not None and not attempt.began:
             reason = f"the application raised {type(self._error).__name__}"
             await self._close(Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=reason))
-        elif self._stopped:
-            await self._silent.wait()  # the watcher is ending the answer
         elif not attempt.finished:
             await self._stoppable(lambda: attempt.fail(_ENDED))
         else:
@@ -309,7 +304,7 @@ class Exchange:
             wire_format=self._format,
             plane=self._plane,
             client=self._client,
-            clock=self._clock,
+            now=self._now,
             limits=self._guard.limits,
             deadlines=self._deadlines,
             spawn=self._spawn,

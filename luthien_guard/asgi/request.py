@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from luthien_guard.asgi.encoding import decode_body, layers
-from luthien_guard.asgi.headers import first, frozen, is_utf8, values, without
+from luthien_guard.asgi.headers import frozen, is_utf8, values, without
 from luthien_guard.asgi.types import Headers, Receive, Scope
 from luthien_guard.clock import Clock
 from luthien_guard.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, WireError
@@ -56,9 +56,10 @@ class ClientGone(Exception):
 
 def metadata_of(headers: Headers) -> RequestMetadata:
     """Who asks. The key itself never leaves: only its SHA-256, which is enough to tell callers apart."""
-    key = first(headers, b"authorization").rpartition(b" ")[2] or first(headers, b"x-api-key")
-    trace = _TRACEPARENT.fullmatch(first(headers, b"traceparent"))
-    session = next((value for name in _SESSION if (value := first(headers, name))), b"")
+    fields = dict(headers)
+    key = fields.get(b"authorization", b"").rpartition(b" ")[2] or fields.get(b"x-api-key", b"")
+    trace = _TRACEPARENT.fullmatch(fields.get(b"traceparent", b""))
+    session = next((fields[name] for name in _SESSION if name in fields), b"")
     return RequestMetadata(
         call_id=new_call_id(),
         timestamp=time.time(),
@@ -70,17 +71,19 @@ def metadata_of(headers: Headers) -> RequestMetadata:
 
 def check_headers(headers: Headers, limits: Limits) -> list[str]:
     """The layers of content encoding. Raises MalformedBody, UnsupportedEncoding, BodyTooLarge."""
-    for name in _SINGLE:
-        if len(set(values(headers, name))) > 1:
-            raise MalformedBody(f"{name.decode()} is given twice with different values")
-    if not is_utf8(first(headers, b"content-type")):
+    fields = dict(headers)
+    if len(fields) != len(headers):
+        for name in _SINGLE:
+            if len(set(values(headers, name))) > 1:
+                raise MalformedBody(f"{name.decode()} is given twice with different values")
+    if not is_utf8(fields.get(b"content-type", b"")):
         raise UnsupportedEncoding("JSON is UTF-8: no other charset is read")
-    length = first(headers, b"content-length")
-    if length and not length.isdigit():
+    length = fields.get(b"content-length", b"0")
+    if not length.isdigit():
         raise MalformedBody("content-length is not a number")
-    if length and int(length[:20]) > limits.max_request_bytes:
+    if len(length) > 20 or int(length) > limits.max_request_bytes:
         raise BodyTooLarge(f"the body is larger than {limits.max_request_bytes} bytes")
-    return layers(values(headers, b"content-encoding"))
+    return layers(values(headers, b"content-encoding")) if b"content-encoding" in fields else []
 
 
 async def read_body(receive: Receive, encoding: list[str], limits: Limits, clock: Clock) -> bytes:
@@ -114,7 +117,7 @@ async def _received(receive: Receive, limit: int) -> bytes:
 def body_headers(headers: Headers, body: bytes) -> list[tuple[bytes, bytes]]:
     """The headers that the application gets: about this body, and asking for an answer that can be read."""
     kept = without(headers, _REPLACED)
-    if body or first(headers, b"content-length") or first(headers, b"transfer-encoding"):
+    if body or any(name in (b"content-length", b"transfer-encoding") for name, _ in headers):
         kept.append((b"content-length", b"%d" % len(body)))
     return kept
 

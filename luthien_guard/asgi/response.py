@@ -13,7 +13,6 @@ from luthien_guard.asgi.encoding import Decoder, decoder_for, layers
 from luthien_guard.asgi.headers import ANSWER_BOUND, first, frozen, is_utf8, values, without
 from luthien_guard.asgi.sniff import is_event_stream, says_event_stream
 from luthien_guard.asgi.types import Headers, Message
-from luthien_guard.clock import Clock
 from luthien_guard.control_plane.service import Answer, ControlPlaneService, Release, StreamingContext
 from luthien_guard.errors import WireError
 from luthien_guard.exchange import Outcome, OutcomeStatus
@@ -33,7 +32,7 @@ class Outlet:
     wire_format: str
     plane: ControlPlaneService
     client: Client
-    clock: Clock
+    now: Callable[[], float]
     limits: Limits
     deadlines: Deadlines
     spawn: Callable[..., object]
@@ -81,17 +80,23 @@ class Response:
         """What the application calls. Refuses messages that go around the body."""
         kind = message["type"]
         if kind == "http.response.body":
+            lanes, outlet = self.lanes, self._outlet
             if not self.began:
                 raise RuntimeError("http.response.body before http.response.start")
-            if await self._is_deaf():
+            if (self.finished or outlet.client.gone or (lanes and lanes.over)) and await self._is_deaf():
                 return
-            deadlines = self._outlet.deadlines
+            deadlines = outlet.deadlines
             last = self.finished = not message.get("more_body", False)
             deadlines.upstream = False
             try:
-                await self._take(message.get("body", b""), last)
+                if lanes is None or self._decoder is not None:
+                    await self._take(message.get("body", b""), last)
+                elif (data := message.get("body", b"")) or last:
+                    await lanes.feed(data, last=last)
+                    if lanes.over and not last:
+                        await checkpoint()  # where the cancellation arrives
             finally:
-                deadlines.heard = self._outlet.clock()
+                deadlines.heard = outlet.now()
                 deadlines.upstream = not last
         elif kind == "http.response.start":
             self._start(message)
@@ -127,18 +132,18 @@ class Response:
         self.began = True
         self._status = message["status"]
         self._headers = frozen(message.get("headers", ()))
-        self._outlet.deadlines.heard = self._outlet.clock()
+        self._outlet.deadlines.heard = self._outlet.now()
         self._outlet.deadlines.upstream = True
 
     async def _take(self, data: bytes, last: bool) -> None:
+        """Bytes that are not plainly the next piece: the first ones, or encoded ones."""
         if self.lanes is None:
             await self._take_first(data, last)
         else:
-            if self._decoder is not None:
-                try:
-                    data = self._decoded(data, last)
-                except WireError as error:
-                    return await self._uninspectable(error)
+            try:
+                data = self._decoded(data, last)
+            except WireError as error:
+                return await self._uninspectable(error)
             if data or last:
                 await self.lanes.feed(data, last=last)
         if not last and self.lanes is not None and self.lanes.over:
@@ -203,6 +208,10 @@ class Response:
 
     async def _write(self, release: Release, *, end: bool) -> None:
         outlet = self._outlet
+        if not end and outlet.client.started:
+            await outlet.client.write(release.data, end=False)
+            outlet.deadlines.told = outlet.now()
+            return
         if release.retry is not None and not outlet.client.started:
             self.retry = release.retry
             outlet.cancel()
@@ -214,7 +223,7 @@ class Response:
             if not outlet.client.started:
                 await outlet.client.begin(self._status, self._outer_headers(len(data) if end else None))
             await outlet.client.write(data, end=end)
-        outlet.deadlines.told = outlet.clock()
+        outlet.deadlines.told = outlet.now()
         if end:
             await outlet.finished()
             if not self.finished:

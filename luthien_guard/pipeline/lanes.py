@@ -9,7 +9,7 @@ it, several at once (`decide_pending`); what they freed is collected by an empty
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 import anyio
@@ -17,7 +17,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from luthien_guard.control_plane.service import GuardedStream, Release
 from luthien_guard.pipeline.deadlines import Deadlines, Expiry
-from luthien_guard.pipeline.suspension import noticed
+from luthien_guard.pipeline.suspension import Rest
+from luthien_guard.pipeline.turn import Turn
 
 __all__ = ["Lanes", "Write"]
 
@@ -53,8 +54,7 @@ class Lanes:
         self._spawn = spawn  # a task group's `start_soon`
         self._deadlines = deadlines
         self._wake = wake  # the watcher has something new to look at
-        self._lock = anyio.Lock(fast_acquire=True)
-        self._noticed = False  # the feed that runs has suspended
+        self._turn = Turn()
         self._queued = False  # the stream lane is open
         self._settling = 0
         self._fed_last = False
@@ -75,28 +75,28 @@ class Lanes:
     async def feed(self, data: bytes, *, last: bool) -> None:
         """The next piece from the application. Returns when it may send the next one."""
         if self._is_direct():
-            await self._take_turn()
+            await self._turn.take()
             try:
                 # Another sender may have opened the stream lane while this one waited for its turn.
                 if self._is_direct():
                     await self._decide(data, last)
                     return
             finally:
-                self._lock.release()
+                self._turn.give()
         if not self._closed:
             await self._enqueue(data, last)
 
     async def fail(self, expiry: Expiry) -> None:
         """End the answer for a reason that is not the policies'. Halts the stream lane first."""
         self._halt()
-        await self._take_turn()
+        await self._turn.take()
         try:
             if not self.over:
                 release = await self.stream.fail(expiry.status, expiry.code, expiry.message)
                 self.over = True
-                await self._written(release, end=True)
+                await self._written(release)
         finally:
-            self._lock.release()
+            self._turn.give()
 
     async def keepalive(self) -> None:
         """A sign of life, unless something is just being written. Needs no turn: the hook that makes the client
@@ -124,51 +124,60 @@ class Lanes:
     def _is_direct(self) -> bool:
         return not (self._queued or self.over or self.broken)
 
-    async def _take_turn(self) -> None:
-        try:
-            self._lock.acquire_nowait()
-        except anyio.WouldBlock:
-            await self._lock.acquire()
-
     async def _decide(self, data: bytes, last: bool) -> None:
+        coroutine = self.stream.feed(data, last=last)
         try:
-            release = await noticed(self.stream.feed(data, last=last), self._suspended)
+            # By hand, because nearly no feed waits: see `suspension`.
+            try:
+                first = coroutine.send(None)
+            except StopIteration as stop:
+                release: Release = stop.value
+            else:
+                release = await self._waited(coroutine, first)
         except BaseException:
             # Cancelled or broken in the middle of a piece: what would follow has lost its place.
             self.broken = True
             raise
-        finally:
-            if self._noticed:
-                self._noticed = False
-                self._deadlines.waiting -= 1
         if last:
             self._fed_last = True
-        await self._emit(release)
+        if last or release.pending or release.done or self._settling or self._breath is not None:
+            await self._emit(release)
+        else:
+            self._deadlines.holding = release.held > 0
+            if release.items:
+                self._writing = True
+                try:
+                    await self._write(release, end=False)
+                finally:
+                    self._writing = False
+
+    async def _waited(self, coroutine: Coroutine[Any, Any, Release], first: object) -> Release:
+        self._deadlines.waiting += 1
+        self._wake()
+        try:
+            return await Rest(coroutine, first)
+        finally:
+            self._deadlines.waiting -= 1
 
     async def _emit(self, release: Release) -> None:
-        if release.done or release.answer is not None or release.retry is not None:
+        if release.done:
             self.over = True
         elif release.pending:
             self._settle_soon()
-        end = self.over or (self._fed_last and not self._settling)
-        self._deadlines.holding = bool(release.held or self._settling)
-        if release.items or end:
-            self.over = end
-            await self._written(release, end)
+        if self._fed_last and not self._settling:
+            self.over = True
+        self._deadlines.holding = release.held > 0 or self._settling > 0
+        if release.items or self.over:
+            await self._written(release)
 
-    async def _written(self, release: Release, end: bool) -> None:
+    async def _written(self, release: Release) -> None:
         if self._breath is not None:
             await self._breath.wait()
         self._writing = True
         try:
-            await self._write(release, end=end)
+            await self._write(release, end=self.over)
         finally:
             self._writing = False
-
-    def _suspended(self) -> None:
-        self._noticed = True
-        self._deadlines.waiting += 1
-        self._wake()
 
     # -- the stream lane ---------------------------------------------------------------------------------------------
 
@@ -196,12 +205,12 @@ class Lanes:
         outlet = self._ends()[1]
         while not self._closed and self._queued:
             piece = _joined(await outlet.receive(), outlet)
-            await self._take_turn()
+            await self._turn.take()
             try:
                 if not self._closed:
                     await self._drained(*piece)
             finally:
-                self._lock.release()
+                self._turn.give()
 
     async def _drained(self, data: bytes, last: bool) -> None:
         if data or last:
@@ -216,13 +225,13 @@ class Lanes:
             await self.stream.decide_pending()
         finally:
             self._deadlines.waiting -= 1
-        await self._take_turn()
+        await self._turn.take()
         try:
             self._settling -= 1
             if not self._closed:
                 await self._decide(b"", last=False)
         finally:
-            self._lock.release()
+            self._turn.give()
         self._nudge()
 
     def _nudge(self) -> None:

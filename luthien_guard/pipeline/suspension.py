@@ -1,39 +1,36 @@
-"""Notice when a coroutine really waits.
+"""Finish a coroutine whose first step was made by hand.
 
-A hook that is awaited in place almost never suspends. Timing every call would cost more than the call; so the first
-step is made by hand, and only a coroutine that did not finish in it is worth a timer.
+A hook that is awaited in place almost never suspends, and timing every call would cost more than the call. So the caller
+makes the first step itself (`coroutine.send(None)`); only a coroutine that has not finished in it is worth a timer:
+
+    try:
+        first = coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value        # the usual case: nothing waited
+    start_a_timer()
+    return await Rest(coroutine, first)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar, cast
+from collections.abc import Coroutine, Generator
+from typing import Any, Generic, TypeVar, cast
 
-__all__ = ["noticed"]
+__all__ = ["Rest"]
 
 T = TypeVar("T")
 
 
-async def noticed(coroutine: Coroutine[Any, Any, T], suspended: Callable[[], None]) -> T:
-    """Await `coroutine`; call `suspended()` once if it does not finish without waiting."""
-    try:
-        first = coroutine.send(None)
-    except StopIteration as stop:
-        return cast("T", stop.value)
-    suspended()
-    return cast("T", await _Rest(coroutine, first))
-
-
-class _Rest:
-    """The remaining steps of a coroutine whose first one has been made (PEP 380's `yield from`, from its middle)."""
+class Rest(Generic[T]):
+    """Awaits the remaining steps: PEP 380's `yield from`, from its middle. `first` is what the first step yielded."""
 
     __slots__ = ("_coroutine", "_first")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], first: Any) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, T], first: object) -> None:
         self._coroutine = coroutine
         self._first = first
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[Any, Any, T]:
         coroutine, wanted = self._coroutine, self._first
         while True:
             try:
@@ -45,9 +42,9 @@ class _Rest:
                 try:
                     wanted = coroutine.throw(error)
                 except StopIteration as stop:
-                    return stop.value
+                    return cast("T", stop.value)
             else:
                 try:
                     wanted = coroutine.send(value)
                 except StopIteration as stop:
-                    return stop.value
+                    return cast("T", stop.value)
