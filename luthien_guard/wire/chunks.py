@@ -18,6 +18,9 @@ _KEEPALIVE: Final = re.compile(
     r":\s*(?:OPENROUTER PROCESSING|keep-?alive|ping(?: - [0-9 :.TZ+-]{1,40})?|stream complete|heartbeat)?\s*\Z"
 )
 
+#: U+2028, U+2029 and U+0085 end a line for some line readers, not for SSE.
+_LINE_ENDS: Final = {b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9": b"\\u2029", b"\xc2\x85": b"\\u0085"}
+
 
 def is_keepalive(line: str) -> bool:
     """True for a comment line that says nothing but "still here"."""
@@ -75,6 +78,22 @@ class BodyDecoder:
 
 
 def _chunk(frame: Frame) -> Chunk:
+    data = frame.data
+    if data is not None and frame.event is None and not frame.ignored and data[:1] == b"{" and data.isascii():
+        return _plain(frame, data)
+    return _any(frame)
+
+
+def _plain(frame: Frame, data: bytes) -> Chunk:
+    """The common case: one data line of ASCII JSON."""
+    try:
+        value = loads(data)
+    except WireError as error:
+        return Chunk("unknown", frame.raw, reason=str(error))
+    return Chunk("data", canonical(data) if frame.ambiguous else frame.raw, value)
+
+
+def _any(frame: Frame) -> Chunk:
     ignored = _ignored(frame)
     if ignored is None:
         return Chunk("unknown", frame.raw, event=frame.event, reason="bytes that are not UTF-8")
@@ -104,7 +123,7 @@ def _data(frame: Frame, data: Any, ignored: tuple[str, ...]) -> Chunk:
         mismatch = isinstance(kind, str) and kind != event and "\n" not in kind and "\r" not in kind
         event = kind if mismatch else event
     text = frame.data or b""
-    if b"\xe2\x80\xa8" in text or b"\xe2\x80\xa9" in text or b"\xc2\x85" in text:
+    if not text.isascii() and any(raw in text for raw in _LINE_ENDS):
         return Chunk("data", canonical(_escaped(text), event), data, event)
     if not (frame.ambiguous or mismatch):
         return Chunk("data", frame.raw, data, event, ignored)
@@ -112,8 +131,8 @@ def _data(frame: Frame, data: Any, ignored: tuple[str, ...]) -> Chunk:
 
 
 def _escaped(text: bytes) -> bytes:
-    """U+2028, U+2029 and U+0085 end a line for some line readers: inside JSON they can only stand in strings."""
-    for raw, escape in ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085")):
+    """Inside JSON these can only stand in strings, where an escape means the same."""
+    for raw, escape in _LINE_ENDS.items():
         text = text.replace(raw, escape)
     return text
 

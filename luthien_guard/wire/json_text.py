@@ -38,21 +38,24 @@ DELETE: Final = _Delete()
 
 # Some line readers end a line here; in JSON they only stand in strings, where an escape means the same.
 _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-# An exponent is the only short way to overflow a double; a literal of over 300 digits is the long one.
-_MAYBE_INFINITE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
+# One pass in C that makes the two questions below cheap: digits become 0, E becomes e, brackets become {.
+_FOLDED: Final = bytes.maketrans(b"123456789E[", b"000000000e{")
+# An exponent of three digits is the only short way to overflow a double; a literal of 300 digits is the long one.
+_LONG_NUMBER: Final = b"0" * 300
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 def loads(text: bytes | bytearray | memoryview, *, max_depth: int = MAX_DEPTH) -> Any:
     """Parse strictly. Raises MalformedBody, or BodyTooLarge when nested deeper than `max_depth`."""
     text = bytes(text)
-    if text.count(b"[") + text.count(b"{") > max_depth:
+    folded = text.translate(_FOLDED)
+    if folded.count(b"{") > max_depth:
         _check_depth(text, max_depth)
     try:
         value = jiter.from_json(text, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:
         raise MalformedBody(f"not strict JSON: {error}") from None
-    if _MAYBE_INFINITE.search(text) is not None:
+    if b"0e000" in folded or b"0e+000" in folded or _LONG_NUMBER in folded:
         _check_finite(value)
     return value
 

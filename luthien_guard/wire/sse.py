@@ -8,8 +8,7 @@ Lines that WHATWG ignores (comments, unknown fields) are kept as text: nothing g
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from luthien_guard.errors import BodyTooLarge
 
@@ -20,8 +19,7 @@ _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BLANK: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One SSE frame. `data` is None where the frame has no data line; `ignored` are the comments and the lines that
     WHATWG ignores, as text without their line ends."""
 
@@ -58,8 +56,6 @@ class SSEDecoder:
         start = 0
         at = buffer.find(b"\n\n", max(self._scanned - 1, 0))
         while at >= 0:
-            if at == start and not frames and not start:
-                pass
             frames.append(self._frame(buffer[start : at + 2]))
             start = at + 2
             at = buffer.find(b"\n\n", start)
@@ -91,10 +87,21 @@ class SSEDecoder:
 
     def _frame(self, raw: bytes, tail: bool = False) -> Frame:
         first, self._first = self._first, False
-        # the common case: `data: {...}\n\n`
-        if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
-            return Frame(raw, raw[6:-2])
+        if not tail and b"\r" not in raw and (frame := _simple(raw)) is not None:
+            return frame
         return _parse(raw, bom=first and raw.startswith(b"\xef\xbb\xbf"), tail=tail)
+
+
+def _simple(raw: bytes) -> Frame | None:
+    """The two shapes that nearly all traffic has: `data: ...` and `event: ...` with `data: ...`."""
+    end = len(raw) - 2
+    if raw.startswith(b"data: "):
+        return Frame(raw, raw[6:end]) if raw.find(b"\n") == end else None
+    if raw.startswith(b"event: "):
+        line = raw.find(b"\n")
+        if raw.startswith(b"data: ", line + 1) and raw.find(b"\n", line + 1) == end:
+            return Frame(raw, raw[line + 7 : end], _text(raw[7:line]))
+    return None
 
 
 def _parse(raw: bytes, *, bom: bool, tail: bool) -> Frame:

@@ -56,6 +56,7 @@ class StreamReader:
         self._choices: dict[int, _Choice] = {}
         self._envelope = Envelope()
         self._done = False
+        self._last: dict[str, Any] = {}  # members of the chunk before that said nothing
 
     def read(self, chunk: Chunk) -> list[Piece]:
         if chunk.kind == "done":
@@ -68,26 +69,35 @@ class StreamReader:
             self.unknown = "a chunk that is no object"
             opaque(data, (), pieces)
             return pieces
+        last = self._last
         for key, value in data.items():
             if key == "choices":
                 self._read_choices(value, pieces)
-            elif value is None or type(value) in (int, float, bool):
-                if key not in _COUNTS:
-                    opaque({key: None}, (), pieces)
-            elif key in ENVELOPE:
-                self._envelope.check(value, (key,), pieces)
-            elif key == "usage":
-                pieces.append(Piece(PieceKind.USAGE, path=(key,), value=value))
-                opaque(value, (key,), pieces)
-            elif key == "error":
-                _failed(value, pieces)
-            elif key == "obfuscation":  # random filler against traffic analysis
-                self._envelope.check(value, (key,), pieces)
+            elif key in last and last[key] == value:
+                continue  # the envelope, as in every chunk before
             else:
-                opaque({key: value}, (), pieces)
+                self._read_member(key, value, pieces)
         if not self.id:
             self._name(data)
         return pieces
+
+    def _read_member(self, key: str, value: Any, pieces: list[Piece]) -> None:
+        """Anything but the choices."""
+        before = len(pieces)
+        if value is None or type(value) in (int, float, bool):
+            if key not in _COUNTS:
+                opaque({key: None}, (), pieces)
+        elif key in ENVELOPE or key == "obfuscation":  # the latter is random filler against traffic analysis
+            self._envelope.check(value, (key,), pieces)
+        elif key == "usage":
+            pieces.append(Piece(PieceKind.USAGE, path=(key,), value=value))
+            opaque(value, (key,), pieces)
+        elif key == "error":
+            _failed(value, pieces)
+        else:
+            opaque({key: value}, (), pieces)
+        if len(pieces) == before and key != "obfuscation":
+            self._last[key] = value
 
     def close(self) -> list[Piece]:
         return self._stops()
@@ -125,8 +135,11 @@ class StreamReader:
     def _read_choice(self, choice: _Choice, number: int, raw: dict[str, Any], path: Path, pieces: list[Piece]) -> None:
         finish = None
         for key, value in raw.items():
-            if value is None or key == "index":
-                if type(value) is str:
+            if value is None:
+                if key not in _CHOICE:
+                    opaque({key: None}, path, pieces)
+            elif key == "index":
+                if type(value) is not int:
                     opaque(value, (*path, key), pieces)
             elif key == "delta":
                 self._read_delta(choice, number, value, (*path, key), pieces)
@@ -151,6 +164,8 @@ class StreamReader:
             return
         for key, value in delta.items():
             if value is None:
+                if key not in _DELTA:
+                    opaque({key: None}, path, pieces)
                 continue
             channel = CHANNELS.get(key)
             if channel is not None:
@@ -316,7 +331,10 @@ class StreamReader:
         opaque(rest, path, pieces, owner=path)
 
 
+# members that are known, so that their names need no look
 _COUNTS = frozenset({"created", "usage", "error", *ENVELOPE, "obfuscation"})
+_CHOICE = frozenset({"logprobs", "finish_reason", "delta"})
+_DELTA = frozenset({"role", "tool_calls", "function_call", "audio", *CHANNELS})
 
 
 def _failed(error: Any, pieces: list[Piece]) -> None:
