@@ -1,0 +1,45 @@
+"""Whatever is said, however it is cut: what no policy changes leaves as it came."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from hypothesis import given, settings
+
+from luthien_guard import Policy, ToolCall, hookimpl
+from luthien_guard.policies.noop import Noop
+from luthien_guard.testing import Cut, Script, run, strategies
+
+
+class LooksAtCalls(Policy):
+    """Holds every call and lets it go."""
+
+    @hookimpl
+    def on_tool_call_completed(self, call: ToolCall) -> None:
+        assert isinstance(call.arguments, str)
+
+
+@pytest.mark.parametrize("policy", [Noop(), LooksAtCalls()], ids=lambda policy: type(policy).__name__)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@given(script=strategies.scripts(), cut=strategies.cuts())
+@settings(max_examples=25)
+def test_identity(policy: Policy, backend: str, script: Script, cut: Cut) -> None:
+    async def check() -> None:
+        runs = await run(policy, script, cuts=[cut])
+        for each in runs:
+            # U+2028 is a line's end to some clients: it leaves escaped (law 2)
+            if "\u2028".encode() not in each.upstream.sent and "\u2029".encode() not in each.upstream.sent:
+                assert each.body == each.upstream.sent, each.label
+        runs.assert_released()
+
+    anyio.run(check, backend=backend)
+
+
+@given(script=strategies.scripts(broken=True), cut=strategies.cuts())
+@settings(max_examples=25)
+def test_a_broken_upstream_never_raises(script: Script, cut: Cut) -> None:
+    async def check() -> None:
+        for each in await run(LooksAtCalls(), script, cuts=[cut]):
+            assert each.outcome.status.value in ("upstream_error", "timeout", "cancelled", "success")
+
+    anyio.run(check)
