@@ -27,7 +27,7 @@ class CallLane:
         self.block = block
         self.held = exchange.plan.holds_calls
         self.pieces: list[tuple[ReadChunk, Piece]] = []
-        self.fragments: list[str] = []
+        self.fragments = [block.prefix] if block.prefix else []
 
     def hold(self, chunk: ReadChunk, piece: Piece) -> None:
         chunk.waiting += 1

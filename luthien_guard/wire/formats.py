@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from luthien_guard.wire.anthropic import MESSAGES
 from luthien_guard.wire.chat import CHAT
 from luthien_guard.wire.format import WireFormat
 
 __all__ = ["FORMATS"]
 
-FORMATS: Final[Mapping[str, WireFormat]] = {each.name: each for each in (CHAT,)}
+FORMATS: Final[Mapping[str, WireFormat]] = {each.name: each for each in (CHAT, MESSAGES)}

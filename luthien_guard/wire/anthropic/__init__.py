@@ -1,0 +1,50 @@
+"""anthropic.messages: the Messages API."""
+
+from __future__ import annotations
+
+import json
+
+from luthien_guard.exchange import ChatRequest
+from luthien_guard.wire.anthropic.body import BodyReader, BodyWriter
+from luthien_guard.wire.anthropic.reader import StreamReader
+from luthien_guard.wire.anthropic.writer import StreamWriter, error_of
+from luthien_guard.wire.format import Reader, Writer
+from luthien_guard.wire.requests import read_request, write_request
+
+__all__ = ["MESSAGES", "Messages"]
+
+_TYPES = {
+    "model": (str,),
+    "messages": (list,),
+    "system": (str, list),
+    "stream": (bool,),
+    "tools": (list,),
+    "max_tokens": (int,),
+}
+
+
+class Messages:
+    """The wire format `anthropic.messages`."""
+
+    name = "anthropic.messages"
+    suffix = "/messages"
+    keepalive = b'event: ping\ndata: {"type": "ping"}\n\n'
+    calls_last = True  # after a tool_use block only tool_use blocks may follow
+
+    def read_request(self, body: bytes) -> ChatRequest:
+        return read_request(self.name, body, _TYPES)
+
+    def write_request(self, body: bytes, original: ChatRequest, request: ChatRequest) -> bytes:
+        return write_request(body, original, request)
+
+    def reader(self, *, stream: bool) -> Reader:
+        return StreamReader() if stream else BodyReader()
+
+    def writer(self, *, stream: bool, model: str, call_id: str) -> Writer:
+        return StreamWriter(model, call_id) if stream else BodyWriter(model, call_id)
+
+    def error(self, status: int, code: str, message: str) -> bytes:
+        return json.dumps(error_of(status, message), ensure_ascii=False).encode()
+
+
+MESSAGES = Messages()
