@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import takewhile
 from typing import Any
 
@@ -18,7 +18,7 @@ from luthien_guard.testing.cuts import Cut, Cuts
 from luthien_guard.testing.exchange import Played, play
 from luthien_guard.testing.requests import request_for
 from luthien_guard.testing.runs import Runs, run
-from luthien_guard.testing.script import WIRE_FORMATS, Script
+from luthien_guard.testing.script import WIRE_FORMATS, Say, Script
 
 __all__ = ["check_policy"]
 
@@ -57,7 +57,7 @@ async def check_policy(
         await _check_shadow(policy, script, spoken)
     for name, script in BROKEN.items():
         runs = await _run(f"script {name!r}", policy, script, cuts, {**options, "wire_formats": formats})
-        _same(f"script {name!r}", runs, across_formats=False)
+        _same(f"script {name!r}", runs, lambda run: (run.wire_format, run.stream), _gist)
     await _check_requests(policy, {**options, "wire_formats": formats})
     for wire_format in formats:
         sayable = [script for script in everything.values() if wire_format in script.wire_formats]
@@ -102,25 +102,33 @@ async def _check_answer(
     what: str, policy: Any, script: Script, cuts: Cuts, options: Mapping[str, Any]
 ) -> None:
     runs = await _run(what, policy, script, cuts, options)
-    _same(what, runs, across_formats=True)
+    _same_answer(what, runs, script)
     for every in (1, 5):
         shorter = await _run(what, policy, script.split(every), "whole", options)
         both = Runs([*runs.only(cut="frame by frame"), *shorter])
-        _same(f"{what} in deltas of {every}", both, across_formats=True)
+        _same_answer(f"{what} in deltas of {every}", both, script)
 
 
-def _same(what: str, runs: Runs, *, across_formats: bool) -> None:
-    """Every run says the same as the first of its group. Where upstream fails, how much of a body was there before
-    cannot be compared with a stream."""
+def _same_answer(what: str, runs: Runs, script: Script) -> None:
+    """To the letter within a wire format; across them but for white space, since explanations stand in blocks of their
+    own in some and in the text in others. Refusals are content in anthropic.messages: there is nothing to compare."""
+    _same(what, runs, lambda run: run.wire_format, _gist)
+    if not any(isinstance(step, Say) and step.channel == "refusal" for step in script.steps):
+        _same(what, runs, lambda _: "", _loosely)
+
+
+def _same(
+    what: str, runs: Runs, group: Callable[[Played], Any], gist: Callable[[Played], tuple[Any, ...]]
+) -> None:
+    """Every run says the same as the first of its group."""
     first: dict[Any, Played] = {}
     for each in runs:
-        key = None if across_formats else (each.wire_format, each.stream)
-        before = first.setdefault(key, each)
+        before = first.setdefault(group(each), each)
         _check(
             what,
             each,
-            _gist(before) == _gist(each) or _ended_alike(before, each),
-            f"the result depends on how the answer came:\n  {before.label}: {_gist(before)}\n  {each.label}: {_gist(each)}",
+            gist(before) == gist(each) or _ended_alike(gist(before), gist(each)),
+            f"the result depends on how the answer came:\n  {before.label}: {gist(before)}\n  {each.label}: {gist(each)}",
         )
 
 
@@ -132,14 +140,17 @@ def _gist(run: Played) -> tuple[Any, ...]:
     return run.outcome.status.value, run.outcome.policy, spoken, answer.reasoning, calls
 
 
-def _ended_alike(one: Played, other: Played) -> bool:
+def _loosely(run: Played) -> tuple[Any, ...]:
+    status, policy, spoken, reasoning, calls = _gist(run)
+    return status, policy, " ".join(spoken.split()), reasoning, calls
+
+
+def _ended_alike(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
     """Text that is blocked ends the answer, and how much of the text before it had left by then does depend on how it
-    came: the same verdict and the same words for it, after more or less of the same text."""
-    if one.outcome.status.value not in ("blocked", "policy_error") or one.transcript.tool_calls:
+    came: the same verdict and the same words for it, after more or less of the same text, and no calls."""
+    if one[0] not in ("blocked", "policy_error") or one[:2] != other[:2] or one[4] or other[4]:
         return False
-    same = _gist(one)[:2] == _gist(other)[:2] and not other.transcript.tool_calls
-    texts = [(_gist(one)[at], _gist(other)[at]) for at in (2, 3)]
-    return same and all(_extends(a, b) for a, b in texts)
+    return _extends(one[2], other[2]) and _extends(one[3], other[3])
 
 
 def _extends(one: str, other: str) -> bool:
@@ -185,7 +196,7 @@ async def _check_requests(policy: Any, options: Mapping[str, Any]) -> None:
     script = Script().text("Hello.")
     for prompt in PROMPTS:
         runs = await _run(f"prompt {prompt!r}", policy, script, "whole", {**options, "prompt": prompt})
-        _same(f"prompt {prompt!r}", runs, across_formats=True)
+        _same_answer(f"prompt {prompt!r}", runs, script)
 
 
 async def _check_shadow(policy: Any, script: Script, options: Mapping[str, Any]) -> None:

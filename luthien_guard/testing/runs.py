@@ -86,8 +86,11 @@ class Runs(Sequence[Played]):
 
     @property
     def text(self) -> str:
-        """The text of the channel content, as the client reads it."""
-        return str(self._agreed("text", [each.transcript.text for each in self._runs]))
+        """The text of the channel content, as the client reads it; of the first run, where only white space differs
+        (explanations stand in blocks of their own in some wire formats)."""
+        texts = [each.transcript.text for each in self._runs]
+        self._agreed("text", [" ".join(text.split()) for text in texts])
+        return texts[0]
 
     @property
     def reasoning(self) -> str:
