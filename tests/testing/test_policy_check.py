@@ -61,6 +61,8 @@ class SeesOneDelta(Policy):
 
 
 class CountsDeltas(Policy):
+    channels = frozenset({"content"})
+
     @hookimpl
     def on_content_chunk(self, chunk: ContentChunk, ctx: PolicyContext) -> ContentChunk | None:
         count = ctx.scratchpad["count"] = ctx.scratchpad.get("count", 0) + 1
