@@ -140,7 +140,7 @@ class Lanes:
             raise
         if last:
             self._fed_last = True
-        if last or release.pending or release.done or self._settling or self._breath is not None:
+        if self._fed_last or release.pending or release.done or self._settling or self._breath is not None:
             await self._emit(release)
         else:
             self._deadlines.holding = release.held > 0
@@ -191,12 +191,16 @@ class Lanes:
         self._spawn(self._scoped, self._settle)
 
     async def _enqueue(self, data: bytes, last: bool) -> None:
+        inlet = self._ends()[0]
         try:
-            await self._ends()[0].send((data, last))
+            try:
+                inlet.send_nowait((data, last))
+            except anyio.WouldBlock:
+                await inlet.send((data, last))
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass  # the answer ended while the application was waiting: what it says now goes nowhere
 
-    def _ends(self) -> Any:
+    def _ends(self) -> tuple[MemoryObjectSendStream[Piece], MemoryObjectReceiveStream[Piece]]:
         if self._queue is None:
             self._queue = anyio.create_memory_object_stream[Piece](CAPACITY)
         return self._queue
