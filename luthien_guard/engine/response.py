@@ -29,7 +29,7 @@ from luthien_guard.policy import Abort, Retry
 from luthien_guard.records import EventType
 from luthien_guard.wire.chunks import is_keepalive
 from luthien_guard.wire.format import Block as WireBlock
-from luthien_guard.wire.format import Piece, PieceKind, ReadChunk
+from luthien_guard.wire.format import Piece, PieceKind, ReadChunk, is_identifier
 
 __all__ = ["Response"]
 
@@ -278,8 +278,7 @@ class Response:
     def _note_usage(self, piece: Piece) -> None:
         if isinstance(piece.value, Mapping):
             # message_start has the input's counts, message_delta the output's: the later wins, key by key
-            known = {key: value for key, value in piece.value.items() if value is not None}
-            self.usage = {**(self.usage or {}), **known}
+            self.usage = {**(self.usage or {}), **_numbers(piece.value)}
 
     async def _failure(self, piece: Piece) -> None:
         await self._opaque(piece.text, piece.path)
@@ -421,6 +420,17 @@ class Response:
         if refused and self.stream and self.left and self.exchange.format.name == "openai.responses":
             return self.writer.fail(400, "invalid_prompt", message)
         return self.writer.end(message, self.usage)
+
+
+def _numbers(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts only: what we say again in an answer of our own may not carry upstream's strings."""
+    found: dict[str, Any] = {}
+    for key, value in usage.items():
+        if isinstance(value, (int, float)) and is_identifier(key):
+            found[key] = value
+        elif isinstance(value, Mapping) and is_identifier(key):
+            found[key] = {k: v for k, v in value.items() if isinstance(v, (int, float)) and is_identifier(k)}
+    return found
 
 
 def _has_substance(ready: list[ReadChunk]) -> bool:

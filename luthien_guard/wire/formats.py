@@ -8,7 +8,8 @@ from typing import Final
 from luthien_guard.wire.anthropic import MESSAGES
 from luthien_guard.wire.chat import CHAT
 from luthien_guard.wire.format import WireFormat
+from luthien_guard.wire.responses import RESPONSES
 
 __all__ = ["FORMATS"]
 
-FORMATS: Final[Mapping[str, WireFormat]] = {each.name: each for each in (CHAT, MESSAGES)}
+FORMATS: Final[Mapping[str, WireFormat]] = {each.name: each for each in (CHAT, MESSAGES, RESPONSES)}

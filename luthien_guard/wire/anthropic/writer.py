@@ -12,7 +12,7 @@ from typing import Any, Final
 from luthien_guard.errors import IllegalOutput
 from luthien_guard.wire.anthropic.blocks import call_kind
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
-from luthien_guard.wire.json_text import Raw, dumps
+from luthien_guard.wire.json_text import DELETE, Raw, dumps
 from luthien_guard.wire.splice import patch_chunk
 from luthien_guard.wire.sse import canonical
 
@@ -80,6 +80,8 @@ class StreamWriter:
                 return
         elif kind in ("content_block_delta", "content_block_stop"):
             index = data.get("index")
+            if any(piece.block is not None and piece.block.removed for piece in read.pieces):
+                self._lose(read, index)  # also a delta that had no start
             place = self._places.get(_hashable(index), index)
             if place is None:
                 return
@@ -114,6 +116,10 @@ class StreamWriter:
             changes[("index",)] = place
         return True
 
+    def _lose(self, read: ReadChunk, index: Any) -> None:
+        self._places[_hashable(index)] = None
+        self._removed += sum(piece.kind is PieceKind.START for piece in read.pieces)
+
     def _drop(self, call: Block, out: list[Item]) -> None:
         self._removed += 1
         if not is_client_call(call):
@@ -134,6 +140,9 @@ class StreamWriter:
                 reason = stop_reason_after_removal(piece.text, removed=self._removed, kept=self._kept)
                 if reason != piece.text:
                     changes[piece.path] = reason
+            elif block is not None and block.removed:
+                if piece.owner[:1] == ("message",):  # a call that message_start brought along
+                    changes[piece.owner] = DELETE
             elif block is not None and block.new_name is not None and piece.kind is PieceKind.START and piece.path:
                 changes[piece.path] = block.new_name
             elif piece.out is not None:
