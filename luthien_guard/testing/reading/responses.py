@@ -98,7 +98,10 @@ def _reason(response: dict[str, Any]) -> str:
 def _finished(answer: Transcript, output: list[Any]) -> Transcript:
     for item in output:
         for part in item.get("content") or []:
-            answer.text += part.get("text") or ""
+            if part.get("type") == "reasoning_text":
+                answer.reasoning += part.get("text") or ""
+            else:
+                answer.text += part.get("text") or ""
             answer.refusal += part.get("refusal") or ""
         for part in item.get("summary") or []:
             answer.reasoning += part.get("text") or ""
