@@ -15,6 +15,7 @@ from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.verdicts import Intervention
 from luthien_guard.events import Chunk, ContentChunk, ContentCompleted
+from luthien_guard.records import EventType
 from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk
 
 __all__ = ["Run", "Slot", "TextLane", "inspect_opaque"]
@@ -129,6 +130,14 @@ class _Stage:
         self.exchange = exchange
         self.plan = plan
         self.block = block
+        self._noted = False
+
+    def _note_change(self) -> None:
+        """The record says once a block who changed it."""
+        if not self._noted:
+            self._noted = True
+            name, block = self.plan.call.registered.name, self.block
+            self.exchange.record(EventType.CHANGED, policy=name, channel=block.channel, choice=block.choice)
 
     async def push(self, runs: list[Run]) -> list[Run]:
         return [Run(run.slot, run.n, await self._decide(run.text)) if run.text else run for run in runs]
@@ -138,7 +147,12 @@ class _Stage:
 
     async def _decide(self, text: str) -> str:
         result = await self._ask(text, final=False)
-        return text if result is None else _text_of(result)
+        if result is None:
+            return text
+        changed = _text_of(result)
+        if changed != text:
+            self._note_change()
+        return changed
 
     async def _ask(self, text: str, *, final: bool) -> ContentChunk | list[ContentChunk] | None:
         block = self.block
@@ -187,6 +201,8 @@ class _Window(_Stage):
         decided = len(window) if final else max(len(window) - self.plan.lookahead, 0)
         edits = [] if result is None else _edits(result, window)
         edits = edits if final else [edit for edit in edits if edit[0] < decided]
+        if edits:
+            self._note_change()
         end = max([decided, *(edit[1] for edit in edits)])
         out, self.held = _cut(self.held, end, edits)
         return out
@@ -221,6 +237,7 @@ class _Whole(_Stage):
         elif text != whole and not block.writable:
             self._refuse(result, "text as it was: this channel cannot be rewritten, only blocked")
         elif text != whole:
+            self._note_change()
             return _cut(held, len(whole), [(0, len(whole), text)])[0]
         return held
 
