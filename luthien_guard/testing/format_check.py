@@ -201,13 +201,19 @@ def _check_accounted(format: WireFormat, body: bytes, *, stream: bool) -> None:
             marked = _with(chunk.data, path, MARKER)
             changed = [*chunks[:at], _rebuilt(chunk, marked), *chunks[at + 1 :]]
             pieces = list(_pieces(_read(format, changed, stream=stream)))
-            shown = any(MARKER in piece.text or MARKER in str(piece.value) for piece in pieces)
+            shown = any(map(_shows, pieces))
             _check(shown, f"the string at {path} of {_short(chunk.data)} can say anything: no piece shows it")
         if isinstance(chunk.data, dict):
             marked = {**chunk.data, "x_future": {"deep": [MARKER]}}
             changed = [*chunks[:at], _rebuilt(chunk, marked), *chunks[at + 1 :]]
-            shown = any(MARKER in piece.text for piece in _pieces(_read(format, changed, stream=stream)))
+            shown = any(map(_shows, _pieces(_read(format, changed, stream=stream))))
             _check(shown, f"an unknown field of {_short(chunk.data)} can say anything: no piece shows it")
+
+
+def _shows(piece: Piece) -> bool:
+    """A policy can see the marker: as text, or as the name or id of a call."""
+    said = (piece.text, str(piece.value), *((piece.block.name, piece.block.id) if piece.block else ()))
+    return any(MARKER in each for each in said)
 
 
 def _check_removed(format: WireFormat, body: bytes, *, stream: bool) -> None:
@@ -239,6 +245,9 @@ def _check_rewritten(format: WireFormat, body: bytes, *, stream: bool) -> None:
             piece.out, block.changed = "X" * len(piece.text), True
             rewritten.append(block)
         block.released.append(piece.text if piece.out is None else piece.out)
+    for piece in _pieces(read):
+        if piece.kind is PieceKind.ECHO and piece.block is not None and piece.block.changed:
+            piece.out = piece.block.released_text
     left = _write(format, read, stream=stream)
     for block in rewritten:
         text = block.text

@@ -57,7 +57,9 @@ async def check_policy(
         await _check_shadow(policy, script, spoken)
     for name, script in BROKEN.items():
         runs = await _run(f"script {name!r}", policy, script, cuts, {**options, "wire_formats": formats})
-        _same(f"script {name!r}", runs, lambda run: (run.wire_format, run.stream), _gist)
+        # a verdict that waits may or may not come before upstream breaks off
+        prompt = Runs(each for each in runs if "late" not in each.cut)
+        _same(f"script {name!r}", prompt, lambda run: (run.wire_format, run.stream), _gist)
     await _check_requests(policy, {**options, "wire_formats": formats})
     for wire_format in formats:
         sayable = [script for script in everything.values() if wire_format in script.wire_formats]
