@@ -116,15 +116,14 @@ class Response:
 
     async def _is_deaf(self) -> bool:
         """True when what comes now has no place to go; ends an application that goes on all the same."""
-        if self._outlet.client.gone and self._outlet.raises:
-            raise OSError("the client has disconnected")
-        if self.lanes is not None and self.lanes.over:
-            if not self.finished:
-                await checkpoint()  # where the cancellation arrives
+        if self._outlet.client.gone:
+            if self._outlet.raises:
+                raise OSError("the client has disconnected")
             return True
         if self.finished:
             raise RuntimeError("http.response.body after the end of the body")
-        return self._outlet.client.gone
+        await checkpoint()  # the answer was ended from here: this is where the cancellation arrives
+        return True
 
     def _start(self, message: Message) -> None:
         if self.began:

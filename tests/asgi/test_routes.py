@@ -79,7 +79,14 @@ def test_every_other_spelling_is_refused(spelling: str, path: str) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"/v1/%6Dessages", b"/v1%2Fmessages", b"/v1/messages%0A", b"//v1/messages", b"/v1/x/../messages", b"/other"],
+    [
+        b"/v1/%6Dessages",
+        b"/v1%2Fmessages",
+        b"/v1/messages%0A",
+        b"//v1/messages",
+        b"/v1/x/../messages",
+        b"/other",
+    ],
 )
 def test_a_raw_path_that_says_something_else_is_refused(raw: bytes) -> None:
     assert found("/v1/messages", raw) == "refused"
@@ -96,7 +103,18 @@ def test_a_method_that_is_not_spelled_plainly_is_refused(method: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/health", "/v1/models", "/v1/chat", "/xmessages", "/messagesx", "/v1/chat/completionsx", "*", "", "/a//b/"],
+    [
+        "/",
+        "/health",
+        "/v1/models",
+        "/v1/chat",
+        "/xmessages",
+        "/messagesx",
+        "/v1/chat/completionsx",
+        "*",
+        "",
+        "/a//b/",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "post"])
 def test_everything_else_is_open(path: str, method: str) -> None:
@@ -127,7 +145,12 @@ def test_counting_tokens_is_no_model_output() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/messages/count_tokens/", "/v1/Messages/count_tokens", "/v1/messages//count_tokens", "/v1/messages/count_tokens\n"],
+    [
+        "/v1/messages/count_tokens/",
+        "/v1/Messages/count_tokens",
+        "/v1/messages//count_tokens",
+        "/v1/messages/count_tokens\n",
+    ],
 )
 def test_but_only_under_its_plain_name(path: str) -> None:
     assert found(path) == "refused"
@@ -173,7 +196,9 @@ def test_whatever_stands_in_front_may_be_spelled_freely(path: str) -> None:
 
 
 def test_an_unknown_wire_format_is_told_at_once() -> None:
-    with pytest.raises(ValueError, match=r"unknown wire format 'openai\.chats'; known are anthropic\.messages"):
+    with pytest.raises(
+        ValueError, match=r"unknown wire format 'openai\.chats'; known are anthropic\.messages"
+    ):
         Routes(FORMATS, {"/x": "openai.chats"})
 
 

@@ -23,7 +23,9 @@ def test_json_under_any_label(head: bytes, labelled: bool) -> None:
     assert is_event_stream(head, labelled=labelled, last=False) is False
 
 
-@pytest.mark.parametrize("head", [b"", b" ", b"\n", b"d", b"da", b"dat", b"data", b"e", b"ev", b"i", b"id", b"retr"])
+@pytest.mark.parametrize(
+    "head", [b"", b" ", b"\n", b"d", b"da", b"dat", b"data", b"e", b"ev", b"i", b"id", b"retr"]
+)
 def test_too_little_to_say(head: bytes) -> None:
     assert is_event_stream(head, labelled=False, last=False) is None
     assert is_event_stream(head, labelled=False, last=True) in (True, False)
@@ -41,7 +43,12 @@ def test_endless_blanks_are_not_waited_for() -> None:
 
 @pytest.mark.parametrize(
     ("label", "expected"),
-    [(b"text/event-stream", True), (b"Text/Event-Stream; charset=utf-8", True), (b"application/json", False), (b"", False)],
+    [
+        (b"text/event-stream", True),
+        (b"Text/Event-Stream; charset=utf-8", True),
+        (b"application/json", False),
+        (b"", False),
+    ],
 )
 def test_labels(label: bytes, expected: bool) -> None:
     assert says_event_stream(label) is expected
