@@ -1,0 +1,60 @@
+"""R08: WebSockets on guarded routes are turned away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from luthien_guard.asgi import GuardMiddleware
+from luthien_guard.testing.plane import ScriptedGuard
+
+pytestmark = pytest.mark.anyio
+
+
+async def handshake(
+    path: str, extensions: dict[str, Any], first: str = "websocket.connect"
+) -> tuple[list[Any], int]:
+    """(what the server was told, how often the application ran)"""
+    told: list[Any] = []
+    ran = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal ran
+        ran += 1
+
+    async def receive() -> Any:
+        return {"type": first}
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    scope = {"type": "websocket", "path": path, "headers": [], "root_path": "", "extensions": extensions}
+    await GuardMiddleware(app, guard=ScriptedGuard())(scope, receive, send)
+    return told, ran
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/responses", "/v1/chat/completions", "//v1/responses", "/v1/responses/x"]
+)
+async def test_426_where_the_server_can_say_so(path: str) -> None:
+    told, ran = await handshake(path, {"websocket.http.response": {}})
+    assert ran == 0
+    assert [m["type"] for m in told] == ["websocket.http.response.start", "websocket.http.response.body"]
+    assert told[0]["status"] == 426
+    assert told[1]["body"] == b'{"error":{"code":"websocket_not_guarded"}}'
+
+
+async def test_a_close_before_the_accept_elsewhere() -> None:
+    told, ran = await handshake("/v1/responses", {})
+    assert ran == 0
+    assert [(m["type"], m["code"]) for m in told] == [("websocket.close", 1008)]
+
+
+async def test_a_client_that_left_is_not_answered() -> None:
+    assert await handshake("/v1/responses", {}, "websocket.disconnect") == ([], 0)
+
+
+async def test_other_websockets_pass() -> None:
+    told, ran = await handshake("/ws/chat", {})
+    assert (told, ran) == ([], 1)
