@@ -1,0 +1,139 @@
+"""Content blocks: what each type is, and which pieces one consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from luthien_guard.events import Channel, ToolKind
+from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifier
+from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.strings import opaque, strings_in
+
+__all__ = ["Place", "Slice", "begin", "call_kind", "citations", "envelope", "is_known", "runs_at_client", "wire_key"]
+
+#: Gives the JSON text of the value at a path.
+Slice = Callable[[Path], str]
+
+
+class Place:
+    """What a block of a stream knows of its wire block (`Block.codec`); citations have none."""
+
+    __slots__ = ("key", "whole")
+
+    def __init__(self, key: Any, *, whole: bool = False) -> None:
+        self.key = key  # upstream's index, see `wire_key`
+        self.whole = whole  # the arguments stood in the start already
+
+
+def wire_key(index: Any) -> Any:
+    """What stands for upstream's index: 1, true, 1.0 and "1" are four blocks."""
+    return index if type(index) is int else f"{type(index).__name__}:{dumps(index)}"
+
+
+#: Text blocks: the field with the text, its channel, whether a policy may rewrite it (thinking is signed).
+_TEXTS: Final[dict[str, tuple[str, Channel, bool]]] = {
+    "text": ("text", "content", True),
+    "thinking": ("thinking", "reasoning", False),
+}
+#: Types that consist of strings which nobody may rewrite: encrypted, or references.
+_OTHERS: Final = frozenset({"redacted_thinking", "container_upload", "compaction", "fallback"})
+_CALLS: Final[dict[str, ToolKind]] = {"tool_use": "function", "server_tool_use": "server", "mcp_tool_use": "mcp"}
+_ENVELOPE: Final = ("type", "id", "tool_use_id", "server_name")
+
+
+def call_kind(kind: Any) -> ToolKind | None:
+    """The kind of tool call that a block type is; None for anything else."""
+    if not isinstance(kind, str):
+        return None
+    return _CALLS.get(kind) or ("unknown" if kind.endswith(("_call", "tool_use")) else None)
+
+
+def runs_at_client(block: Block) -> bool:
+    """True for calls after which no text may follow, and that `stop_reason: tool_use` speaks of."""
+    return block.kind == "call" and block.tool_kind == "function"
+
+
+def is_known(kind: Any) -> bool:
+    if not isinstance(kind, str):
+        return False
+    return kind in _TEXTS or kind in _CALLS or kind in _OTHERS or kind.endswith("tool_result")
+
+
+def envelope(
+    holder: dict[str, Any], path: Path, pieces: list[Piece], *, names: Collection[str], skip: Collection[str] = ()
+) -> None:
+    """Account for the strings of `holder`: those under `names` are not text while they look like identifiers, those
+    under `skip` the caller has read, the rest is opaque."""
+    for key, value in holder.items():
+        if key in skip:
+            continue
+        if key in names and (value is None or (type(value) is str and is_identifier(value))):
+            continue
+        if type(value) in _DUMB and is_identifier(key):
+            continue
+        opaque({key: value}, path, pieces)
+
+
+_DUMB: Final = frozenset({int, float, bool, type(None)})
+
+
+def citations(value: Any, path: Path, index: int, pieces: list[Piece]) -> None:
+    """Each string of a citation is a text of its own on that channel: not writable, it points into a source."""
+    for place, text in strings_in(value, path):
+        if place[-1] == "type" and is_identifier(text):
+            continue
+        block = Block("text", index=index, channel="citation", writable=False)
+        block.source.append(text)
+        block.closed = True
+        pieces.append(Piece(PieceKind.START, block=block))
+        pieces.append(Piece(PieceKind.DELTA, block=block, path=place, text=text))
+        pieces.append(Piece(PieceKind.STOP, block=block))
+
+
+def begin(raw: dict[str, Any], path: Path, index: int, pieces: list[Piece], slice_of: Slice) -> Block | None:
+    """The pieces of a block as it stands at `path` (whole in a body, its beginning in a stream), without its STOP.
+    None for a block that is neither text nor call."""
+    kind = raw.get("type")
+    tool_kind = call_kind(kind)
+    if tool_kind is not None:
+        return _call(raw, tool_kind, path, index, pieces, slice_of)
+    spelled = _TEXTS.get(kind) if isinstance(kind, str) else None
+    if spelled is None or not isinstance(raw.get(spelled[0]), str):
+        envelope(raw, path, pieces, names=_ENVELOPE if is_known(kind) else ("type",))
+        return None
+    field, channel, writable = spelled
+    block = Block("text", index=index, channel=channel, writable=writable)
+    pieces.append(Piece(PieceKind.START, block=block, owner=path))
+    if raw[field]:
+        block.source.append(raw[field])
+        pieces.append(Piece(PieceKind.DELTA, block=block, path=(*path, field), text=raw[field]))
+    if raw.get("citations") is not None:
+        citations(raw["citations"], (*path, "citations"), index, pieces)
+    envelope(raw, path, pieces, names=("type",), skip=(field, "citations"))
+    return block
+
+
+def _call(
+    raw: dict[str, Any], tool_kind: ToolKind, path: Path, index: int, pieces: list[Piece], slice_of: Slice
+) -> Block:
+    id, name = raw.get("id"), raw.get("name")
+    block = Block("call", index=index, tool_kind=tool_kind)
+    block.id = id if isinstance(id, str) else ""
+    named = isinstance(name, str)
+    block.name = str(name if named else raw["type"] if tool_kind == "unknown" else "")
+    place = (*path, "name") if named else ()
+    pieces.append(Piece(PieceKind.START, block=block, path=place, text=block.name, owner=path))
+    if "input" in raw:
+        _arguments(block, (*path, "input"), path, pieces, slice_of((*path, "input")))
+    elif tool_kind == "unknown":
+        # nobody knows which of its fields are the arguments: all of them
+        rest = {key: value for key, value in raw.items() if key not in ("type", "id", "name")}
+        _arguments(block, path, path, pieces, dumps(rest))
+    envelope(raw, path, pieces, names=_ENVELOPE, skip=("name", "input") if named else ("input",))
+    return block
+
+
+def _arguments(block: Block, path: Path, owner: Path, pieces: list[Piece], text: str) -> None:
+    block.source.append(text)
+    pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text, is_json=True, owner=owner))

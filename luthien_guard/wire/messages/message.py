@@ -1,0 +1,165 @@
+"""The message object: the whole answer in a body, its (mostly empty) beginning in `message_start`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from luthien_guard.errors import IllegalOutput, WireError
+from luthien_guard.wire.format import Block, Path, Piece, PieceKind
+from luthien_guard.wire.json_text import Raw, dumps, loads, patch, slice_of
+from luthien_guard.wire.messages.blocks import Slice, begin, call_kind, envelope, is_known, runs_at_client
+from luthien_guard.wire.strings import opaque
+
+__all__ = [
+    "arguments_of",
+    "changes_of",
+    "read_message",
+    "read_stop",
+    "read_usage",
+    "stop_reason",
+]
+
+_NAMES: Final = ("id", "type", "role", "model", "stop_reason")
+_USAGE_NAMES: Final = ("service_tier", "inference_geo", "speed", "type", "model")
+
+
+def read_message(
+    message: dict[str, Any], path: Path, pieces: list[Piece], slice_: Slice, made: int = 0
+) -> str:
+    """The pieces of a message object. Gives "" or why a part of it is of no kind that the format knows."""
+    unknown = ""
+    content = message.get("content")
+    if isinstance(content, list):
+        for at, raw in enumerate(content):
+            unknown = _element(raw, (*path, "content", at), made + at, pieces, slice_) or unknown
+    elif content is not None:
+        opaque(content, (*path, "content"), pieces)
+    read_stop(message, path, pieces)
+    read_usage(message, path, pieces)
+    envelope(message, path, pieces, names=_NAMES, skip=("content", "usage"))
+    return unknown
+
+
+def _element(raw: Any, path: Path, index: int, pieces: list[Piece], slice_: Slice) -> str:
+    if not isinstance(raw, dict):
+        opaque(raw, path, pieces)
+        return "a content block that is no object"
+    block = begin(raw, path, index, pieces, slice_)
+    if block is not None:
+        block.closed = True
+        pieces.append(Piece(PieceKind.STOP, block=block, owner=path))
+    kind = raw.get("type")
+    return "" if is_known(kind) or call_kind(kind) else f"block type {kind!r}"[:200]
+
+
+def read_stop(holder: dict[str, Any], path: Path, pieces: list[Piece]) -> None:
+    reason = holder.get("stop_reason")
+    if isinstance(reason, str):
+        pieces.append(Piece(PieceKind.FINISH, path=(*path, "stop_reason"), text=reason))
+
+
+def read_usage(holder: dict[str, Any], path: Path, pieces: list[Piece]) -> None:
+    usage = holder.get("usage")
+    if isinstance(usage, dict):
+        pieces.append(Piece(PieceKind.USAGE, path=(*path, "usage"), value=usage))
+        envelope(usage, (*path, "usage"), pieces, names=_USAGE_NAMES)
+    else:
+        opaque(usage, (*path, "usage"), pieces)
+
+
+def stop_reason(reason: str, *, removed: int, kept: int) -> str:
+    """`tool_use` is true only while a call of the client's is left; any other reason is upstream's to say."""
+    return "end_turn" if reason == "tool_use" and removed and not kept else reason
+
+
+def arguments_of(block: Block, text: str) -> str:
+    """The new arguments of a changed call, "" read as {}. Raises IllegalOutput where they are not a JSON object."""
+    text = text.strip() and text or "{}"
+    try:
+        fits = isinstance(loads(text.encode()), dict)
+    except (WireError, UnicodeEncodeError):
+        fits = False
+    if not fits:
+        raise IllegalOutput(
+            f"anthropic.messages: the arguments of {block.name!r} are not a JSON object", policy="", hook=""
+        )
+    return text
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def changes_of(text: str, data: Any, path: Path, pieces: Sequence[Piece]) -> dict[Path, Any]:
+    """What to patch in `text`, the JSON text of `data`, so that its message at `path` says what was decided."""
+    changes: dict[Path, Any] = {}
+    calls: dict[Any, Block] = {}
+    for piece in pieces:
+        if piece.kind is PieceKind.START and piece.block is not None and piece.block.kind == "call":
+            calls[piece.owner[-1]] = piece.block
+    client = [block for block in calls.values() if runs_at_client(block)]
+    removed = sum(block.removed for block in client)
+    for piece in pieces:
+        _decided(piece, changes)
+        if piece.kind is PieceKind.FINISH:
+            reason = stop_reason(piece.text, removed=removed, kept=len(client) - removed)
+            if reason != piece.text:
+                changes[piece.path] = reason
+    if any(block.removed for block in calls.values()):
+        return _rebuilt(text, data, path, calls, changes)
+    return changes
+
+
+def _decided(piece: Piece, changes: dict[Path, Any]) -> None:
+    block = piece.block
+    if block is None or block.removed:
+        return
+    if piece.kind is PieceKind.START and block.new_name is not None:
+        changes[(*piece.owner, "name")] = block.new_name
+    elif piece.out is not None and piece.is_json:
+        if piece.path == piece.owner:
+            raise IllegalOutput(f"anthropic.messages: nobody knows how to change {block.name!r}", policy="", hook="")
+        changes[piece.path] = Raw(arguments_of(block, piece.out))
+    elif piece.out is not None:
+        changes[piece.path] = piece.out
+
+
+def _rebuilt(
+    text: str, data: Any, path: Path, calls: dict[Any, Block], changes: dict[Path, Any]
+) -> dict[Path, Any]:
+    """The content list anew, each element as it stands. What explains removed calls of the client's comes before the
+    first of them: text may not follow a tool_use."""
+    place = (*path, "content")
+    gone = {block.id for block in calls.values() if block.removed and block.id and not runs_at_client(block)}
+    said = [b.replacement for b in calls.values() if b.removed and b.replacement and runs_at_client(b)]
+    elements: list[str] = []
+    called = False
+    for at, element in enumerate(_at(data, place)):
+        block = calls.get(at)
+        if block is not None and runs_at_client(block):
+            elements += [_text("\n\n".join(said))] if said else []
+            said = []
+            called = called or not block.removed
+        if block is not None and block.removed:
+            if block.replacement and not runs_at_client(block) and not called:
+                elements.append(_text(block.replacement))
+        elif not _belongs_to(element, gone):
+            inner = {where[len(place) + 1 :]: v for where, v in changes.items() if where[: len(place) + 1] == (*place, at)}
+            elements.append(patch(slice_of(text, (*place, at)), inner))
+    outer = {where: value for where, value in changes.items() if where[: len(place)] != place}
+    return {**outer, place: Raw("[" + ",".join(elements) + "]")}
+
+
+def _belongs_to(element: Any, gone: set[str]) -> bool:
+    of = element.get("tool_use_id") if isinstance(element, dict) else None
+    return isinstance(of, str) and of in gone
+
+
+def _text(text: str) -> str:
+    return dumps({"type": "text", "text": text})
+
+
+def _at(data: Any, path: Path) -> Any:
+    for key in path:
+        data = data[key]
+    return data

@@ -1,0 +1,253 @@
+"""Reads a stream of Messages events.
+
+A wire block is keyed by upstream's index. Where clients would differ about what belongs together (a delta after the
+stop, without a start, of another type than its block), the text becomes a block of its own, and the writer gives it a
+start and an index of its own: so every client assembles what the policies saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from luthien_guard.events import Chunk
+from luthien_guard.wire.format import Block, Path, Piece, PieceKind
+from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.messages.blocks import Place, begin, call_kind, citations, envelope, is_known, wire_key
+from luthien_guard.wire.messages.message import read_message, read_stop, read_usage
+from luthien_guard.wire.strings import opaque
+
+__all__ = ["StreamReader", "event_kind", "read_error"]
+
+#: Deltas: the field with the text, and the channel of the text block that it continues ("" for a call's arguments).
+_DELTAS: Final = {
+    "text_delta": ("text", "content"),
+    "thinking_delta": ("thinking", "reasoning"),
+    "input_json_delta": ("partial_json", ""),
+}
+_DELTA, _START, _STOP = PieceKind.DELTA, PieceKind.START, PieceKind.STOP
+
+
+def event_kind(chunk: Chunk) -> Any:
+    """The type of an event: some clients go by its JSON, others by the frame's name. They agree, or one is missing."""
+    kind = chunk.data.get("type")
+    return kind if isinstance(kind, str) else chunk.event
+
+
+class StreamReader:
+    """Implements `Reader` for `stream: true`."""
+
+    def __init__(self) -> None:
+        self.model = ""
+        self.id = ""
+        self.unknown = ""
+        self._open: dict[Any, Block | None] = {}  # None: neither text nor call
+        self._closed: dict[Any, Block] = {}
+        self._ended = False
+        self._made = 0
+
+    def read(self, chunk: Chunk) -> list[Piece]:
+        data = chunk.data
+        pieces: list[Piece] = []
+        self.unknown = ""
+        if type(data) is not dict:
+            if chunk.kind != "done":
+                self.unknown = "an event that is no object"
+                opaque(data, (), pieces)
+            return pieces
+        kind = data.get("type")
+        if kind == "content_block_delta":
+            self._delta(data, pieces)
+            return pieces
+        self._event(chunk, data, pieces)
+        return pieces
+
+    def _event(self, chunk: Chunk, data: dict[str, Any], pieces: list[Piece]) -> None:
+        kind = event_kind(chunk)
+        read = _EVENTS.get(kind)
+        if read is None:
+            self.unknown = f"event type {kind!r}"[:200]
+            opaque(data, (), pieces)
+            return
+        read(self, data, pieces)
+        if kind != data.get("type"):
+            self.unknown = "an event without a type"
+            opaque(data.get("type"), ("type",), pieces)
+
+    def close(self) -> list[Piece]:
+        pieces: list[Piece] = []
+        self._stop_all(pieces, closed=self._ended)
+        return pieces
+
+    def _stop_all(self, pieces: list[Piece], *, closed: bool = True) -> None:
+        for key in list(self._open):
+            self._stop(key, pieces, closed=closed)
+
+    def _stop(self, key: Any, pieces: list[Piece], *, closed: bool = True) -> None:
+        block = self._open.pop(key, None)
+        if block is not None:
+            block.closed = closed
+            self._closed[key] = block
+            pieces.append(Piece(_STOP, block=block))
+
+    def _number(self) -> int:
+        self._made += 1
+        return self._made - 1
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    def _message_start(self, data: dict[str, Any], pieces: list[Piece]) -> None:
+        message = data.get("message")
+        envelope(data, (), pieces, names=("type",), skip=("message",) if isinstance(message, dict) else ())
+        if not isinstance(message, dict):
+            return
+        id, model, content = message.get("id"), message.get("model"), message.get("content")
+        self.id, self.model = id if isinstance(id, str) else "", model if isinstance(model, str) else ""
+        self.unknown = read_message(message, ("message",), pieces, lambda path: dumps(_at(data, path)), self._made)
+        self._made += len(content) if isinstance(content, list) else 0
+
+    def _block_start(self, data: dict[str, Any], pieces: list[Piece]) -> None:
+        raw, key = data.get("content_block"), wire_key(data.get("index"))
+        self._stop(key, pieces)  # a start where no stop was
+        envelope(data, (), pieces, names=("type",), skip=("content_block",))
+        if not isinstance(raw, dict):
+            opaque(raw, ("content_block",), pieces)
+            self.unknown = "a content block that is no object"
+            self._open[key] = None
+            return
+        kind = raw.get("type")
+        if not (is_known(kind) or call_kind(kind)):
+            self.unknown = f"block type {kind!r}"[:200]
+        block = begin(raw, ("content_block",), self._number(), pieces, lambda path: dumps(_at(data, path)))
+        if block is not None:
+            _forget_empty_input(block, pieces)
+            block.codec = Place(key, whole=bool(block.source) and block.kind == "call")
+        self._open[key] = block
+
+    def _delta(self, data: dict[str, Any], pieces: list[Piece]) -> None:
+        delta, key = data.get("delta"), data.get("index")
+        if len(data) != 3 or type(key) is not int:
+            key = wire_key(key)
+            envelope(data, (), pieces, names=("type",), skip=("delta",))
+        if type(delta) is not dict:
+            opaque(delta, ("delta",), pieces)
+            self.unknown = "a delta that is no object"
+            return
+        kind = delta.get("type")
+        known = _DELTAS.get(kind) if type(kind) is str else None
+        if known is None or type(text := delta.get(known[0])) is not str:
+            self._other_delta(kind, delta, key, pieces)
+            return
+        field, channel = known
+        block = self._open.get(key)
+        if block is None or not _continues(block, channel, text):
+            block = self._orphan(key, channel, pieces)
+        if text:
+            block.source.append(text)
+        pieces.append(Piece(_DELTA, block=block, path=("delta", field), text=text))
+        if len(delta) != 2:
+            envelope(delta, ("delta",), pieces, names=(), skip=("type", field))
+
+    def _orphan(self, key: Any, channel: str, pieces: list[Piece]) -> Block:
+        """A block of its own for text that has no block, or whose block is closed or of another type."""
+        self._stop(key, pieces)
+        number, before = self._number(), self._closed.get(key)
+        if channel:
+            made = Block("text", index=number, channel="content" if channel == "content" else "reasoning")
+            made.writable = channel == "content"
+        else:
+            # an id that is used twice bricks the session at the next request
+            made = Block("call", index=number, id=f"toolu_{number:024d}")
+            made.name = before.name if before is not None else ""
+        made.codec = Place(key)
+        self._open[key] = made
+        pieces.append(Piece(_START, block=made, text=made.name))
+        return made
+
+    def _other_delta(self, kind: Any, delta: dict[str, Any], key: Any, pieces: list[Piece]) -> None:
+        block = self._open.get(key)
+        if kind == "citations_delta":
+            citations(delta.get("citation"), ("delta", "citation"), block.index if block else 0, pieces)
+            envelope(delta, ("delta",), pieces, names=("type",), skip=("citation",))
+            return
+        if kind not in ("signature_delta", "compaction_delta"):
+            self.unknown = f"delta type {kind!r}"[:200]
+        if block is not None and block.kind == "call":
+            # whatever it says of the call, the call's policy has to see it
+            text = dumps(delta)
+            block.source.append(text)
+            pieces.append(Piece(_DELTA, block=block, path=("delta",), text=text, is_json=True))
+        envelope(delta, ("delta",), pieces, names=("type",))
+
+    def _block_stop(self, data: dict[str, Any], pieces: list[Piece]) -> None:
+        envelope(data, (), pieces, names=("type",))
+        self._stop(wire_key(data.get("index")), pieces)
+
+    def _message_delta(self, data: dict[str, Any], pieces: list[Piece]) -> None:
+        self._ended = True
+        self._stop_all(pieces)
+        delta = data.get("delta")
+        if isinstance(delta, dict):
+            read_stop(delta, ("delta",), pieces)
+            envelope(delta, ("delta",), pieces, names=("stop_reason",))
+        else:
+            opaque(delta, ("delta",), pieces)
+        read_usage(data, (), pieces)
+        envelope(data, (), pieces, names=("type",), skip=("delta", "usage"))
+
+    def _message_stop(self, data: dict[str, Any], pieces: list[Piece]) -> None:
+        self._ended = True
+        self._stop_all(pieces)
+        envelope(data, (), pieces, names=("type",))
+        pieces.append(Piece(PieceKind.END))
+
+    def _ping(self, data: dict[str, Any], pieces: list[Piece]) -> None:
+        envelope(data, (), pieces, names=("type",))
+
+    def _error(self, data: dict[str, Any], pieces: list[Piece]) -> None:
+        read_error(data, pieces)
+
+
+_EVENTS: Final[dict[Any, Callable[[StreamReader, dict[str, Any], list[Piece]], None]]] = {
+    "message_start": StreamReader._message_start,
+    "content_block_start": StreamReader._block_start,
+    "content_block_delta": StreamReader._delta,
+    "content_block_stop": StreamReader._block_stop,
+    "message_delta": StreamReader._message_delta,
+    "message_stop": StreamReader._message_stop,
+    "ping": StreamReader._ping,
+    "error": StreamReader._error,
+}
+
+
+def read_error(data: dict[str, Any], pieces: list[Piece]) -> None:
+    """An error object, in a stream or as a body. Bedrock puts the message outside."""
+    error = data.get("error")
+    holder, path = (error, ("error",)) if isinstance(error, dict) else (data, ())
+    message = holder.get("message")
+    text = message if isinstance(message, str) else "an error without a message"
+    pieces.append(Piece(PieceKind.FAILED, path=(*path, "message"), text=text))
+    read = ("message",) if isinstance(message, str) else ()
+    envelope(holder, path, pieces, names=("type", "code"), skip=read)
+    if holder is not data:
+        envelope(data, (), pieces, names=("type", "request_id"), skip=("error",))
+
+
+def _continues(block: Block, channel: str, text: str) -> bool:
+    if channel:
+        return block.kind == "text" and block.channel == channel
+    # after an input in the start, some clients append the deltas and some start over
+    return block.kind == "call" and not (text and block.codec.whole)
+
+
+def _forget_empty_input(block: Block, pieces: list[Piece]) -> None:
+    """In a start `input: {}` says that deltas follow, or none: it is not yet the arguments."""
+    if block.kind == "call" and block.source == ["{}"]:
+        block.source.clear()
+        pieces[:] = [piece for piece in pieces if not (piece.block is block and piece.kind is _DELTA)]
+
+
+def _at(data: Any, path: Path) -> Any:
+    for key in path:
+        data = data[key]
+    return data

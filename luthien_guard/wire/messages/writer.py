@@ -1,0 +1,339 @@
+"""Writes a stream of Messages events.
+
+Block indices leave in the order of the starts, whatever upstream called them: in a well-formed stream that changes
+nothing, in any other it makes clients that append and clients that go by the index assemble the same. What explains
+removed calls is a text block before the first tool_use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from luthien_guard.errors import IllegalOutput, WireError
+from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
+from luthien_guard.wire.json_text import Raw, dumps, loads
+from luthien_guard.wire.messages.blocks import Place, runs_at_client, wire_key
+from luthien_guard.wire.messages.grammar import Grammar
+from luthien_guard.wire.messages.made import error_of, message_of, usage_of
+from luthien_guard.wire.messages.message import arguments_of, changes_of, stop_reason
+from luthien_guard.wire.messages.reader import event_kind
+from luthien_guard.wire.splice import patch_chunk
+from luthien_guard.wire.sse import canonical
+
+__all__ = ["StreamWriter"]
+
+Item = tuple[bytes, int | None]
+_DELTA, _START = PieceKind.DELTA, PieceKind.START
+
+
+class StreamWriter:
+    """Implements `Writer` for `stream: true`."""
+
+    def __init__(self, model: str, call_id: str) -> None:
+        self._model = model or "unknown"
+        self._id = f"msg_{call_id}"
+        self._grammar = Grammar()
+        self._next = 0  # the index of the next block that leaves
+        self._places: dict[Any, int | None] = {}  # key of an open block -> its index; None: it does not leave
+        self._own: set[Any] = set()  # keys of open blocks whose start is ours
+        self._shifted = False  # an index that left is not upstream's
+        self._kept = 0  # calls of the client's
+        self._removed = 0
+        self._gone: set[str] = set()  # ids of removed server calls: their results go too
+        self._unsaid: dict[Any, Block] = {}  # changed calls whose new arguments have not left yet
+
+    @property
+    def finished(self) -> bool:
+        return self._grammar.state == "done"
+
+    def write(self, chunks: Sequence[ReadChunk]) -> list[Item]:
+        out: list[Item] = []
+        said = [text for block in _removed(chunks) if runs_at_client(block) and (text := block.replacement)]
+        for read in chunks:
+            chunk = read.chunk
+            if type(chunk.data) is not dict:
+                self._other(read, out)
+                continue
+            if said and chunk.data.get("type") != "message_start" and _begins_client_call(read):
+                self._explain("\n\n".join(said), out)
+                said = []
+            self._event(read, out)
+        return out
+
+    def _other(self, read: ReadChunk, out: list[Item]) -> None:
+        if read.source is None and read.chunk.kind == "data":
+            raise IllegalOutput("anthropic.messages: an event that is no object", policy="", hook="")
+        if read.chunk.raw:
+            out.append((read.chunk.raw, read.source))
+
+    def _event(self, read: ReadChunk, out: list[Item]) -> None:
+        kind, data = event_kind(read.chunk), read.chunk.data
+        changes: dict[Path, Any] = {}
+        place: int | None = None
+        if kind == "content_block_delta" or kind == "content_block_stop":
+            found = self._inside(read, kind, changes, out)
+            if found is None:
+                return
+            place = found
+        elif kind == "content_block_start":
+            place = self._begin(read, data, changes, out)
+            if place is None:
+                return
+        elif kind == "message_start":
+            self._message(data, read.pieces, changes)
+        elif kind == "message_delta":
+            self._end_blocks(out)
+            self._reason(read.pieces, changes)
+        strict = read.source is None
+        self._grammar.follow(kind, data, place, strict=strict)
+        if changes:
+            out.append((patch_chunk(read.chunk, changes), None))
+        elif strict:  # a policy made it: the name of the frame must be right, the SDKs go by it
+            out.append((canonical(dumps(data).encode(), kind), None))
+        else:
+            out.append((read.chunk.raw, read.source))
+
+    # -- blocks --------------------------------------------------------------------------------------------------------
+
+    def _begin(self, read: ReadChunk, data: dict[str, Any], changes: dict[Path, Any], out: list[Item]) -> int | None:
+        """The index that a starting block gets; None when it does not leave."""
+        index = data.get("index")
+        key = wire_key(index)
+        if key in self._places:
+            self._made_stop(key, out)
+        start = next((piece for piece in read.pieces if piece.kind is _START and _is_wire(piece)), None)
+        block = start.block if start is not None else None
+        if self._goes(block, data, out):
+            self._places[key] = None
+            return None
+        place = self._take(key)
+        if place != index or type(index) is not int:
+            changes[("index",)] = place
+        self._decide(read.pieces, key, changes)
+        if block is not None and block.new_name is not None:
+            changes[("content_block", "name")] = block.new_name
+        return place
+
+    def _take(self, key: Any) -> int:
+        place, self._next = self._next, self._next + 1
+        self._places[key] = place
+        self._shifted = self._shifted or place != key
+        return place
+
+    def _goes(self, block: Block | None, data: dict[str, Any], out: list[Item]) -> bool:
+        """True for a removed call, and for the result of one."""
+        if block is None or block.kind == "text":
+            raw = data.get("content_block")
+            of = raw.get("tool_use_id") if isinstance(raw, dict) else None
+            return isinstance(of, str) and of in self._gone
+        if runs_at_client(block):
+            self._removed += block.removed
+            self._kept += not block.removed
+        elif block.removed:
+            if block.id:
+                self._gone.add(block.id)
+            if block.replacement:
+                self._explain(block.replacement, out)
+        if block.changed and not block.removed and block.policed:
+            self._unsaid[block.codec.key] = block
+        return block.removed
+
+    def _inside(self, read: ReadChunk, kind: str, changes: dict[Path, Any], out: list[Item]) -> int | None:
+        """The index of a delta or a stop; None when it does not leave."""
+        index = read.chunk.data.get("index")
+        key = index if type(index) is int else wire_key(index)
+        pieces = read.pieces
+        if pieces and pieces[0].kind is not _DELTA:
+            self._orphan(pieces, key, out)
+        if key not in self._places:
+            # signatures, stops and the like for no block: after a shift they would land in somebody else's
+            if read.source is None:
+                raise IllegalOutput(f"anthropic.messages: {kind} outside of a block", policy="", hook="")
+            return None if self._shifted or pieces and pieces[0].block is not None else -1
+        place = self._places[key]
+        if place is not None:
+            if kind == "content_block_stop":
+                self._say_arguments(key, out)
+            elif not self._decide(pieces, key, changes):
+                return None
+            if place != index:
+                changes[("index",)] = place
+        if kind == "content_block_stop":
+            del self._places[key]
+            self._own.discard(key)
+        return place
+
+    def _orphan(self, pieces: Sequence[Piece], key: Any, out: list[Item]) -> None:
+        """A start of our own for a delta that had none (the reader made a block for it)."""
+        start = next((piece for piece in pieces if piece.kind is _START and _is_wire(piece)), None)
+        if start is None or start.block is None:
+            return
+        block = start.block
+        if key in self._places:
+            self._made_stop(key, out)
+        if self._goes(block, {}, out):
+            self._places[key] = None
+            return
+        self._own.add(key)
+        if block.kind == "call":
+            name = block.new_name if block.new_name is not None else block.name
+            raw: dict[str, Any] = {"type": "tool_use", "id": block.id, "name": name, "input": {}}
+        elif block.channel == "reasoning":
+            raw = {"type": "thinking", "thinking": "", "signature": ""}
+        else:
+            raw = {"type": "text", "text": ""}
+        out.append((self._made("content_block_start", self._take(key), content_block=raw), None))
+
+    def _made_stop(self, key: Any, out: list[Item]) -> None:
+        self._say_arguments(key, out)
+        place = self._places.pop(key)
+        self._own.discard(key)
+        if place is not None:
+            out.append((self._made("content_block_stop", place), None))
+
+    def _end_blocks(self, out: list[Item]) -> None:
+        """Upstream leaves out the stop of a call that ran into max_tokens: that is its own to say, unless the block is
+        ours."""
+        for key in list(self._places):
+            if key in self._own:
+                self._made_stop(key, out)
+            else:
+                self._say_arguments(key, out)
+        self._places.clear()
+
+    def _decide(self, pieces: Sequence[Piece], key: Any, changes: dict[Path, Any]) -> bool:
+        """What the decisions change in a chunk. False: nothing is left of it."""
+        said = True
+        for piece in pieces:
+            out, block = piece.out, piece.block
+            if out is None or block is None:
+                continue
+            if block.kind == "call":
+                self._unsaid.pop(key, None)
+                self._argue(piece, block, out, changes)
+            else:
+                changes[piece.path] = out
+            said = said and (out != "" or len(pieces) > 1)
+        return said
+
+    def _argue(self, piece: Piece, block: Block, out: str, changes: dict[Path, Any]) -> None:
+        """New arguments; those that a policy gave whole must be what clients can parse, if they were before."""
+        if out and block.policed and _is_object(block.text):
+            arguments_of(block, out)
+        if piece.path[-1] == "partial_json":
+            changes[piece.path] = out
+        elif piece.path == ("delta",):
+            changes[piece.path] = {"type": "input_json_delta", "partial_json": out}
+        elif piece.path == piece.owner:
+            raise IllegalOutput(f"anthropic.messages: nobody knows how to change {block.name!r}", policy="", hook="")
+        else:
+            changes[piece.path] = Raw(arguments_of(block, out))
+
+    def _say_arguments(self, key: Any, out: list[Item]) -> None:
+        """A changed call that came without any argument delta gets one before its stop."""
+        block, place = self._unsaid.pop(key, None), self._places[key]
+        if block is not None and place is not None and (text := block.released_text) and text != block.text:
+            delta = {"type": "input_json_delta", "partial_json": arguments_of(block, text)}
+            out.append((self._made("content_block_delta", place, delta=delta), None))
+
+    # -- the message ---------------------------------------------------------------------------------------------------
+
+    def _message(self, data: dict[str, Any], pieces: Sequence[Piece], changes: dict[Path, Any]) -> None:
+        message = data.get("message")
+        if not isinstance(message, dict):
+            return
+        model, content = message.get("model"), message.get("content")
+        self._model = model if isinstance(model, str) and model else self._model
+        if not isinstance(content, list) or not content:
+            return
+        changes.update(changes_of(dumps(data), data, ("message",), pieces))
+        left = changes.get(("message", "content"))
+        self._next += len(loads(left.encode()) if isinstance(left, Raw) else content)  # clients append to these
+        for piece in pieces:
+            if piece.kind is _START and piece.block is not None and runs_at_client(piece.block):
+                self._removed += piece.block.removed
+                self._kept += not piece.block.removed
+                self._grammar.called = self._grammar.called or not piece.block.removed
+
+    def _reason(self, pieces: Sequence[Piece], changes: dict[Path, Any]) -> None:
+        for piece in pieces:
+            if piece.kind is PieceKind.FINISH:
+                reason = stop_reason(piece.text, removed=self._removed, kept=self._kept)
+                if reason != piece.text:
+                    changes[piece.path] = reason
+
+    # -- our own words -------------------------------------------------------------------------------------------------
+
+    def _made(self, kind: str, index: int | None = None, *, strict: bool = False, **fields: Any) -> bytes:
+        data = {"type": kind, **({} if index is None else {"index": index}), **fields}
+        self._grammar.follow(kind, data, index, strict=strict)
+        return canonical(dumps(data).encode(), kind)
+
+    def _explain(self, text: str, out: list[Item]) -> None:
+        """A text block. Where a tool_use has left there is no legal place for one: the record has the reason."""
+        if not self._grammar.called:
+            out.append((self._begun(None) + self._said(text), None))
+            self._shifted = True
+
+    def _said(self, text: str) -> bytes:
+        index, self._next = self._next, self._next + 1
+        return (
+            self._made("content_block_start", index, content_block={"type": "text", "text": ""})
+            + self._made("content_block_delta", index, delta={"type": "text_delta", "text": text})
+            + self._made("content_block_stop", index)
+        )
+
+    def _begun(self, usage: Mapping[str, Any] | None) -> bytes:
+        if self._grammar.state != "new":
+            return b""
+        return self._made("message_start", message=message_of(self._id, self._model, usage, None))
+
+    def end(self, message: str, usage: Mapping[str, Any] | None) -> bytes:
+        if self.finished:
+            return b""
+        said = [self._begun(usage)]
+        if self._grammar.state == "open":
+            said += [self._made("content_block_stop", index) for index in list(self._grammar.open)]
+            called = self._grammar.called
+            if not called:
+                said.append(self._said(message))
+            # calls that left have to be answered by the client, or the session is refused from then on; after them
+            # no text may stand: the record has the reason
+            delta = {"stop_reason": "tool_use" if called else "end_turn", "stop_sequence": None}
+            counts = {"output_tokens": usage_of(usage)["output_tokens"]}
+            said.append(self._made("message_delta", strict=True, delta=delta, usage=counts))
+        said.append(self._made("message_stop", strict=True))
+        return b"".join(said)
+
+    def fail(self, status: int, code: str, message: str) -> bytes:
+        return b"" if self.finished else self._made("error", strict=True, **_without_type(error_of(status, message)))
+
+
+def _without_type(error: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in error.items() if key != "type"}
+
+
+def _is_wire(piece: Piece) -> bool:
+    """Citations are blocks for policies; on the wire they are deltas of a text block."""
+    return piece.block is not None and isinstance(piece.block.codec, Place)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(loads(text.encode()), dict) if text else True
+    except (WireError, UnicodeEncodeError):
+        return False
+
+
+def _removed(chunks: Sequence[ReadChunk]) -> list[Block]:
+    return [
+        piece.block
+        for read in chunks
+        for piece in read.pieces
+        if piece.kind is _START and piece.block is not None and piece.block.removed
+    ]
+
+
+def _begins_client_call(read: ReadChunk) -> bool:
+    return any(p.kind is _START and p.block is not None and runs_at_client(p.block) for p in read.pieces)
