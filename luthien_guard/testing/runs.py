@@ -18,6 +18,9 @@ from luthien_guard.testing.transcript import Called, Transcript
 
 __all__ = ["Runs", "run"]
 
+#: Seconds after which a guard remembers no verdict: each run is decided anew.
+FORGOTTEN = 86_400.0
+
 
 async def run(
     policies: Any,
@@ -38,15 +41,18 @@ async def run(
     """
     scripts = [script] if isinstance(script, Script) else list(script)
     listed = list(policies) if isinstance(policies, (list, tuple)) else [policies]
-    options.setdefault("clock", VirtualClock())
+    clock = options.setdefault("clock", VirtualClock())
+    guard = Guard(listed, **options)
     found: list[Played] = []
     for wire_format in scripts[0].wire_formats if wire_formats is None else wire_formats:
         for stream in streamed:
             body = {**request_for(wire_format, prompt, stream=stream), **(request or {})}
             rendered = render(scripts[0], wire_format, stream=stream).body
             for cut in cuts_for(cuts, rendered):
-                # a guard remembers verdicts for a while: each run gets its own
-                guard = Guard(listed, **options)
+                if isinstance(clock, VirtualClock):
+                    clock.now += FORGOTTEN
+                else:
+                    guard = Guard(listed, **options)
                 found.append(await play(guard, scripts, wire_format, stream=stream, cut=cut, request=body))
     return Runs(found)
 

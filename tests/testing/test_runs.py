@@ -50,9 +50,9 @@ async def test_every_format_streamed_and_not_and_cut() -> None:
 
 
 async def test_every_split() -> None:
-    script = Script().text("Hi.").tool_call("a", {})
-    runs = await run(NoDeletions(), script, cuts="every", wire_formats=["openai.chat"])
-    assert len(runs) > len(render(script, "openai.chat", stream=True).body)
+    script = Script().text("Hi.")
+    runs = await run(NoDeletions(), script, cuts="every", wire_formats=["anthropic.messages"])
+    assert len(runs) > len(render(script, "anthropic.messages", stream=True).body)
     runs.assert_unchanged()
 
 
