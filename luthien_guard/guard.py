@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -27,9 +28,9 @@ from luthien_guard.wire.formats import FORMATS
 
 __all__ = ["Guard"]
 
-OnBlock = Literal["refuse", "error"]
+OnBlock = Literal["refuse", "error", "raise"]
 _MODES: Final = ("enforce", "observe")
-_ON_BLOCK: Final = ("refuse", "error")
+_ON_BLOCK: Final = ("refuse", "error", "raise")
 _UNKNOWN: Final = ("allow", "block")
 
 
@@ -39,7 +40,8 @@ class Guard:
     `policies`: Policy instances, names of installed policies, or mappings `{"use": name, "config": {...}, "mode":
     "enforce"|"shadow"|"off", "on_error": "block"|"allow", "timeout": seconds}`; they run in this order.
     `mode="observe"` puts every policy in shadow. `on_block` says how a block answers: a complete answer that says so
-    ("refuse"), or the provider's error ("error"). `unknown="block"` refuses chunks of kinds that the wire format does
+    ("refuse"), or the provider's error ("error"; for the
+    client "raise" says the same). `unknown="block"` refuses chunks of kinds that the wire format does
     not know. `judge` answers `ctx.judge(...)`; by default litellm does. Raises ConfigError.
     """
 
@@ -72,7 +74,7 @@ class Guard:
             within=_within,
             judge=judge if judge is not None else ask_with_litellm,
             limits=self.limits,
-            on_block=on_block,
+            on_block="refuse" if on_block == "refuse" else "error",
             unknown=unknown,
         )
         self.plane: ControlPlaneService = plane or LocalControlPlane(
@@ -112,6 +114,28 @@ class Guard:
     async def stop(self) -> None:
         """Flush and end it. Idempotent."""
         self._started = False
+
+    # -- the client's doors: they open upwards, so they are looked for only when somebody goes through ------------------
+
+    async def acompletion(self, *args: Any, **kwargs: Any) -> Any:
+        """`litellm.acompletion` under this guard's policies."""
+        client = importlib.import_module("luthien_guard.client.functions")
+        return await client.guarded(self, client.CHAT, args, kwargs)
+
+    async def aresponses(self, *args: Any, **kwargs: Any) -> Any:
+        """`litellm.aresponses` under this guard's policies."""
+        client = importlib.import_module("luthien_guard.client.functions")
+        return await client.guarded(self, client.RESPONSES, args, kwargs)
+
+    async def anthropic_messages(self, *args: Any, **kwargs: Any) -> Any:
+        """`litellm.anthropic_messages` under this guard's policies."""
+        client = importlib.import_module("luthien_guard.client.functions")
+        return await client.guarded(self, client.MESSAGES, args, kwargs)
+
+    def completion(self, *args: Any, **kwargs: Any) -> Any:
+        """`litellm.completion` under this guard's policies, for code that is not async."""
+        client = importlib.import_module("luthien_guard.client.functions")
+        return client.run_sync(lambda: client.guarded(self, client.CHAT, args, kwargs))
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -109,6 +109,10 @@ class Response:
         self.held_bytes += len(chunk.raw)
         if not self._started and chunk.kind in ("data", "body"):
             await self._start()
+        if chunk.kind == "body":  # its counts belong into the answer that may have to stand for it
+            for piece in pieces:
+                if piece.kind is PieceKind.USAGE:
+                    self._note_usage(piece)
         for line in chunk.ignored:
             if not is_keepalive(line):
                 await self._opaque(line, "comment")

@@ -372,6 +372,7 @@ class ResponsesReader:
             block = Block("call", index=self._number(), id=block.id, name=call.name, tool_kind=call.kind)
             block.codec = {}
             pieces.append(Piece(PieceKind.DERIVED, block=item.call, value="entry", owner=owner))
+            pieces.append(Piece(PieceKind.DERIVED, block=block, path=(*path, "name"), text=call.name, value="name"))
             self._whole_call(block, call.arguments, call.path, pieces, is_json=call.is_json, owner=owner)
             self._fields(raw, path, {"name", *call.fields}, pieces)
             return

@@ -1,0 +1,44 @@
+"""litellm, imported when it is first needed and never at `import luthien_guard`."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+import sniffio
+
+__all__ = ["litellm", "needs_asyncio", "violation_type"]
+
+
+@cache
+def litellm() -> Any:
+    """The module. Without the variable it asks the network for its price list at import and waits for the time-out."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import litellm as module
+
+    return module
+
+
+def needs_asyncio() -> None:
+    """litellm runs on asyncio only; say so before it fails in its depths."""
+    if sniffio.current_async_library() != "asyncio":
+        raise RuntimeError("litellm runs on asyncio only: the guarded client cannot be used on trio")
+
+
+@cache
+def violation_type() -> type[Exception]:
+    """`PolicyViolation`: what a block raises with `on_block="raise"`. A subclass of litellm's own class, so it can
+    only be made once litellm is there."""
+    base: type[Exception] = litellm().exceptions.ContentPolicyViolationError
+
+    class PolicyViolation(base):  # type: ignore[misc, valid-type]
+        """A policy blocked the request or the answer. `policy`, `reason` and `call_id` say which, why and where."""
+
+        def __init__(self, message: str, *, model: str, policy: str | None, reason: str | None, call_id: str) -> None:
+            super().__init__(message=message, model=model, llm_provider="luthien_guard")
+            self.policy = policy
+            self.reason = reason
+            self.call_id = call_id
+
+    return PolicyViolation
