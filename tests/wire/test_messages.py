@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -124,7 +125,8 @@ def test_removed_calls_leave_nothing(recording: Recording, which: str) -> None:
     out = write_all(MESSAGES, read, stream=recording.stream)
     left_texts = [block.text for block in calls if not block.removed]
     for block in chosen:
-        called_others = f'"tool_id": "{block.id}"' in recording.body.decode()  # a kept call names who made it
+        # a call that was kept may name the program that made it
+        called_others = re.search(f'"tool_id": ?"{block.id}"', recording.body.decode())
         assert called_others or block.id.encode() not in out
         assert block.text in left_texts or not any(secret in out for secret in names(block))
     came, left = (client(body, NAME, stream=recording.stream) for body in (recording.body, out))
@@ -164,7 +166,7 @@ def test_the_answer_can_end_anywhere(recording: Recording) -> None:
     if not readable(recording) or not recording.stream:
         return
     read = read_of(recording)
-    at = sorted({0, 1, 2, len(read) // 2, len(read) - 2, *random.Random(recording.id).sample(range(len(read)), 4)})
+    at = sorted({0, 1, 2, len(read) // 2, len(read) - 2, *random.Random(recording.id).choices(range(len(read)), k=4)})
     for k in at:
         writer = MESSAGES.writer(stream=True, model="m", call_id="c")
         out = b"".join(raw for raw, _ in writer.write(read[:k]))
@@ -172,6 +174,6 @@ def test_the_answer_can_end_anywhere(recording: Recording) -> None:
         left = client(out, NAME, stream=True)
         assert left.complete and writer.finished
         assert left.problems == []
-        assert "refusal" not in left.finish
+        assert "refusal" not in left.finish or any(p.text == "refusal" for c in read[:k] for p in c.pieces)
         assert writer.end("again", None) == b""
         reads(NAME, out, stream=True)

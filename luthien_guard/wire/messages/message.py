@@ -75,7 +75,7 @@ def stop_reason(reason: str, *, removed: int, kept: int) -> str:
 
 def arguments_of(block: Block, text: str) -> str:
     """The new arguments of a changed call, "" read as {}. Raises IllegalOutput where they are not a JSON object."""
-    text = text.strip() and text or "{}"
+    text = (text.strip() and text) or "{}"
     try:
         fits = isinstance(loads(text.encode()), dict)
     except (WireError, UnicodeEncodeError):

@@ -8,12 +8,20 @@ start and an index of its own: so every client assembles what the policies saw.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.json_text import dumps
-from luthien_guard.wire.messages.blocks import Place, begin, call_kind, citations, envelope, is_known, wire_key
+from luthien_guard.wire.messages.blocks import (
+    Place,
+    begin,
+    call_kind,
+    citations,
+    envelope,
+    is_known,
+    wire_key,
+)
 from luthien_guard.wire.messages.message import read_message, read_stop, read_usage
 from luthien_guard.wire.strings import opaque
 
@@ -64,7 +72,7 @@ class StreamReader:
 
     def _event(self, chunk: Chunk, data: dict[str, Any], pieces: list[Piece]) -> None:
         kind = event_kind(chunk)
-        read = _EVENTS.get(kind)
+        read = self._EVENTS.get(kind)
         if read is None:
             self.unknown = f"event type {kind!r}"[:200]
             opaque(data, (), pieces)
@@ -207,17 +215,16 @@ class StreamReader:
     def _error(self, data: dict[str, Any], pieces: list[Piece]) -> None:
         read_error(data, pieces)
 
-
-_EVENTS: Final[dict[Any, Callable[[StreamReader, dict[str, Any], list[Piece]], None]]] = {
-    "message_start": StreamReader._message_start,
-    "content_block_start": StreamReader._block_start,
-    "content_block_delta": StreamReader._delta,
-    "content_block_stop": StreamReader._block_stop,
-    "message_delta": StreamReader._message_delta,
-    "message_stop": StreamReader._message_stop,
-    "ping": StreamReader._ping,
-    "error": StreamReader._error,
-}
+    _EVENTS: ClassVar[dict[Any, Callable[[StreamReader, dict[str, Any], list[Piece]], None]]] = {
+        "message_start": _message_start,
+        "content_block_start": _block_start,
+        "content_block_delta": _delta,
+        "content_block_stop": _block_stop,
+        "message_delta": _message_delta,
+        "message_stop": _message_stop,
+        "ping": _ping,
+        "error": _error,
+    }
 
 
 def read_error(data: dict[str, Any], pieces: list[Piece]) -> None:

@@ -150,14 +150,14 @@ class StreamWriter:
             # signatures, stops and the like for no block: after a shift they would land in somebody else's
             if read.source is None:
                 raise IllegalOutput(f"anthropic.messages: {kind} outside of a block", policy="", hook="")
-            return None if self._shifted or pieces and pieces[0].block is not None else -1
+            return None if self._shifted or (pieces and pieces[0].block is not None) else -1
         place = self._places[key]
         if place is not None:
             if kind == "content_block_stop":
                 self._say_arguments(key, out)
             elif not self._decide(pieces, key, changes):
                 return None
-            if place != index:
+            if place != index or type(index) is not int:  # 1.0 and true equal 1
                 changes[("index",)] = place
         if kind == "content_block_stop":
             del self._places[key]
