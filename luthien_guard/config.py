@@ -93,8 +93,8 @@ def _limits(given: dict[str, float], path: Path) -> Limits:
     for name in given:
         if name not in known:
             raise ConfigError(f"{path}: unknown limit {name!r}{_close(name, known)}")
-    whole = {name: int(value) if known[name] == "int" else value for name, value in given.items()}
-    return Limits(**whole)  # type: ignore[arg-type]
+    whole: dict[str, Any] = {name: int(value) if known[name] == "int" else value for name, value in given.items()}
+    return Limits(**whole)
 
 
 # -- YAML with lines, and without surprises ----------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key, _ in node.value:
-            name = self.construct_object(key, deep=True)  # type: ignore[no-untyped-call]
+            name = self.construct_object(key, deep=True)
             if name in seen:
                 raise yaml.MarkedYAMLError(problem=f"duplicate key {name!r}", problem_mark=key.start_mark)
             seen.add(name)
@@ -146,13 +146,13 @@ def _explain(path: Path, error: ValidationError, lines: dict[tuple[Any, ...], in
         # pydantic puts the tried union member into the location; the file does not have it
         place = tuple(part for part in each["loc"] if part not in ("str", "PolicySettings"))
         where = next((lines[place[:size]] for size in range(len(place), -1, -1) if place[:size] in lines), 1)
-        if each["loc"][-1:] == ("str",):
+        if "str" in each["loc"][-1:]:
             continue
         name = ".".join(str(part) for part in place)
         problem = each["msg"]
         if each["type"] == "extra_forbidden":
             known = PolicySettings.model_fields if len(place) > 1 else GuardConfig.model_fields
-            problem = f"unknown key{_close(str(place[-1]), known)}"
+            problem = f"unknown key{_close(name.rpartition('.')[2], known)}"
         problems.append(f"{path}:{where}: {name}: {problem}")
     return "\n".join(problems)
 

@@ -10,9 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
-
-from typing_extensions import Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
 __all__ = [
     "CHANNELS",
@@ -33,7 +31,7 @@ __all__ = [
     "UsageReported",
 ]
 
-JSONValue: TypeAlias = "str | int | float | bool | None | list[Any] | dict[str, Any]"
+JSONValue: TypeAlias = "str | int | float | bool | list[Any] | dict[str, Any] | None"
 
 Channel = Literal["content", "reasoning", "refusal", "audio_transcript", "citation", "other"]
 CHANNELS: Final[tuple[Channel, ...]] = (

@@ -105,7 +105,7 @@ class ChatRequest:
     @property
     def messages(self) -> list[Any]:
         """The conversation; a plain-string `input` (openai.responses) becomes one user message."""
-        value = self.raw.get(_KEYS[self.wire_format]["messages"][0])
+        value = self.raw.get(self._spelling("messages"))
         if isinstance(value, str):
             return [{"role": "user", "content": value}]
         return value if isinstance(value, list) else []
@@ -146,9 +146,10 @@ class ChatRequest:
 
     def _spelling(self, name: str) -> str:
         keys = _KEYS[self.wire_format].get(name, (name,))
-        if not keys:
+        first = next(iter(keys), None)
+        if first is None:
             raise ValueError(f"{self.wire_format} has no {name}")
-        return next((key for key in keys if key in self.raw), keys[0])
+        return next((key for key in keys if key in self.raw), first)
 
 
 def _role_of_key(key: str) -> str:

@@ -162,7 +162,8 @@ class PolicyContext:
         key: Any = of
         if key not in self._states:
             self._states[key] = of()
-        return self._states[key]
+        found: T = self._states[key]
+        return found
 
     def record(self, event: str, /, **details: Any) -> None:
         """Put a fact into the exchange's record. Never blocks, never raises."""

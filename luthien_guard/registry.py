@@ -92,7 +92,7 @@ def _resolve(item: Any, allow_paths: bool) -> Registered:
 def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
     unknown = set(item) - _SETTINGS
     if unknown:
-        raise ConfigError(f"unknown key {_did_you_mean(sorted(unknown)[0], _SETTINGS)} in a policy's settings")
+        raise ConfigError(f"unknown key {_did_you_mean(min(unknown), _SETTINGS)} in a policy's settings")
     use = item.get("use")
     if isinstance(use, Policy):
         policy, name = use, use.name or _kebab(type(use).__name__)

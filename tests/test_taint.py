@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import anyio
 import anthropic.types as messages
+import anyio
 import openai.types.chat as chat
 import openai.types.responses as responses
 import pytest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -86,10 +86,11 @@ class ClientExchange:
                 release = await stream.settle()
                 items += release.items
             if release.retry is None:
-                return await self._answer(items, release, original)
+                return await self.answer(items, release, original)
             self.body = release.retry
 
-    async def _answer(self, items: list[tuple[bytes, int | None]], release: Release, original: Any) -> Any:
+    async def answer(self, items: list[tuple[bytes, int | None]], release: Release, original: Any) -> Any:
+        """litellm's object for what left: the original where nothing was changed."""
         await self.close_or_raise(release)
         if items and all(source is not None for _, source in items):
             return original
@@ -131,5 +132,3 @@ def frames(raw: bytes) -> list[dict[str, Any]]:
     lines = [line[5:].strip() for line in raw.split(b"\n") if line.startswith(b"data:")]
     return [json.loads(line) for line in lines if line != b"[DONE]"]
 
-
-Chunks = AsyncIterator[Any]

@@ -68,7 +68,7 @@ async def guarded(guard: Guard, dialect: Dialect, args: tuple[Any, ...], kwargs:
             await exchange.close_or_raise(answer)
         if exchange.streamed:
             return kind.answering(exchange, answer)
-        return await exchange._answer(list(answer.items), answer, None)
+        return await exchange.answer(list(answer.items), answer, None)
     if not exchange.streamed:
         return await exchange.whole()
     inner = await exchange.ask()

@@ -27,12 +27,12 @@ def needs_asyncio() -> None:
 
 
 @cache
-def violation_type() -> type[Exception]:
+def violation_type() -> Any:
     """`PolicyViolation`: what a block raises with `on_block="raise"`. A subclass of litellm's own class, so it can
     only be made once litellm is there."""
-    base: type[Exception] = litellm().exceptions.ContentPolicyViolationError
+    base: Any = litellm().exceptions.ContentPolicyViolationError
 
-    class PolicyViolation(base):  # type: ignore[misc, valid-type]
+    class PolicyViolation(base):  # type: ignore[misc]
         """A policy blocked the request or the answer. `policy`, `reason` and `call_id` say which, why and where."""
 
         def __init__(self, message: str, *, model: str, policy: str | None, reason: str | None, call_id: str) -> None:

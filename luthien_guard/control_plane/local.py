@@ -190,7 +190,7 @@ class LocalStream:
 
     async def settle(self) -> Release:
         if not self._response.jobs:
-            return _EMPTY
+            return Release()
         await self.decide_pending()
         return await self._release()
 

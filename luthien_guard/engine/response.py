@@ -8,7 +8,7 @@ for formats that want explanations before calls, the first call of a message unt
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from luthien_guard.engine.calls import CallLane
@@ -34,7 +34,7 @@ from luthien_guard.wire.format import Piece, PieceKind, ReadChunk, is_identifier
 __all__ = ["Response"]
 
 Item = tuple[bytes, int | None]
-Job = Callable[[], Awaitable[None]]
+Job = Callable[[], Coroutine[Any, Any, None]]
 
 _CLIENT_CALLS: Final = frozenset({"function", "legacy", "custom", "shell", "computer"})
 _SUBSTANCE: Final = frozenset({PieceKind.FINISH, PieceKind.FAILED, PieceKind.END, PieceKind.STOP})
@@ -155,8 +155,9 @@ class Response:
             self._note_usage(piece)
         elif kind is PieceKind.FAILED:
             await self._failure(piece)
-        elif block is not None and block.kind == "call" and (lane := self._calls.get(id(block))) is not None:
-            if lane.held and lane.pieces:
+        elif block is not None and block.kind == "call":
+            lane = self._calls.get(id(block))
+            if lane is not None and lane.held and lane.pieces:
                 lane.hold(read, piece)
 
     def _begin(self, read: ReadChunk, piece: Piece, block: WireBlock | None) -> None:

@@ -30,7 +30,7 @@ def is_keepalive(line: str) -> bool:
 class StreamDecoder:
     """Bytes of an SSE response, cut anywhere, to chunks. Never raises: what cannot be read is an `unknown` chunk."""
 
-    __slots__ = ("_sse", "_broken")
+    __slots__ = ("_broken", "_sse")
 
     def __init__(self, *, max_event_bytes: int) -> None:
         self._sse = SSEDecoder(max_event_bytes)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from luthien_guard.wire.anthropic import MESSAGES
 from luthien_guard.wire.chat import CHAT
 from luthien_guard.wire.format import WireFormat
+from luthien_guard.wire.messages import MESSAGES
 from luthien_guard.wire.responses import RESPONSES
 
 __all__ = ["FORMATS"]

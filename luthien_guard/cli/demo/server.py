@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -45,7 +45,7 @@ class Doors:
             judge=scripted_judge,
         )
         self.noop = Guard(["noop"])
-        self._doors = {
+        self._doors: dict[str, Any] = {
             "/guarded": GuardMiddleware(upstream, guard=self.guard),
             "/noop": GuardMiddleware(upstream, guard=self.noop),
             "/bare": upstream,
@@ -82,7 +82,7 @@ class Visit:
 
 
 @contextmanager
-def serving(app: Any, port: int = 0) -> Iterator[int]:
+def serving(app: Any, port: int = 0) -> Generator[int]:
     """Serve `app` on loopback in a thread of its own; gives the port."""
     import uvicorn
 

@@ -194,7 +194,7 @@ class StreamReader:
             stop(section, pieces)
         _rest(data, _STOP, pieces)
 
-    def _end_late(self, pieces: list[Piece], index: int | None | str = "any") -> None:
+    def _end_late(self, pieces: list[Piece], index: int | str | None = "any") -> None:
         """End what upstream never began, and so never ends either."""
         for key in [key for key in self._late if index in ("any", key[0])]:
             _end(self._late.pop(key), pieces)

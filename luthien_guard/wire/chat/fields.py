@@ -60,8 +60,8 @@ def parts_of(content: list[Any], path: Path, pieces: list[Piece]) -> list[tuple[
             found.append(("content", (*path, at, "text"), text))
             rest = {key: value for key, value in part.items() if key not in ("type", "text")}
         elif kind == "thinking" and isinstance(inner, list):
-            texts = parts_of(inner, (*path, at, "thinking"), pieces)
-            found += [("reasoning", place, text) for _, place, text in texts]
+            for _, place, said in parts_of(inner, (*path, at, "thinking"), pieces):
+                found.append(("reasoning", place, said))
             rest = {key: value for key, value in part.items() if key not in ("type", "thinking")}
         opaque(rest, (*path, at), pieces)
     return found

@@ -159,10 +159,14 @@ class StreamWriter:
                 self._derived(piece, block, changes)
             elif piece.out is not None:
                 changes[piece.path] = value_out(piece)
-            if block is not None and not block.removed and block.kind == "call" and piece.owner:
-                if block.codec.out is not None and block.codec.out != block.codec.index:
-                    changes[(*piece.owner, "index")] = block.codec.out
+            if block is not None and not block.removed and block.kind == "call":
+                self._index(piece, block, changes)
         return _without_empty_lists(read.chunk.data, changes)
+
+    def _index(self, piece: Piece, block: Block, changes: dict[Path, Any]) -> None:
+        out = block.codec.out
+        if piece.owner and out is not None and out != block.codec.index:
+            changes[(*piece.owner, "index")] = out
 
     def _derived(self, piece: Piece, block: Block, changes: dict[Path, Any]) -> None:
         if piece.value == "logprobs":

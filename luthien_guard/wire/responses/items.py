@@ -57,7 +57,7 @@ class Call(NamedTuple):
 
 def texts_of(item: dict[str, Any], path: Path) -> Iterator[Said]:
     """The texts of a message or reasoning item."""
-    for field, kinds in (("content", _PARTS), ("summary", {"summary_text": ("text", "summary", "reasoning")})):
+    for field, kinds in (("content", _PARTS), ("summary", _SUMMARIES)):
         parts = item.get(field)
         for at, part in enumerate(parts if isinstance(parts, list) else ()):
             kind = part.get("type") if isinstance(part, dict) else None
@@ -74,6 +74,7 @@ _PARTS: Final[dict[str, tuple[str, str, Channel]]] = {
     "reasoning_text": ("text", "reasoning", "reasoning"),
     "output_audio": ("transcript", "audio", "audio_transcript"),
 }
+_SUMMARIES: Final[dict[str, tuple[str, str, Channel]]] = {"summary_text": ("text", "summary", "reasoning")}
 
 
 def call_of(item: dict[str, Any], path: Path) -> Call | None:

@@ -330,28 +330,28 @@ class ResponsesReader:
         index in the item."""
         known: dict[Any, set[str]] = {}
         for said in texts_of(raw, path):
-            key, place, part = said.key, said.path, said.part
+            key: tuple[str, Any] = said.key
+            place, part = said.path, said.part
             if moved is not None:
                 key, place, part = (key[0], at), ("part", *place[2:]), ("part",)
             self._say(item, key, said.channel, place, said.text, pieces)
             block = item.texts.get(key)
             value = _at(raw, said.part[len(path) :])
-            known.setdefault(said.part[len(path) :], set()).update({said.path[-1], "annotations", "logprobs"})
+            known.setdefault(said.part[len(path) :], set()).update({str(said.path[-1]), "annotations", "logprobs"})
             if value.get("annotations"):
                 self._citation(value["annotations"], (*part, "annotations"), pieces)
             if value.get("logprobs"):
                 self._logprobs(value["logprobs"], (*part, "logprobs"), block, said.text, pieces)
-        for key, value in raw.items():
-            if key in ("content", "summary") and isinstance(value, list):
-                for number, part_value in enumerate(value):
-                    place = ("part",) if moved is not None else (*path, key, number)
-                    done = known.get((key, number), set[str]())
-                    if isinstance(part_value, dict):
-                        self._fields(part_value, place, done, pieces)
-                    else:
-                        self._opaque(part_value, place, pieces)
-            else:
-                self._fields({key: value}, path, set(), pieces)
+        for field, value in raw.items():
+            if field not in ("content", "summary") or not isinstance(value, list):
+                self._fields({field: value}, path, set(), pieces)
+                continue
+            for number, inner in enumerate(value):
+                place = ("part",) if moved is not None else (*path, field, number)
+                if isinstance(inner, dict):
+                    self._fields(inner, place, known.get((field, number), set()), pieces)
+                else:
+                    self._opaque(inner, place, pieces)
 
     def _read_call(self, item: _Item, raw: dict[str, Any], path: Path, pieces: list[Piece], owner: Path) -> None:
         call = call_of(raw, path)
@@ -456,7 +456,7 @@ class ResponsesReader:
             if key == "item_id" or key == "type" or key == "obfuscation":
                 if type(value) is str and is_identifier(value):
                     continue
-            elif key in known or key == "delta" and "delta" in known:
+            elif key in known or (key == "delta" and "delta" in known):
                 continue
             self._opaque({key: value}, (), pieces)
 
