@@ -22,6 +22,7 @@ from luthien_guard.wire.anthropic_messages.changes import (
 from luthien_guard.wire.anthropic_messages.fields import json_of
 from luthien_guard.wire.anthropic_messages.grammar import Grammar
 from luthien_guard.wire.anthropic_messages.sections import Ended, Section, section_of
+from luthien_guard.wire.anthropic_messages.splice import spliced
 from luthien_guard.wire.format import Path, Piece, PieceKind, ReadChunk
 from luthien_guard.wire.splice import patch_chunk
 
@@ -58,11 +59,17 @@ class StreamWriter:
                 piece = pieces[0]
                 section = piece.value
                 if piece.kind is _DELTA and section.same and section.index == read.chunk.data["index"]:
+                    raw = read.chunk.raw
                     if piece.out is None:
-                        section.said = True
-                        self._saying = section
-                        out.append((read.chunk.raw, read.source))
+                        out.append((raw, read.source))
+                    elif piece.out and (new := spliced(raw, section.key, piece.text, piece.out)) is not None:
+                        out.append((new, None))
+                    else:
+                        self._write(chunks, at, out)
                         continue
+                    section.said = True
+                    self._saying = section
+                    continue
             self._write(chunks, at, out)
         return out
 
