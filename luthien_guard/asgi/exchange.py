@@ -235,6 +235,7 @@ class Exchange:
 
     async def _look(self) -> None:
         lanes = self._attempt.lanes if self._attempt is not None else None
+        self._deadlines.broken = False
         if self._client.finished:
             self._deadlines.close()
         elif lanes is not None and lanes.error is not None:

@@ -29,7 +29,7 @@ class Expiry:
 class Deadlines:
     """Idle, total, hooks and keep-alives of one exchange, on one clock (seconds)."""
 
-    __slots__ = ("_limits", "_now", "_total", "heard", "holding", "told", "upstream", "waiting")
+    __slots__ = ("_limits", "_now", "_total", "broken", "heard", "holding", "told", "upstream", "waiting")
 
     def __init__(self, now: Callable[[], float], limits: Limits) -> None:
         self._now = now
@@ -39,6 +39,7 @@ class Deadlines:
         self.told = now()  # when the client got bytes last
         self.upstream = False  # True: it is upstream's turn to speak
         self.holding = False  # True: bytes are kept back, so the client may need a sign of life
+        self.broken = False  # something failed that the watcher has to see to at once
         self.waiting = 0  # hooks (or settlements) that wait for somebody now
 
     def close(self) -> None:
@@ -51,6 +52,8 @@ class Deadlines:
         """The next moment at which something can have happened, if nothing changes before."""
         if self._total == float("inf"):
             return self._total
+        if self.broken:
+            return self._now()
         wake = min(self._total, self._now() + self._limits.keepalive_interval)
         if self.waiting:
             wake = min(wake, self._now() + POLL)

@@ -254,6 +254,7 @@ class Lanes:
                 await work()
             except Exception as error:  # noqa: BLE001 - not swallowed: the watcher ends the answer, the shell raises it
                 self.error, self.broken = error, True
+                self._deadlines.broken = True
                 self._wake()
             finally:
                 self._scopes.discard(scope)

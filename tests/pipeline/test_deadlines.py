@@ -80,6 +80,12 @@ def test_a_keepalive_is_due_once_an_interval_while_bytes_are_held() -> None:
     assert deadlines.keepalive_due()
 
 
+def test_a_failure_is_seen_to_at_once() -> None:
+    clock, deadlines = made()
+    deadlines.broken = True
+    assert deadlines.wake_at() == clock.now
+
+
 def test_nothing_is_late_after_the_end() -> None:
     clock, deadlines = made()
     deadlines.close()

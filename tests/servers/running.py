@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Self
+
 APP = "tests.servers.app:app"
 SERVERS: dict[str, list[str]] = {
     "uvicorn-h11": ["uvicorn", APP, "--http", "h11", "--loop", "asyncio", "--port", "{port}"],
@@ -79,7 +81,7 @@ class Connection:
         self._raw = raw
         self._buffer = b""
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
