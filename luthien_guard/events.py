@@ -99,6 +99,12 @@ class ContentChunk(_Replace):
     writable: bool = True
     edits: tuple[tuple[int, int, str], ...] = ()
 
+    def replace(self, **changes: Any) -> ContentChunk:
+        """The same chunk with some fields changed."""
+        if len(changes) == 1 and "text" in changes:  # what nearly every policy does, and for every token
+            return ContentChunk(changes["text"], self.channel, self.choice, self.index, self.final, self.writable)
+        return dataclasses.replace(self, **changes)
+
     def edit(self, *spans: tuple[int, int, str]) -> ContentChunk:
         """The same chunk with the spans (start, end, replacement), ascending and disjoint, put in place."""
         return self.replace(edits=tuple(spans))

@@ -50,6 +50,11 @@ class HookCall:
     is_async: bool
     tier: int = 0  # -1 tryfirst, 1 trylast
 
+    @property
+    def timed(self) -> bool:
+        """True when each call gets a scope of its own: it waits for others, or its failure is forgiven."""
+        return self.registered.policy.waits or self.registered.on_error == "allow"
+
 
 def available() -> dict[str, EntryPoint]:
     """The policies that are installed, by name."""

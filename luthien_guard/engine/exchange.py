@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.suspension import Rest
 from luthien_guard.engine.verdicts import Intervention, VerdictCache
 from luthien_guard.errors import PolicyError, PolicyTimeout
 from luthien_guard.events import ResponseFailed
@@ -90,8 +91,12 @@ class Exchange:
         """
         try:
             result = call.function(event, self.context(call))
-            if call.is_async or hasattr(result, "__await__"):
+            if result is None:
+                return None
+            if call.is_async:
                 result = await self._awaited(call, result)
+            elif hasattr(result, "__await__"):
+                result = await self._timed(call, result)
         except Exception as error:  # noqa: BLE001
             return self._failed(call, error)
         if result is None:
@@ -103,29 +108,38 @@ class Exchange:
     async def _awaited(self, call: HookCall, awaitable: Any) -> Any:
         """A policy that waits, or whose failure is forgiven, gets a scope of its own; others are watched from
         outside (`overdue`), because a scope per chunk costs more than the chunk."""
-        seconds = call.registered.timeout or self.services.limits.hook_timeout
-        context = self.context(call)
-        context.deadline = self.services.clock() + seconds
-        if call.registered.policy.waits or call.registered.on_error == "allow":
-            try:
-                return await self.services.within(awaitable, seconds)
-            except TimeoutError:
-                raise PolicyTimeout(
-                    f"no answer in {seconds:g} s", policy=call.registered.name, hook=call.hook
-                ) from None
+        if call.timed:
+            return await self._timed(call, awaitable)
+        try:
+            first = awaitable.send(None)  # a hook that never waits needs no deadline
+        except StopIteration as stop:
+            return stop.value
         key = object()
+        context = self.context(call)
+        context.deadline = self.services.clock() + self._seconds(call)
         self._running[key] = (call, context.deadline)
         try:
-            return await awaitable
+            return await Rest(awaitable, first)
         finally:
             self._running.pop(key, None)
+
+    async def _timed(self, call: HookCall, awaitable: Any) -> Any:
+        seconds = self._seconds(call)
+        self.context(call).deadline = self.services.clock() + seconds
+        try:
+            return await self.services.within(awaitable, seconds)
+        except TimeoutError:
+            message = f"no answer in {seconds:g} s"
+            raise PolicyTimeout(message, policy=call.registered.name, hook=call.hook) from None
+
+    def _seconds(self, call: HookCall) -> float:
+        return call.registered.timeout or self.services.limits.hook_timeout
 
     def _keepalive(self, position: int) -> None:
         now = self.services.clock()
         for key, (call, _) in list(self._running.items()):
             if call.position == position:
-                seconds = call.registered.timeout or self.services.limits.hook_timeout
-                self._running[key] = (call, now + seconds)
+                self._running[key] = (call, now + self._seconds(call))
 
     def overdue(self) -> HookCall | None:
         """The call that has run past its deadline, if one has."""

@@ -182,6 +182,9 @@ class Response:
         lane = self._text.get(id(block))
         if lane is None or not piece.text:
             return
+        if lane.through:
+            await lane.straight(piece)
+            return
         read.waiting += 1
         slot = Slot(read, piece)
         if lane.waits:

@@ -52,7 +52,7 @@ class Stop(Exception):
 class TextLane:
     """The chain of one block. `push` each delta, `finish` once; both raise Stop on a verdict."""
 
-    __slots__ = ("_settle", "block", "busy", "inbox", "stages", "waits")
+    __slots__ = ("_settle", "block", "busy", "inbox", "stages", "through", "waits")
 
     def __init__(
         self, exchange: Exchange, plans: Sequence[TextStagePlan], block: Block, settle: Callable[[Slot], None]
@@ -61,6 +61,8 @@ class TextLane:
         self.stages = [_stage(exchange, plan, block) for plan in plans]
         self.waits = any(plan.call.registered.policy.waits for plan in plans)
         self._settle = settle
+        # nobody keeps anything back: texts go straight through, without runs
+        self.through = not self.waits and all(type(stage) is _Stage for stage in self.stages)
         # for lanes with a policy that waits: what still has to go through, and whether somebody is at it
         self.inbox: list[Slot | None] = []
         self.busy = False
@@ -72,6 +74,16 @@ class TextLane:
             if not runs:
                 return
         self._out(runs)
+
+    async def straight(self, piece: Piece) -> None:
+        """`push` for a lane that is `through`."""
+        text = piece.text
+        for stage in self.stages:
+            text = await stage.decide(text)
+        if text != piece.text:
+            piece.out = text
+            self.block.changed = True
+        self.block.released.append(text)
 
     async def finish(self) -> None:
         runs: list[Run] = []
@@ -140,12 +152,15 @@ class _Stage:
             self.exchange.record(EventType.CHANGED, policy=name, channel=block.channel, choice=block.choice)
 
     async def push(self, runs: list[Run]) -> list[Run]:
-        return [Run(run.slot, run.n, await self._decide(run.text)) if run.text else run for run in runs]
+        return [Run(run.slot, run.n, await self.decide(run.text)) if run.text else run for run in runs]
 
     async def finish(self) -> list[Run]:
         return []
 
-    async def _decide(self, text: str) -> str:
+    async def decide(self, text: str) -> str:
+        """The text that goes on."""
+        if not text:
+            return text
         result = await self._ask(text, final=False)
         if result is None:
             return text
@@ -295,6 +310,8 @@ def _edits(result: ContentChunk | list[ContentChunk], window: str) -> list[Edit]
 
 
 def _edits_fit(result: ContentChunk | list[ContentChunk]) -> bool:
+    if isinstance(result, ContentChunk) and not result.edits:
+        return True
     for each in [result] if isinstance(result, ContentChunk) else result:
         at = 0
         for start, end, _ in each.edits:

@@ -39,6 +39,8 @@ class StreamDecoder:
     def feed(self, data: bytes) -> list[Chunk]:
         if self._broken:
             return []
+        if self._sse.is_one_frame(data):
+            return [_plain(Frame(data, data[6:-2]), data[6:-2])]
         try:
             return [_chunk(frame) for frame in self._sse.feed(data)]
         except BodyTooLarge as error:

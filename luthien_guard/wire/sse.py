@@ -47,6 +47,17 @@ class SSEDecoder:
         """Bytes of a frame that is not whole yet."""
         return len(self._buffer)
 
+    def is_one_frame(self, data: bytes) -> bool:
+        """True when `data` is exactly one frame of the plainest shape, ASCII JSON on one line: what most reads are."""
+        return (
+            not self._buffer
+            and data.startswith(b"data: {")
+            and data.find(b"\n") == len(data) - 2
+            and data.endswith(b"}\n\n")
+            and data.isascii()
+            and b"\r" not in data
+        )
+
     def feed(self, data: bytes) -> list[Frame]:
         """Whole frames so far. Raises BodyTooLarge when one frame grows past the limit."""
         buffer = self._buffer + data if self._buffer else data

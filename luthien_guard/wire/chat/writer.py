@@ -9,7 +9,7 @@ from typing import Any
 from luthien_guard.wire.chat.grammar import Grammar
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
 from luthien_guard.wire.json_text import DELETE, Raw, dumps
-from luthien_guard.wire.splice import patch_chunk
+from luthien_guard.wire.splice import patch_chunk, replace_string
 from luthien_guard.wire.sse import canonical
 
 __all__ = ["StreamWriter", "finish_after_removal", "no_usage", "value_out"]
@@ -62,7 +62,9 @@ class StreamWriter:
         return out
 
     def _data(self, read: ReadChunk, out: list[Item]) -> None:
-        data = read.chunk.data
+        data, pieces = read.chunk.data, read.pieces
+        if len(pieces) == 1 and self._quick(read, pieces[0], out):
+            return
         self._explain(read, out)
         if isinstance(data, dict):
             self._grammar.advance(data, strict=read.source is None)
@@ -72,6 +74,21 @@ class StreamWriter:
             out.append((read.chunk.raw, read.source))
         elif not _is_empty(data, changes):
             out.append((patch_chunk(read.chunk, changes), None))
+
+    def _quick(self, read: ReadChunk, piece: Piece, out: list[Item]) -> bool:
+        """More of a text that has begun: nothing to explain, to count or to remember."""
+        block = piece.block
+        if piece.kind is not PieceKind.DELTA or block is None or block.kind != "text":
+            return False
+        if self._removing or read.source is None:
+            return False
+        if piece.out is None:
+            out.append((read.chunk.raw, read.source))
+            return True
+        raw = replace_string(read.chunk.raw, str(piece.path[-1]).encode(), piece.out) if piece.out else None
+        if raw is not None:
+            out.append((raw, None))
+        return raw is not None
 
     def _is_touched(self, pieces: Sequence[Piece]) -> bool:
         if self._removing:
