@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luthien_guard.errors import IllegalOutput
+from luthien_guard.errors import IllegalOutput, MalformedBody
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import PieceKind, ReadChunk
 from luthien_guard.wire.messages import MESSAGES
@@ -32,11 +32,17 @@ STOP = {"type": "message_stop"}
 
 
 def finish(reason: str = "end_turn") -> dict[str, Any]:
-    return {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": {"output_tokens": 2}}
+    return {
+        "type": "message_delta",
+        "delta": {"stop_reason": reason, "stop_sequence": None},
+        "usage": {"output_tokens": 2},
+    }
 
 
 def begin(index: Any, kind: str = "text", **fields: Any) -> dict[str, Any]:
-    inner: dict[str, Any] = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}}.get(kind, {"input": {}})
+    inner: dict[str, Any] = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}}.get(
+        kind, {"input": {}}
+    )
     return {"type": "content_block_start", "index": index, "content_block": {"type": kind, **inner, **fields}}
 
 
@@ -45,23 +51,35 @@ def text(index: Any, value: Any) -> dict[str, Any]:
 
 
 def thought(index: Any, value: str) -> dict[str, Any]:
-    return {"type": "content_block_delta", "index": index, "delta": {"type": "thinking_delta", "thinking": value}}
+    return {
+        "type": "content_block_delta",
+        "index": index,
+        "delta": {"type": "thinking_delta", "thinking": value},
+    }
 
 
 def part(index: Any, value: str) -> dict[str, Any]:
-    return {"type": "content_block_delta", "index": index, "delta": {"type": "input_json_delta", "partial_json": value}}
+    return {
+        "type": "content_block_delta",
+        "index": index,
+        "delta": {"type": "input_json_delta", "partial_json": value},
+    }
 
 
 def stop(index: Any) -> dict[str, Any]:
     return {"type": "content_block_stop", "index": index}
 
 
-def call(index: int, name: str, arguments: str, *, kind: str = "tool_use", id: str = "") -> list[dict[str, Any]]:
+def call(
+    index: int, name: str, arguments: str, *, kind: str = "tool_use", id: str = ""
+) -> list[dict[str, Any]]:
     return [begin(index, kind, id=id or f"toolu_{name}", name=name), part(index, arguments), stop(index)]
 
 
 def wire(*events: Any) -> bytes:
-    return b"".join(canonical(json.dumps(each, ensure_ascii=False).encode(), each.get("type")) for each in events)
+    return b"".join(
+        canonical(json.dumps(each, ensure_ascii=False).encode(), each.get("type")) for each in events
+    )
 
 
 def read_of(*events: Any) -> list[ReadChunk]:
@@ -74,7 +92,11 @@ def out_of(read: list[ReadChunk], **how: Any) -> list[Any]:
 
 # -- two clients -------------------------------------------------------------------------------------------------------
 
-FIELDS = {"text_delta": ("text", "text"), "thinking_delta": ("thinking", "thinking"), "input_json_delta": ("partial_json", "tool_use")}
+FIELDS = {
+    "text_delta": ("text", "text"),
+    "thinking_delta": ("thinking", "thinking"),
+    "input_json_delta": ("partial_json", "tool_use"),
+}
 
 
 def _grow(block: list[str], delta: dict[str, Any]) -> None:
@@ -122,7 +144,9 @@ words = st.sampled_from(["a", "bad", "word", "✗", '{"a":', "1}", ""])
 events = st.one_of(
     st.builds(begin, indices, st.sampled_from(["text", "thinking"])),
     st.builds(lambda i, t: begin(i, "text", text=t), indices, words),
-    st.builds(lambda i, x: begin(i, "tool_use", id="t", name="n", input=x), indices, st.sampled_from([{}, {"a": 1}])),
+    st.builds(
+        lambda i, x: begin(i, "tool_use", id="t", name="n", input=x), indices, st.sampled_from([{}, {"a": 1}])
+    ),
     st.builds(text, indices, words),
     st.builds(thought, indices, words),
     st.builds(part, indices, words),
@@ -158,7 +182,8 @@ def test_the_answer_ends_whatever_upstream_did(middle: list[Any], k: int) -> Non
     writer = MESSAGES.writer(stream=True, model="m", call_id="c")
     out = b"".join(raw for raw, _ in writer.write(read[:k])) + writer.end("⛔", None)
     left = [chunk.data for chunk in chunks_of(out, stream=True)]
-    assert writer.finished and left[-1] == STOP
+    assert writer.finished
+    assert left[-1] == STOP
     assert [each["type"] for each in left].count("message_delta") == 1
 
 
@@ -178,7 +203,15 @@ values: st.SearchStrategy[Any] = st.recursive(
     max_leaves=12,
 )  # fmt: skip
 kinds = st.sampled_from(
-    ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "error"]
+    [
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "error",
+    ]
 )
 
 
@@ -224,11 +257,14 @@ SERVER = [
 
 
 def test_a_removed_server_call_takes_its_result_along() -> None:
-    read = read_of(START, begin(0), text(0, "hm"), stop(0), *SERVER, begin(3), text(3, "so"), stop(3), finish(), STOP)
+    read = read_of(
+        START, begin(0), text(0, "hm"), stop(0), *SERVER, begin(3), text(3, "so"), stop(3), finish(), STOP
+    )
     remove_calls(read, "⛔")
     for one_by_one in (False, True):
         out = out_of(read, one_by_one=one_by_one)
-        assert "SECRET" not in json.dumps(out) and "srv_1" not in json.dumps(out)
+        assert "SECRET" not in json.dumps(out)
+        assert "srv_1" not in json.dumps(out)
         assert appending(out) == indexing(out) == [["text", "hm"], ["text", "⛔"], ["text", "so"]]
 
 
@@ -260,7 +296,11 @@ def test_explanations_come_before_the_first_call(which: set[str]) -> None:
     remove_calls(whole, "⛔", only=lambda block: block.name in which)
     left = json.loads(write_all(MESSAGES, whole, stream=False))
     assert [_whole(raw) for raw in left["content"]] == appending(out)
-    assert left["stop_reason"] == out[-2]["delta"]["stop_reason"] == ("end_turn" if len(which) == 3 else "tool_use")
+    assert (
+        left["stop_reason"]
+        == out[-2]["delta"]["stop_reason"]
+        == ("end_turn" if len(which) == 3 else "tool_use")
+    )
 
 
 def test_a_changed_call_without_arguments_gets_them() -> None:
@@ -283,11 +323,14 @@ def test_arguments_that_no_client_could_parse_are_illegal() -> None:
 
 def test_calls_in_message_start_are_removed_as_in_a_body() -> None:
     started = json.loads(json.dumps(START))
-    started["message"]["content"] = [{"type": "tool_use", "id": "toolu_9", "name": "SECRET", "input": {"a": "SECRET"}}]
+    started["message"]["content"] = [
+        {"type": "tool_use", "id": "toolu_9", "name": "SECRET", "input": {"a": "SECRET"}}
+    ]
     read = read_of(started, begin(1), text(1, "hi"), stop(1), finish("tool_use"), STOP)
     remove_calls(read, "⛔")
     out = out_of(read)
-    assert "SECRET" not in json.dumps(out) and "toolu_9" not in json.dumps(out)
+    assert "SECRET" not in json.dumps(out)
+    assert "toolu_9" not in json.dumps(out)
     assert out[0]["message"]["content"] == [{"type": "text", "text": "⛔"}]
     assert [each["index"] for each in out if "index" in each] == [1, 1, 1]
     assert out[-2]["delta"]["stop_reason"] == "end_turn"
@@ -328,7 +371,9 @@ def test_what_the_grammar_forbids_a_policy_cannot_make(before: list[Any], made: 
     with pytest.raises(IllegalOutput):
         writer.write([ReadChunk(Chunk("data", wire(made), made), ())])
     writer = MESSAGES.writer(stream=True, model="m", call_id="c")
-    writer.write([*read_of(*before)[: len(before)], ReadChunk(Chunk("data", wire(made), made), (), 9)])  # upstream's own
+    writer.write(
+        [*read_of(*before)[: len(before)], ReadChunk(Chunk("data", wire(made), made), (), 9)]
+    )  # upstream's own
 
 
 def test_a_policy_may_make_what_is_legal_and_the_frame_is_named() -> None:
@@ -351,12 +396,19 @@ def test_an_answer_of_our_own_is_whole() -> None:
         found = reads(NAME, out, stream=stream)
         assert found
         if not stream:
-            assert (found[0].content[0].text, found[0].stop_reason, found[0].usage.input_tokens) == ("⛔ no", "end_turn", 0)
+            assert (found[0].content[0].text, found[0].stop_reason, found[0].usage.input_tokens) == (
+                "⛔ no",
+                "end_turn",
+                0,
+            )
 
 
 def test_the_last_usage_that_is_known_is_said() -> None:
     writer = MESSAGES.writer(stream=True, model="m", call_id="c")
-    out = [chunk.data for chunk in chunks_of(writer.end("no", {"input_tokens": 7, "output_tokens": 5}), stream=True)]
+    out = [
+        chunk.data
+        for chunk in chunks_of(writer.end("no", {"input_tokens": 7, "output_tokens": 5}), stream=True)
+    ]
     assert out[0]["message"]["usage"] == {"input_tokens": 7, "output_tokens": 5}
     assert out[-2]["usage"] == {"output_tokens": 5}
 
@@ -364,17 +416,23 @@ def test_the_last_usage_that_is_known_is_said() -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 429, 451, 500, 529])
 def test_errors_have_the_shape_of_the_provider(status: int) -> None:
     body = json.loads(MESSAGES.error(status, "code", "why"))
-    assert body["type"] == "error" and body["error"]["message"] == "why" and body["error"]["type"].endswith("_error") or status == 413
+    assert (body["type"], body["error"]["message"]) == ("error", "why")
+    assert body["error"]["type"].endswith("_error") or status == 413
     for stream in (False, True):
         writer = MESSAGES.writer(stream=stream, model="m", call_id="c")
         out = writer.fail(status, "code", "why")
-        assert writer.finished and writer.fail(status, "code", "why") == writer.end("x", None) == b""
+        assert writer.finished
+        assert writer.fail(status, "code", "why") == writer.end("x", None) == b""
         assert (chunks_of(out, stream=True)[0].data if stream else json.loads(out)) == body
         assert not stream or out.startswith(b"event: error\n")
 
 
 def test_an_error_beside_a_content_hides_no_call() -> None:
-    body = {**START["message"], "error": {"type": "x"}, "content": [{"type": "tool_use", "id": "t", "name": "n", "input": {"a": 1}}]}
+    body = {
+        **START["message"],
+        "error": {"type": "x"},
+        "content": [{"type": "tool_use", "id": "t", "name": "n", "input": {"a": 1}}],
+    }
     read = read_all(MESSAGES, chunks_of(json.dumps(body).encode(), stream=False), stream=False)
     assert [block.name for block in blocks_of(read)] == ["n"]
 
@@ -384,3 +442,52 @@ def test_text_stays_upper_where_every_rule_is_broken() -> None:
     rewrite(read, str.upper)
     keep_calls(read)
     assert appending(out_of(read)) == [["text", "A"], ["text", "B"], ["text", "C"]]
+
+
+TRICKS = [
+    b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","te\\u0078t":"secret"},"x":{"text":"secret"}}',
+    b'{"type":"content_block_delta","index":0,"x":"text","delta":{"type":"text_delta","text":"\\u0073ecret"}}',
+    b'{"delta":{"text" : "secret","type":"text_delta"},"index": 0 ,"type":"content_block_delta"}',
+    b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\\"text\\":secret"}}',
+]
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_the_place_that_was_decided_is_the_place_that_changes(trick: bytes) -> None:
+    body = (
+        wire(START, begin(0))
+        + b"event: content_block_delta\ndata: "
+        + trick
+        + b"\n\n"
+        + wire(stop(0), finish(), STOP)
+    )
+    read = read_all(MESSAGES, chunks_of(body, stream=True), stream=True)
+    rewrite(read, lambda _: "gone \u2028 ✓")
+    out = write_all(MESSAGES, read, stream=True)
+    data = [chunk.data for chunk in chunks_of(out, stream=True)]
+    assert appending(data) == [["text", "gone \u2028 ✓"]]
+    assert data[2].get("x") == json.loads(trick).get("x")
+
+
+@pytest.mark.parametrize("stream", ['"true"', "1", "[]", '"false"', "0", "{}"])
+def test_a_request_whose_stream_is_no_bool_is_refused(stream: str) -> None:
+    with pytest.raises(MalformedBody):
+        MESSAGES.read_request(f'{{"model":"m","messages":[],"stream":{stream}}}'.encode())
+
+
+@pytest.mark.parametrize(
+    "body", ["[]", "1", '{"messages":{}}', '{"model":1}', '{"max_tokens":true}', '{"a":1,"a":2}', "{"]
+)
+def test_a_request_of_the_wrong_shape_is_refused(body: str) -> None:
+    with pytest.raises(MalformedBody):
+        MESSAGES.read_request(body.encode())
+
+
+def test_a_request_changes_only_where_it_was_changed() -> None:
+    body = b'{ "model" : "m",\t"max_tokens":1e3, "x":[1.0, "\\u00e9"], "stream":null ,"messages":[{"role":"system","content":"s"}]}'
+    body = body.replace(b"1e3", b"9")
+    request = MESSAGES.read_request(body)
+    assert not request.stream
+    assert MESSAGES.write_request(body, request, request) == body
+    changed = MESSAGES.write_request(body, request, request.replace(model="other"))
+    assert changed == body.replace(b'"m"', b'"other"')

@@ -23,12 +23,16 @@ ALL = recordings(NAME) if FOLDER.is_dir() else ()
 each = pytest.mark.parametrize("recording", ALL, ids=repr)
 
 #: Where an identifier stands that is not text: the last key, and the keys that lead to it.
-ENVELOPE = frozenset({"type", "id", "tool_use_id", "server_name", "role", "model", "stop_reason", "request_id", "code"})
+ENVELOPE = frozenset(
+    {"type", "id", "tool_use_id", "server_name", "role", "model", "stop_reason", "request_id", "code"}
+)
 USAGE = frozenset({"service_tier", "inference_geo", "speed", "type", "model"})
 
 
 def read_of(recording: Recording, step: int | None = None) -> list[ReadChunk]:
-    return read_all(MESSAGES, chunks_of(recording.body, stream=recording.stream, step=step), stream=recording.stream)
+    return read_all(
+        MESSAGES, chunks_of(recording.body, stream=recording.stream, step=step), stream=recording.stream
+    )
 
 
 def strings(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
@@ -45,7 +49,15 @@ def strings(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
 def is_envelope(path: tuple[Any, ...], text: str) -> bool:
     holder = path[-2] if len(path) > 1 else ""
     names = USAGE if holder == "usage" else ENVELOPE
-    in_place = holder in ("", "message", "content_block", "delta", "error", "usage", "citation") or isinstance(holder, int)
+    in_place = holder in (
+        "",
+        "message",
+        "content_block",
+        "delta",
+        "error",
+        "usage",
+        "citation",
+    ) or isinstance(holder, int)
     return path[-1] in names and in_place and is_identifier(text)
 
 
@@ -117,7 +129,12 @@ def names(block: Block) -> list[bytes]:
 def test_removed_calls_leave_nothing(recording: Recording, which: str) -> None:
     read = read_of(recording)
     calls = [block for block in blocks_of(read) if block.kind == "call"]
-    rules = {"all": lambda n: True, "first": lambda n: n == 0, "last": lambda n: n == len(calls) - 1, "odd": lambda n: n % 2}
+    rules = {
+        "all": lambda n: True,
+        "first": lambda n: n == 0,
+        "last": lambda n: n == len(calls) - 1,
+        "odd": lambda n: n % 2,
+    }
     chosen = [block for n, block in enumerate(calls) if rules[which](n)]
     if not chosen:
         return
@@ -155,7 +172,12 @@ def test_changed_calls_leave_changed(recording: Recording) -> None:
     out = write_all(MESSAGES, read, stream=recording.stream)
     for chunk in read_all(MESSAGES, chunks_of(out, stream=recording.stream), stream=recording.stream):
         for piece in chunk.pieces:
-            if piece.kind is PieceKind.STOP and piece.block is not None and piece.block.kind == "call" and piece.block.closed:
+            if (
+                piece.kind is PieceKind.STOP
+                and piece.block is not None
+                and piece.block.kind == "call"
+                and piece.block.closed
+            ):
                 assert (piece.block.name, json.loads(piece.block.text)) == ("renamed", {"new": "✓"})
     if readable(recording):
         reads(NAME, out, stream=recording.stream)
@@ -166,13 +188,16 @@ def test_the_answer_can_end_anywhere(recording: Recording) -> None:
     if not readable(recording) or not recording.stream:
         return
     read = read_of(recording)
-    at = sorted({0, 1, 2, len(read) // 2, len(read) - 2, *random.Random(recording.id).choices(range(len(read)), k=4)})
+    at = sorted(
+        {0, 1, 2, len(read) // 2, len(read) - 2, *random.Random(recording.id).choices(range(len(read)), k=4)}
+    )
     for k in at:
         writer = MESSAGES.writer(stream=True, model="m", call_id="c")
         out = b"".join(raw for raw, _ in writer.write(read[:k]))
         out += writer.end("⛔ the end", {"output_tokens": 3})
         left = client(out, NAME, stream=True)
-        assert left.complete and writer.finished
+        assert left.complete
+        assert writer.finished
         assert left.problems == []
         assert "refusal" not in left.finish or any(p.text == "refusal" for c in read[:k] for p in c.pieces)
         assert writer.end("again", None) == b""

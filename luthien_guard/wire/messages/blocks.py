@@ -10,7 +10,17 @@ from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifi
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.strings import opaque, strings_in
 
-__all__ = ["Place", "Slice", "begin", "call_kind", "citations", "envelope", "is_known", "runs_at_client", "wire_key"]
+__all__ = [
+    "Place",
+    "Slice",
+    "begin",
+    "call_kind",
+    "citations",
+    "envelope",
+    "is_known",
+    "runs_at_client",
+    "wire_key",
+]
 
 #: Gives the JSON text of the value at a path.
 Slice = Callable[[Path], str]
@@ -38,7 +48,11 @@ _TEXTS: Final[dict[str, tuple[str, Channel, bool]]] = {
 }
 #: Types that consist of strings which nobody may rewrite: encrypted, or references.
 _OTHERS: Final = frozenset({"redacted_thinking", "container_upload", "compaction", "fallback"})
-_CALLS: Final[dict[str, ToolKind]] = {"tool_use": "function", "server_tool_use": "server", "mcp_tool_use": "mcp"}
+_CALLS: Final[dict[str, ToolKind]] = {
+    "tool_use": "function",
+    "server_tool_use": "server",
+    "mcp_tool_use": "mcp",
+}
 _ENVELOPE: Final = ("type", "id", "tool_use_id", "server_name")
 
 
@@ -61,7 +75,12 @@ def is_known(kind: Any) -> bool:
 
 
 def envelope(
-    holder: dict[str, Any], path: Path, pieces: list[Piece], *, names: Collection[str], skip: Collection[str] = ()
+    holder: dict[str, Any],
+    path: Path,
+    pieces: list[Piece],
+    *,
+    names: Collection[str],
+    skip: Collection[str] = (),
 ) -> None:
     """Account for the strings of `holder`: those under `names` are not text while they look like identifiers, those
     under `skip` the caller has read, the rest is opaque."""

@@ -12,7 +12,7 @@ from luthien_guard.wire.json_text import dumps, slice_of
 from luthien_guard.wire.messages.made import error_of, message_of
 from luthien_guard.wire.messages.message import changes_of, read_message
 from luthien_guard.wire.messages.reader import read_error
-from luthien_guard.wire.splice import patch_chunk
+from luthien_guard.wire.messages.splice import patched
 from luthien_guard.wire.strings import opaque
 
 __all__ = ["BodyReader", "BodyWriter"]
@@ -31,7 +31,9 @@ class BodyReader:
         if not isinstance(data, dict):
             self.unknown = "a body that is no object" if chunk.raw.strip() else ""
             opaque(data, (), pieces)
-        elif "content" not in data and (data.get("error") is not None or isinstance(data.get("message"), str)):
+        elif "content" not in data and (
+            data.get("error") is not None or isinstance(data.get("message"), str)
+        ):
             read_error(data, pieces)
         else:
             # also with an `error` beside the content: clients that go by the status read the content
@@ -66,7 +68,7 @@ class BodyWriter:
             if read.source is None and chunk.kind == "body":
                 _check(chunk.data)
             changes = changes_of(chunk.raw.decode(), chunk.data, (), read.pieces) if read.pieces else {}
-            out.append((patch_chunk(chunk, changes), None) if changes else (chunk.raw, read.source))
+            out.append((patched(chunk, changes), None) if changes else (chunk.raw, read.source))
         return out
 
     def end(self, message: str, usage: Mapping[str, Any] | None) -> bytes:
@@ -87,7 +89,9 @@ def _check(data: Any) -> None:
     if not isinstance(data, dict):
         raise IllegalOutput("anthropic.messages: a body that is no object", policy="", hook="")
     content = data.get("content", [])
-    if not isinstance(content, list) or not all(isinstance(each, dict) and "type" in each for each in content):
+    if not isinstance(content, list) or not all(
+        isinstance(each, dict) and "type" in each for each in content
+    ):
         raise IllegalOutput("anthropic.messages: content that is no list of blocks", policy="", hook="")
     types = [each["type"] for each in content]
     if "tool_use" in types and any(each != "tool_use" for each in types[types.index("tool_use") :]):

@@ -118,7 +118,9 @@ def _decided(piece: Piece, changes: dict[Path, Any]) -> None:
         changes[(*piece.owner, "name")] = block.new_name
     elif piece.out is not None and piece.is_json:
         if piece.path == piece.owner:
-            raise IllegalOutput(f"anthropic.messages: nobody knows how to change {block.name!r}", policy="", hook="")
+            raise IllegalOutput(
+                f"anthropic.messages: nobody knows how to change {block.name!r}", policy="", hook=""
+            )
         changes[piece.path] = Raw(arguments_of(block, piece.out))
     elif piece.out is not None:
         changes[piece.path] = piece.out
@@ -144,7 +146,11 @@ def _rebuilt(
             if block.replacement and not runs_at_client(block) and not called:
                 elements.append(_text(block.replacement))
         elif not _belongs_to(element, gone):
-            inner = {where[len(place) + 1 :]: v for where, v in changes.items() if where[: len(place) + 1] == (*place, at)}
+            inner = {
+                where[len(place) + 1 :]: v
+                for where, v in changes.items()
+                if where[: len(place) + 1] == (*place, at)
+            }
             elements.append(patch(slice_of(text, (*place, at)), inner))
     outer = {where: value for where, value in changes.items() if where[: len(place)] != place}
     return {**outer, place: Raw("[" + ",".join(elements) + "]")}

@@ -33,6 +33,7 @@ _DELTAS: Final = {
     "thinking_delta": ("thinking", "reasoning"),
     "input_json_delta": ("partial_json", ""),
 }
+_TEXT: Final[Path] = ("delta", "text")
 _DELTA, _START, _STOP = PieceKind.DELTA, PieceKind.START, PieceKind.STOP
 
 
@@ -63,12 +64,26 @@ class StreamReader:
                 self.unknown = "an event that is no object"
                 opaque(data, (), pieces)
             return pieces
-        kind = data.get("type")
-        if kind == "content_block_delta":
+        if data.get("type") == "content_block_delta":
+            if (plain := self._plain(data)) is not None:
+                return plain
             self._delta(data, pieces)
             return pieces
         self._event(chunk, data, pieces)
         return pieces
+
+    def _plain(self, data: dict[str, Any]) -> list[Piece] | None:
+        """The hot path: text for an open text block and nothing else."""
+        delta, key = data.get("delta"), data.get("index")
+        if len(data) != 3 or type(delta) is not dict or len(delta) != 2 or type(key) is not int:
+            return None
+        text, block = delta.get("text"), self._open.get(key)
+        if type(text) is not str or block is None or block.channel != "content" or block.kind != "text":
+            return None
+        if delta.get("type") != "text_delta":
+            return None
+        block.source.append(text)
+        return [Piece(_DELTA, block=block, path=_TEXT, text=text)]
 
     def _event(self, chunk: Chunk, data: dict[str, Any], pieces: list[Piece]) -> None:
         kind = event_kind(chunk)
@@ -111,7 +126,9 @@ class StreamReader:
             return
         id, model, content = message.get("id"), message.get("model"), message.get("content")
         self.id, self.model = id if isinstance(id, str) else "", model if isinstance(model, str) else ""
-        self.unknown = read_message(message, ("message",), pieces, lambda path: dumps(_at(data, path)), self._made)
+        self.unknown = read_message(
+            message, ("message",), pieces, lambda path: dumps(_at(data, path)), self._made
+        )
         self._made += len(content) if isinstance(content, list) else 0
 
     def _block_start(self, data: dict[str, Any], pieces: list[Piece]) -> None:

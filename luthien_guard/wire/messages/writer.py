@@ -18,7 +18,7 @@ from luthien_guard.wire.messages.grammar import Grammar
 from luthien_guard.wire.messages.made import error_of, message_of, usage_of
 from luthien_guard.wire.messages.message import arguments_of, changes_of, stop_reason
 from luthien_guard.wire.messages.reader import event_kind
-from luthien_guard.wire.splice import patch_chunk
+from luthien_guard.wire.messages.splice import patched, replace_text
 from luthien_guard.wire.sse import canonical
 
 __all__ = ["StreamWriter"]
@@ -48,9 +48,14 @@ class StreamWriter:
         return self._grammar.state == "done"
 
     def write(self, chunks: Sequence[ReadChunk]) -> list[Item]:
+        if len(chunks) == 1 and (only := self._plain(chunks[0])) is not None:
+            return [only]
         out: list[Item] = []
         said = [text for block in _removed(chunks) if runs_at_client(block) and (text := block.replacement)]
         for read in chunks:
+            if (plain := self._plain(read)) is not None:
+                out.append(plain)
+                continue
             chunk = read.chunk
             if type(chunk.data) is not dict:
                 self._other(read, out)
@@ -60,6 +65,22 @@ class StreamWriter:
                 said = []
             self._event(read, out)
         return out
+
+    def _plain(self, read: ReadChunk) -> Item | None:
+        """The hot path: a delta of a block that leaves under its own index, as it came or with new text only."""
+        pieces = read.pieces
+        if len(pieces) != 1 or read.source is None or (piece := pieces[0]).kind is not _DELTA:
+            return None
+        data = read.chunk.data
+        key = data.get("index")
+        if type(key) is not int or self._places.get(key) != key or data.get("type") != "content_block_delta":
+            return None
+        if piece.out is None:
+            return (read.chunk.raw, read.source)
+        if not piece.out or len(data) != 3 or len(data["delta"]) != 2 or piece.path[-1] != "text":
+            return None
+        raw = replace_text(read.chunk.raw, piece.text, piece.out)
+        return None if raw is None else (raw, None)
 
     def _other(self, read: ReadChunk, out: list[Item]) -> None:
         if read.source is None and read.chunk.kind == "data":
@@ -88,7 +109,7 @@ class StreamWriter:
         strict = read.source is None
         self._grammar.follow(kind, data, place, strict=strict)
         if changes:
-            out.append((patch_chunk(read.chunk, changes), None))
+            out.append((patched(read.chunk, changes), None))
         elif strict:  # a policy made it: the name of the frame must be right, the SDKs go by it
             out.append((canonical(dumps(data).encode(), kind), None))
         else:
@@ -96,7 +117,9 @@ class StreamWriter:
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
-    def _begin(self, read: ReadChunk, data: dict[str, Any], changes: dict[Path, Any], out: list[Item]) -> int | None:
+    def _begin(
+        self, read: ReadChunk, data: dict[str, Any], changes: dict[Path, Any], out: list[Item]
+    ) -> int | None:
         """The index that a starting block gets; None when it does not leave."""
         index = data.get("index")
         key = wire_key(index)
@@ -226,7 +249,9 @@ class StreamWriter:
         elif piece.path == ("delta",):
             changes[piece.path] = {"type": "input_json_delta", "partial_json": out}
         elif piece.path == piece.owner:
-            raise IllegalOutput(f"anthropic.messages: nobody knows how to change {block.name!r}", policy="", hook="")
+            raise IllegalOutput(
+                f"anthropic.messages: nobody knows how to change {block.name!r}", policy="", hook=""
+            )
         else:
             changes[piece.path] = Raw(arguments_of(block, out))
 
@@ -249,7 +274,9 @@ class StreamWriter:
             return
         changes.update(changes_of(dumps(data), data, ("message",), pieces))
         left = changes.get(("message", "content"))
-        self._next += len(loads(left.encode()) if isinstance(left, Raw) else content)  # clients append to these
+        self._next += len(
+            loads(left.encode()) if isinstance(left, Raw) else content
+        )  # clients append to these
         for piece in pieces:
             if piece.kind is _START and piece.block is not None and runs_at_client(piece.block):
                 self._removed += piece.block.removed
@@ -307,7 +334,11 @@ class StreamWriter:
         return b"".join(said)
 
     def fail(self, status: int, code: str, message: str) -> bytes:
-        return b"" if self.finished else self._made("error", strict=True, **_without_type(error_of(status, message)))
+        return (
+            b""
+            if self.finished
+            else self._made("error", strict=True, **_without_type(error_of(status, message)))
+        )
 
 
 def _without_type(error: dict[str, Any]) -> dict[str, Any]:
