@@ -252,6 +252,10 @@ class LocalStream:
             await exchange.fail(message, status=502, code="upstream_error")
         elif self._status >= 400:
             exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"status {self._status}")
+        elif response.stream and not response.terminal:
+            reason = "the upstream's stream has no end"
+            exchange.record(EventType.RESPONSE_NOTED, reason=reason)
+            exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=reason)
         completed = response.completed()
         exchange.record(
             EventType.RESPONSE_RELEASED,

@@ -58,6 +58,7 @@ class Response:
         self.held_bytes = 0
         self.done = False
         self.ended = False  # the last chunk has been taken
+        self.terminal = False  # upstream said that it is finished
         self.cut = False  # upstream ended inside a call, which was dropped
         self.intervention: Intervention | None = None  # what ended the answer
         self.failed: str | None = None  # what upstream said went wrong
@@ -150,7 +151,10 @@ class Response:
             await self._opaque(piece.text, piece.path)
         elif kind is PieceKind.FINISH:
             self.finish_reasons.append(piece.text)
+            self.terminal = True
             self._lift_barrier()
+        elif kind is PieceKind.END:
+            self.terminal = True
         elif kind is PieceKind.USAGE:
             self._note_usage(piece)
         elif kind is PieceKind.FAILED:

@@ -21,6 +21,8 @@ def replace_string(raw: bytes, key: bytes, new: str) -> bytes | None:
 
     Inside a JSON string every quote is escaped, so `"key":` with no backslash before it is a member's name.
     """
+    if b"\\u00" in raw:  # the member that is meant may be spelled with escapes, and another one without
+        return None
     needle = b'"' + key + b'":'
     at = raw.find(needle)
     if at < 1 or raw[at - 1] == 0x5C or raw.find(needle, at + 1) >= 0:

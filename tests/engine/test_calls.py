@@ -236,6 +236,6 @@ async def test_the_close_hook_is_called_exactly_once() -> None:
             outcomes.append(outcome.status.value)
 
     bench = Bench([Closes()])
-    await bench.run({"text": "a"})
+    await bench.run({"text": "a"}, {"finish": "stop"})
     await bench.plane.close("c")
     assert outcomes == ["success"]
