@@ -10,7 +10,7 @@ import pytest
 
 from luthien_guard.testing import check_wire_format
 from luthien_guard.wire.format import PieceKind, is_identifier
-from luthien_guard.wire.openai_chat import CHAT
+from luthien_guard.wire.chat import CHAT
 from tests.recordings import FOLDER, Recording, needs_recordings, recordings
 from tests.wire.harness import chunks_of, read_all, rewrite, write_all
 
