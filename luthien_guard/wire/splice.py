@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 from luthien_guard.events import Chunk
@@ -12,25 +13,28 @@ from luthien_guard.wire.json_text import dumps, patch
 
 __all__ = ["patch_chunk", "replace_string"]
 
-_STRING: Final = re.compile(rb'\s*("(?:[^"\\]|\\.)*")', re.DOTALL)
+_STRING: Final = re.compile(rb'[ \t]*:[ \t]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 _DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data: ?([^\r\n]*)")
 
 
 def replace_string(raw: bytes, key: bytes, new: str) -> bytes | None:
     """`raw` with the string value of its only member `key` replaced; None when it is not the only one.
 
-    Inside a JSON string every quote is escaped, so `"key":` with no backslash before it is a member's name.
+    Inside a JSON string every quote is escaped, so `"key"` with no backslash before it and a colon behind it is the
+    name of a member.
     """
     if b"\\u00" in raw:  # the member that is meant may be spelled with escapes, and another one without
         return None
-    needle = b'"' + key + b'":'
+    needle = b'"' + key + b'"'  # without its colon: white space may stand before that
     at = raw.find(needle)
     if at < 1 or raw[at - 1] == 0x5C or raw.find(needle, at + 1) >= 0:
         return None
     found = _STRING.match(raw, at + len(needle))
     if found is None:
         return None
-    return raw[: found.start(1)] + dumps(new).encode() + raw[found.end(1) :]
+    begin, end = found.span(1)
+    text = encode_basestring(new) if new.isascii() else dumps(new)
+    return raw[:begin] + text.encode() + raw[end:]
 
 
 def patch_chunk(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes:
