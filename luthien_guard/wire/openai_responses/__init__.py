@@ -1,0 +1,55 @@
+"""openai.responses: the Responses API, as OpenAI, Azure, xAI, OpenRouter and others send it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from luthien_guard.exchange import ChatRequest
+from luthien_guard.wire.format import Reader, WireFormat, Writer
+from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.openai_responses.body import BodyWriter
+from luthien_guard.wire.openai_responses.made import error_body
+from luthien_guard.wire.openai_responses.reader import ResponsesReader
+from luthien_guard.wire.openai_responses.writer import StreamWriter
+from luthien_guard.wire.requests import read_request, write_request
+
+__all__ = ["RESPONSES", "Responses"]
+
+_TYPES = {
+    "model": (str,),
+    "input": (str, list),
+    "instructions": (str,),
+    "stream": (bool,),
+    "background": (bool,),
+    "tools": (list,),
+    "max_output_tokens": (int,),
+    "previous_response_id": (str,),
+    "conversation": (str, dict),
+}
+
+
+class Responses:
+    """The wire format `openai.responses`."""
+
+    name = "openai.responses"
+    suffix = "/responses"
+    keepalive = b": keepalive\n\n"
+    calls_last = False
+
+    def read_request(self, body: bytes) -> ChatRequest:
+        return read_request(self.name, body, _TYPES)
+
+    def write_request(self, body: bytes, original: ChatRequest, request: ChatRequest) -> bytes:
+        return write_request(body, original, request)
+
+    def reader(self, *, stream: bool) -> Reader:
+        return ResponsesReader()
+
+    def writer(self, *, stream: bool, model: str, call_id: str) -> Writer:
+        return StreamWriter(model, call_id) if stream else BodyWriter(model, call_id)
+
+    def error(self, status: int, code: str, message: str) -> bytes:
+        return dumps(error_body(status, code, message)).encode()
+
+
+RESPONSES: Final[WireFormat] = Responses()

@@ -1,0 +1,271 @@
+"""Reads Responses, streamed or whole.
+
+Everything is said up to four times: as deltas, as `*.done`, as `output_item.done`, and in the response at the end. The
+first time is the text; a repeat that says the same is an echo; one that says something else is a text of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from luthien_guard.events import Chunk
+from luthien_guard.wire.format import Block, Piece, PieceKind, is_identifier
+from luthien_guard.wire.openai_responses import calls, texts
+from luthien_guard.wire.openai_responses.items import Item, Items
+from luthien_guard.wire.openai_responses.responses import end_items, failure, read_item, read_response
+from luthien_guard.wire.openai_responses.shown import fields, show
+from luthien_guard.wire.openai_responses.tables import (
+    CALL_EVENTS,
+    DELTAS,
+    DONES,
+    EVENT,
+    PREVIEWS,
+    PROGRESS,
+    RESPONSES,
+    TERMINAL,
+    TextEvent,
+)
+
+__all__ = ["ResponsesReader"]
+
+#: The fast path's memory: what the last delta was, and the block that it belongs to.
+Recent = tuple[str, int, "str | None", "str | None", "int | None", Block]
+
+
+class ResponsesReader:
+    """Implements `Reader`, for streams and bodies."""
+
+    def __init__(self) -> None:
+        self.model = ""
+        self.id = ""
+        self.unknown = ""
+        self._items = Items()
+        self._shown: dict[Any, Any] = {}
+        self._ended = False
+        self._recent: Recent = ("", -1, None, None, None, Block("text"))
+
+    def read(self, chunk: Chunk) -> list[Piece]:
+        data = chunk.data
+        self.unknown = ""
+        if type(data) is dict:
+            if chunk.kind == "data":
+                return self._again(data) or self._event(data)
+            return self._body(data)
+        pieces: list[Piece] = []
+        if chunk.kind != "done" and chunk.raw.strip():
+            self.unknown = "an event that is no object"
+            show(data, (), pieces)
+        return pieces
+
+    def close(self) -> list[Piece]:
+        pieces: list[Piece] = []
+        end_items(self._items.all, pieces, closed=self._ended)
+        return pieces
+
+    # -- deltas --------------------------------------------------------------------------------------------------------
+
+    def _again(self, data: dict[str, Any]) -> list[Piece] | None:
+        """The next delta of the same text or arguments: nearly all events are. None when it is anything else."""
+        kind, index, id, part_name, part, block = self._recent
+        number = data.get("output_index")
+        if data.get("type") != kind or number != index or type(number) is not int or block.closed:
+            return None
+        known = 3  # type, output_index, delta
+        if id is not None:
+            if data.get("item_id") != id:
+                return None
+            known += 1
+        if part_name is not None:
+            place = data.get(part_name)
+            if place != part or type(place) is not int:
+                return None
+            known += 1
+        if type(data.get("sequence_number")) is int:
+            known += 1
+        if data.get("logprobs") == []:
+            known += 1
+        filler = data.get("obfuscation")
+        if type(filler) is str and is_identifier(filler):
+            known += 1
+        text = data.get("delta")
+        if type(text) is not str or not text or len(data) != known:
+            return None
+        block.source.append(text)
+        return [Piece(PieceKind.DELTA, block=block, path=("delta",), text=text)]
+
+    def _remember(self, data: dict[str, Any], item: Item, block: Block, part: str | None) -> None:
+        number, id = data.get("output_index"), data.get("item_id")
+        place = data.get(part) if part is not None else None
+        plain = type(number) is int and number == item.index and item.name is None
+        if plain and (id is None or id == item.id) and (part is None or type(place) is int):
+            self._recent = (data["type"], item.index, id, part, place, block)
+
+    def _text_delta(self, data: dict[str, Any], event: TextEvent, pieces: list[Piece]) -> None:
+        text = data.get("delta")
+        item = self._items.of_event(data, pieces, fresh=True)
+        calls.touch(item, pieces)
+        if type(text) is not str:
+            fields(data, (), EVENT, pieces)
+            return
+        block = None
+        if text:
+            block = texts.delta(item, texts.said_by(data, event), event.channel, text, ("delta",), pieces)
+            if item.call is None:
+                self._remember(data, item, block, event.part)
+        if data.get("logprobs"):
+            texts.logprobs(data["logprobs"], ("logprobs",), block, text, pieces)
+        fields(data, (), EVENT, pieces, ("delta", "logprobs"))
+
+    def _text_done(self, data: dict[str, Any], event: TextEvent, pieces: list[Piece]) -> None:
+        text = data.get(event.field)
+        item = self._items.of_event(data, pieces)
+        calls.touch(item, pieces)
+        if type(text) is not str:
+            fields(data, (), EVENT, pieces)
+            return
+        key = texts.said_by(data, event)
+        block = texts.repeat(item, key, event.channel, text, (event.field,), pieces)
+        if data.get("logprobs"):
+            texts.logprobs(data["logprobs"], ("logprobs",), block, text, pieces)
+        fields(data, (), EVENT, pieces, (event.field, "logprobs"))
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def _call_event(self, data: dict[str, Any], prefix: str, step: str, pieces: list[Piece]) -> None:
+        kind, field = CALL_EVENTS[prefix]
+        field = "delta" if step == "delta" else field
+        item = self._items.of_event(data, pieces, fresh=step == "delta")
+        text, name = data.get(field), data.get("name")
+        known: set[str] = set()
+        calls.touch(item, pieces)
+        if type(text) is str:
+            known.add(field)
+            if step == "delta":
+                calls.fragment(item, kind, text, pieces)
+                assert item.call is not None
+                self._remember(data, item, item.call, None)
+            else:
+                if item.call is None:
+                    calls.begin(item, kind, pieces)
+                calls.say_arguments(item, text, (field,), pieces)
+        if item.call is not None and type(name) is str and name and name == item.call.name:
+            known.add("name")
+            pieces.append(Piece(PieceKind.DERIVED, block=item.call, path=("name",), text=name, value=("name",)))
+        fields(data, (), EVENT, pieces, known)
+
+    def _preview(self, data: dict[str, Any], prefix: str, step: str, pieces: list[Piece]) -> None:
+        kind, field = PREVIEWS[prefix]
+        field = "delta" if step == "delta" else field
+        item = self._items.of_event(data, pieces, fresh=step == "delta")
+        text = data.get(field)
+        if type(text) is not str:
+            calls.touch(item, pieces)
+            fields(data, (), EVENT, pieces)
+            return
+        key = str(data.get("command_index", field == "diff"))
+        calls.preview(item, kind, key, text, (field,), pieces, whole=step == "done")
+        fields(data, (), EVENT, pieces, (field,))
+
+    # -- other events --------------------------------------------------------------------------------------------------
+
+    def _event(self, data: dict[str, Any]) -> list[Piece]:
+        pieces: list[Piece] = []
+        kind = data.get("type")
+        if type(kind) is not str:
+            self.unknown = "an event without a type"
+            show(data, (), pieces)
+            return pieces
+        prefix, _, step = kind.rpartition(".")
+        if kind in DELTAS:
+            self._text_delta(data, DELTAS[kind], pieces)
+        elif kind in DONES:
+            self._text_done(data, DONES[kind], pieces)
+        elif kind in RESPONSES:
+            self._response(kind, data, pieces)
+        elif prefix == "response.output_item" and step in ("added", "done"):
+            self._item(data, step, pieces)
+        elif prefix.endswith("_part") and step in ("added", "done"):
+            self._part(data, step, pieces)
+        elif prefix in CALL_EVENTS and step in ("delta", "done"):
+            self._call_event(data, prefix, step, pieces)
+        elif prefix in PREVIEWS and step in ("added", "delta", "done"):
+            self._preview(data, prefix, step, pieces)
+        else:
+            self._other(kind, data, pieces)
+        return pieces
+
+    def _response(self, kind: str, data: dict[str, Any], pieces: list[Piece]) -> None:
+        response = data.get("response")
+        last = kind in TERMINAL
+        if isinstance(response, dict):
+            self._note(response)
+            read_response(response, ("response",), self._items, self._shown, pieces, last=last)
+            fields(data, (), EVENT, pieces, ("response",))
+        else:
+            fields(data, (), EVENT, pieces)
+        if last:
+            self._ended = True
+            end_items(self._items.all, pieces)
+            pieces.append(Piece(PieceKind.END))
+
+    def _note(self, response: dict[str, Any]) -> None:
+        id, model = response.get("id"), response.get("model")
+        self.id = id if isinstance(id, str) else self.id
+        self.model = model if isinstance(model, str) else self.model
+
+    def _item(self, data: dict[str, Any], step: str, pieces: list[Piece]) -> None:
+        raw = data.get("item")
+        item = self._items.of_event(data, pieces, begins=step == "added")
+        item.begun = True
+        if isinstance(raw, dict):
+            read_item(item, raw, ("item",), pieces, owner=(), final=step == "done")
+            fields(data, (), EVENT, pieces, ("item",))
+        else:
+            calls.touch(item, pieces)
+            fields(data, (), EVENT, pieces)
+        if step == "done":
+            end_items([item], pieces, ("item",))
+
+    def _part(self, data: dict[str, Any], step: str, pieces: list[Piece]) -> None:
+        item = self._items.of_event(data, pieces, fresh=step == "added")
+        calls.touch(item, pieces)
+        if "part" in data:
+            field = "summary" if "summary_index" in data else "content"
+            at = data.get(f"{field}_index")
+            at = at if type(at) is int or at is None else str(at)
+            texts.part(item, data["part"], field, at, ("part",), pieces)
+        fields(data, (), EVENT, pieces, ("part",))
+
+    def _other(self, kind: str, data: dict[str, Any], pieces: list[Piece]) -> None:
+        if kind == "response.output_text.annotation.added":
+            item = self._items.of_event(data, pieces)
+            calls.touch(item, pieces)
+            at, number = data.get("content_index"), data.get("annotation_index")
+            texts.citations(item, data.get("annotation"), at, ("annotation",), pieces, number if type(number) is int else -1)
+            fields(data, (), EVENT, pieces, ("annotation",))
+        elif kind == "error":
+            inner = data.get("error")
+            if isinstance(inner, dict):
+                failure(inner, ("error",), pieces)
+                fields(data, (), EVENT, pieces, ("error",))
+            else:
+                failure(data, (), pieces)
+        else:
+            if kind not in PROGRESS:
+                self.unknown = f"event type {kind!r}"[:200]
+            if "output_index" in data or "item_id" in data:
+                calls.touch(self._items.of_event(data, pieces), pieces)
+            fields(data, (), EVENT, pieces)
+
+    def _body(self, data: dict[str, Any]) -> list[Piece]:
+        pieces: list[Piece] = []
+        error = data.get("error")
+        if "output" not in data and isinstance(error, dict):
+            failure(error, ("error",), pieces)
+            show({key: value for key, value in data.items() if key != "error"}, (), pieces)
+            return pieces
+        self._ended = True
+        self._note(data)
+        read_response(data, (), self._items, self._shown, pieces, last=True)
+        end_items(self._items.all, pieces)
+        return pieces
