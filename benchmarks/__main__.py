@@ -1,0 +1,12 @@
+"""All benchmarks, or those that are named: `python -m benchmarks [engine] [sockets] [imports] [client]`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+here = Path(__file__).parent
+known = [name for name in ("imports", "engine", "sockets", "client") if (here / f"{name}.py").exists()]
+for name in [name for name in sys.argv[1:] if name in known] or known:
+    importlib.import_module(f"benchmarks.{name}").main()

@@ -1,0 +1,139 @@
+"""The middleware on sockets (uvicorn, httptools, uvloop), against a bare pass-through middleware.
+
+Burst: the server's own CPU for each chunk, one chunk a message, as fast as it goes. Paced: how much later a chunk is
+with the client than it was with the application, with many streams at a time. Loopback only; every run is bounded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+
+from benchmarks.table import interleaved, report
+from benchmarks.traffic import REQUEST
+
+HEAD = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    % len(REQUEST)
+)
+CHUNKS, REQUESTS = 200, 40
+STREAMS, PER_STREAM, PAUSE = int(os.environ.get("BENCH_STREAMS", "1000")), 15, 0.2
+BURST = [
+    "pass-through", "BaseHTTPMiddleware", "guard, no policy", "guard, noop", "guard, looks at chunks",
+    "guard, reads the text", "guard, changes every chunk", "guard, one that waits",
+]  # fmt: skip
+
+
+@contextmanager
+def server(name: str, chunks: int, pause: float) -> Iterator[tuple[int, int]]:
+    """(port, process id) of a server that ends with the block."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "benchmarks.server", name, str(port), str(chunks), str(pause)]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
+    try:
+        _wait_for(port)
+        yield port, process.pid
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("the server did not start")
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that the process has used."""
+    parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def burst(port: int, pid: int) -> float:
+    """Microseconds of the server's CPU for a chunk."""
+    began = cpu(pid)
+    with socket.create_connection(("127.0.0.1", port)) as link:
+        for _ in range(REQUESTS):
+            link.sendall(HEAD + REQUEST)
+            tail = b""
+            while not tail.endswith(b"0\r\n\r\n"):
+                tail = (tail + link.recv(1 << 18))[-16:]
+    return (cpu(pid) - began) / (REQUESTS * CHUNKS) * 1e6
+
+
+def run_burst() -> None:
+    runs: dict[str, Callable[[], float]] = {}
+    stacks = []
+    for name in BURST:
+        manager = server(name, CHUNKS, 0.0)
+        port, pid = manager.__enter__()
+        stacks.append(manager)
+        runs[name] = lambda port=port, pid=pid: burst(port, pid)  # type: ignore[misc]
+    try:
+        found = interleaved(runs, rounds=7)
+    finally:
+        for manager in stacks:
+            manager.__exit__(None, None, None)
+    base = statistics.median(found["pass-through"])
+    ratios = ", ".join(f"{name} {base / statistics.median(values):.2f}" for name, values in found.items())
+    report("burst, per chunk", "us of server CPU", found, baseline="pass-through", note=f"chunks/s against pass-through: {ratios}")
+
+
+async def paced(port: int) -> list[float]:
+    """Latencies in microseconds of every chunk of many paced streams."""
+    late: list[float] = []
+
+    async def one() -> None:
+        link = await anyio.connect_tcp("127.0.0.1", port)
+        async with link:
+            await link.send(HEAD + REQUEST)
+            tail = b""
+            while not tail.endswith(b"0\r\n\r\n"):
+                data = await link.receive()
+                now = time.monotonic_ns()
+                late.extend((now - int(moment)) / 1000 for moment in re.findall(rb'" ?(\d{9,}) word', data))
+                tail = (tail + data)[-16:]
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(STREAMS):
+            tasks.start_soon(one)
+            await anyio.sleep(PAUSE / STREAMS)
+    return late
+
+
+def run_paced() -> None:
+    print(f"\npaced: {STREAMS} streams, {STREAMS / PAUSE:.0f} chunks/s  (us from the application to the client)")
+    print(f"  {'variant':34} {'p50':>9} {'p99':>9} {'p50-base':>9} {'p99-base':>9}")
+    base = (0.0, 0.0)
+    for name in ("pass-through", "guard, noop", "guard, reads the text", "guard, one that waits", "BaseHTTPMiddleware"):
+        with server(name, PER_STREAM, PAUSE) as (port, _):
+            late = sorted(anyio.run(paced, port))
+        p50, p99 = late[len(late) // 2], late[int(len(late) * 0.99)]
+        base = base if base[0] else (p50, p99)
+        print(f"  {name:34} {p50:9.0f} {p99:9.0f} {p50 - base[0]:9.0f} {p99 - base[1]:9.0f}")
+
+
+def main() -> None:
+    run_burst()
+    run_paced()
+
+
+if __name__ == "__main__":
+    main()
