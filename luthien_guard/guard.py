@@ -134,7 +134,7 @@ class Guard:
     def completion(self, *args: Any, **kwargs: Any) -> Any:
         """`litellm.completion` under this guard's policies, for code that is not async."""
         client = importlib.import_module("luthien_guard.client.functions")
-        return client.run_sync(lambda: client.guarded(self, client.CHAT, args, kwargs))
+        return client.run_sync(lambda: client.guarded_completion(self, args, kwargs))
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -1,15 +1,15 @@
 """A call's arguments and the request that policies see: the same thing in two spellings.
 
-What is JSON and says something to the model is the request. What is not (clients, callbacks, timeouts) and what is
-secret (keys, headers) goes around the policies and their record untouched, and can carry no prompt.
+What is JSON is the request. What is secret (keys, headers), or steers the connection and litellm itself, goes around
+the policies and their record untouched: none of it reaches the model. What litellm would merge into the request
+(`extra_body`) is merged before the policies look, so that nothing can hide there.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -18,68 +18,103 @@ from luthien_guard.wire.json_text import dumps
 
 __all__ = ["Arguments", "as_json"]
 
-#: Not prompt: credentials, connections, litellm's own switches.
+#: Never shown to policies: credentials, connections, litellm's own switches. No provider gets them as text.
 _AROUND: Final = re.compile(
-    r"api_key|api_base|base_url|api_version|organization|headers|extra_headers|default_headers|client|timeout|"
-    r"request_timeout|metadata|litellm_.*|mock_.*|aws_.*|azure_.*|vertex_.*|.*_token|.*_secret|num_retries|"
-    r"max_retries|fallbacks|context_window_fallback_dict|model_list|shared_session|caching|cache|logger_fn|"
-    r"verbose|custom_llm_provider|input_cost_per_.*|output_cost_per_.*|deployment_id|api_type|proxy_.*|user_api_key.*"
+    r"api_key|api_base|base_url|api_version|api_type|organization|headers|extra_headers|default_headers|"
+    r"client|timeout|request_timeout|stream_timeout|shared_session|max_retries|num_retries|retry_.*|"
+    r"metadata|litellm_.*|mock_.*|aws_.*|azure_.*|vertex_.*|watsonx_.*|proxy_.*|user_api_key.*|"
+    r".*_(?:secret|token|password|credentials)|custom_llm_provider|model_list|deployment_id|model_info|"
+    r"context_window_fallback_dict|caching|cache|ttl|logger_fn|verbose|drop_params|allowed_openai_params|"
+    r"additional_drop_params|(?:input|output)_cost_per_.*|no-log|ssl_verify"
+)
+#: What carries prompt text or decides about it: must be JSON, or the call is refused.
+_POLICED: Final = frozenset(
+    {
+        "extra_body",
+        "fallbacks",
+        "functions",
+        "input",
+        "instructions",
+        "messages",
+        "model",
+        "prediction",
+        "prompt",
+    }
+    | {"prompt_variables", "system", "text", "tool_choice", "tools"}
 )
 
 
 class Arguments:
-    """The arguments of one call, `around` the request and in it."""
+    """The arguments of one call by name: `request` is what policies see, `body` the same as bytes."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        given = _named(function, args, kwargs)
-        self.around: dict[str, Any] = {}
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+        self._extra: frozenset[str] = frozenset()
         self.request: dict[str, Any] = {}
         for name, value in given.items():
-            self._place(name, value)
+            if value is not None and not _AROUND.fullmatch(name):
+                self._place(name, value)
+        self.body = dumps(self.request).encode()
 
     def _place(self, name: str, value: Any) -> None:
-        if value is None or _AROUND.fullmatch(name):
-            self.around[name] = value
-            return
+        plain = _OPAQUE
         try:
-            self.request[name] = as_json(value)
-        except TypeError:
-            if name in ("messages", "input", "system", "instructions", "tools", "model"):
-                raise TypeError(f"{name} holds something that is not JSON, so no policy could see it") from None
-            self.around[name] = value
+            plain = as_json(value, strict=name in _POLICED)
+        except TypeError as error:
+            raise TypeError(f"{name} holds {error}, which is not JSON: no policy could see it") from None
+        if plain is _OPAQUE:
+            return
+        if name == "extra_body" and isinstance(plain, dict):
+            self._extra = frozenset(plain)
+            self.request.update(plain)
+        elif name not in self._extra:  # extra_body wins upstream, wherever it stands in the call
+            self.request[name] = plain
 
-    @property
-    def body(self) -> bytes:
-        return dumps(self.request).encode()
+    def decided(self, body: bytes) -> dict[str, Any]:
+        """The arguments for the real call after policies have turned the request into `body`. What they left alone
+        stays the very object that the caller gave."""
+        if body == self.body:
+            return dict(self._given)
+        wanted: dict[str, Any] = json.loads(body)
+        given = {name: value for name, value in self._given.items() if self._stays(name, wanted)}
+        extra = {name: wanted[name] for name in self._extra if name in wanted}
+        if extra:
+            given["extra_body"] = extra
+        for name, value in wanted.items():
+            if name not in self._extra and (name not in given or value != self.request.get(name)):
+                given[name] = value
+        return given
 
-    def changed(self, body: bytes) -> dict[str, Any]:
-        """The arguments for the real call once policies have had their say over `body`."""
-        return {**self.around, **json.loads(body)}
-
-
-def _named(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    if not args:
-        return dict(kwargs)
-    names = [name for name, one in inspect.signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD]
-    if len(args) > len(names):
-        raise TypeError(f"{len(args)} positional arguments, {len(names)} at most")
-    given = dict(zip(names, args, strict=False))
-    double = sorted(given.keys() & kwargs.keys())
-    if double:
-        raise TypeError(f"got multiple values for argument {double[0]!r}")
-    return {**given, **kwargs}
+    def _stays(self, name: str, wanted: Mapping[str, Any]) -> bool:
+        return name in wanted or (name not in self.request and name != "extra_body")
 
 
-def as_json(value: Any) -> Any:
-    """The value as plain JSON. Raises TypeError for what is none."""
+#: Stands for a value that is no JSON at all.
+_OPAQUE: Final = object()
+
+
+def as_json(value: Any, *, strict: bool = True) -> Any:
+    """The value as plain JSON. Raises TypeError naming the type of what is none; not `strict`, such a part is shown
+    by the name of its type, and a value that has nothing else is `_OPAQUE`."""
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", exclude_none=True)
+        return value.model_dump(mode="json", exclude_none=True, serialize_as_any=True, warnings=False)
     if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError("a key that is no string")
-        return {key: as_json(one) for key, one in value.items()}
+        return {_key(key): _part(one, strict) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [as_json(one) for one in value]
-    raise TypeError(type(value).__name__)
+        return [_part(one, strict) for one in value]
+    if strict:
+        raise TypeError(type(value).__name__)
+    return _OPAQUE
+
+
+def _part(value: Any, strict: bool) -> Any:
+    plain = as_json(value, strict=strict)
+    return f"<{type(value).__name__}>" if plain is _OPAQUE else plain
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"a key of type {type(key).__name__}")
+    return key

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from luthien_guard.client.litellm_api import litellm
+from luthien_guard.wire.json_text import dumps
 
 __all__ = ["CHAT", "MESSAGES", "RESPONSES", "Dialect"]
 
@@ -16,16 +18,20 @@ class Dialect(Protocol):
     wire_format: str
     function: str  # its name in litellm
 
-    def mapping(self, value: Any) -> Mapping[str, Any]:
-        """The JSON of a chunk or of a whole answer."""
+    def json(self, value: Any) -> bytes:
+        """The JSON of a chunk object or of a whole answer: every field that is set, except nulls."""
         ...
 
-    def chunk(self, data: dict[str, Any]) -> Any:
-        """litellm's object for the JSON of a chunk."""
+    def chunk(self, data: dict[str, Any], like: Any) -> Any:
+        """litellm's object for the JSON of a chunk; `like` is the last one that came from upstream, or None."""
         ...
 
     def answer(self, data: dict[str, Any], original: Any) -> Any:
-        """litellm's object for a whole answer, with what litellm noted on the original."""
+        """litellm's object for a whole answer, with what litellm noted on the original (None if there is none)."""
+        ...
+
+    def stream_base(self) -> type:
+        """The class of litellm's streams, which others check for."""
         ...
 
 
@@ -33,55 +39,91 @@ class _Chat:
     wire_format = "openai.chat"
     function = "acompletion"
 
-    def mapping(self, value: Any) -> Mapping[str, Any]:
-        data: dict[str, Any] = value.model_dump(exclude_none=True)
-        return data
+    def json(self, value: Any) -> bytes:
+        return _json(value)
 
-    def chunk(self, data: dict[str, Any]) -> Any:
-        return litellm().types.utils.ModelResponseStream(**data)
+    def chunk(self, data: dict[str, Any], like: Any) -> Any:
+        return _noted(litellm().types.utils.ModelResponseStream(**data), like)
 
     def answer(self, data: dict[str, Any], original: Any) -> Any:
-        return _with_notes(litellm().ModelResponse(**data), original)
+        return _noted(litellm().ModelResponse(**data), original)
+
+    def stream_base(self) -> type:
+        base: type = litellm().CustomStreamWrapper
+        return base
 
 
 class _Responses:
     wire_format = "openai.responses"
     function = "aresponses"
 
-    def mapping(self, value: Any) -> Mapping[str, Any]:
-        data: dict[str, Any] = value.model_dump(mode="json", exclude_none=True)
-        return data
+    def json(self, value: Any) -> bytes:
+        return _json(value)
 
-    def chunk(self, data: dict[str, Any]) -> Any:
+    def chunk(self, data: dict[str, Any], like: Any) -> Any:
         from litellm.llms.openai.responses.transformation import OpenAIResponsesAPIConfig
+        from pydantic import ValidationError
 
-        return OpenAIResponsesAPIConfig.get_event_model_class(event_type=data.get("type", ""))(**data)
+        model: Any = OpenAIResponsesAPIConfig.get_event_model_class(event_type=data.get("type", ""))
+        try:
+            return model(**data)
+        except ValidationError:  # litellm's models are narrower than what providers send; it does the same
+            return model.model_construct(**data)
 
     def answer(self, data: dict[str, Any], original: Any) -> Any:
         from litellm.types.llms.openai import ResponsesAPIResponse
 
-        return _with_notes(ResponsesAPIResponse(**data), original)
+        return _noted(ResponsesAPIResponse(**data), original)
+
+    def stream_base(self) -> type:
+        from litellm.responses.streaming_iterator import BaseResponsesAPIStreamingIterator
+
+        return BaseResponsesAPIStreamingIterator
 
 
 class _Messages:
     wire_format = "anthropic.messages"
     function = "anthropic_messages"
 
-    def mapping(self, value: Any) -> Mapping[str, Any]:
-        return value if isinstance(value, Mapping) else dict(value)
+    def json(self, value: Any) -> bytes:
+        return dumps(value).encode() if isinstance(value, dict) else _json(value)
 
-    def chunk(self, data: dict[str, Any]) -> Any:
+    def chunk(self, data: dict[str, Any], like: Any) -> Any:
         return data
 
     def answer(self, data: dict[str, Any], original: Any) -> Any:
         return data
 
+    def stream_base(self) -> type:
+        return object
 
-def _with_notes(made: Any, original: Any) -> Any:
+
+def _json(value: Any) -> bytes:
+    """`serialize_as_any`: by what the objects are, not by what the fields' types declare. Otherwise pydantic leaves
+    out what a subclass adds."""
+    if isinstance(value, Mapping):
+        return dumps(value).encode()
+    try:
+        raw: bytes = value.__pydantic_serializer__.to_json(
+            value, exclude_none=True, serialize_as_any=True, warnings=False
+        )
+    except ValueError:  # a lone surrogate: JSON can say it, UTF-8 cannot; the decoder refuses it
+        plain = value.model_dump(exclude_none=True, serialize_as_any=True, warnings=False)
+        return json.dumps(plain, default=str).encode()
+    return raw
+
+
+def _noted(made: Any, original: Any) -> Any:
     """Costs, headers and ids that litellm keeps beside the JSON."""
-    notes = getattr(original, "_hidden_params", None)
-    if notes is not None:
-        made._hidden_params = notes
+    if original is not None:
+        notes = getattr(original, "_hidden_params", None) or {}
+        # the one note that quotes the answer
+        made._hidden_params = {name: value for name, value in notes.items() if name != "original_response"}
+        headers = getattr(original, "_response_headers", None)
+        if headers is not None:
+            made._response_headers = headers
+        if "_response_ms" in vars(original):
+            made._response_ms = original._response_ms
     return made
 
 

@@ -1,130 +1,248 @@
-"""One guarded call: decide the request, ask litellm, put what it says through the guard."""
+"""One guarded call: decide the request, ask litellm, put what it says through the guard, close exactly once."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, Protocol
 
 import anyio
 
 from luthien_guard.client.arguments import Arguments
-from luthien_guard.client.dialects import Dialect
-from luthien_guard.client.litellm_api import litellm, violation_type
-from luthien_guard.control_plane.service import GuardedStream, Release, StreamingContext
+from luthien_guard.client.dialects import CHAT, Dialect
+from luthien_guard.client.litellm_api import PROVIDER, litellm, violation_type
+from luthien_guard.client.parameters import unvalidated
+from luthien_guard.client.watch import watched
+from luthien_guard.clock import clock_from
+from luthien_guard.control_plane.service import (
+    Answer,
+    ControlPlaneService,
+    GuardedStream,
+    Release,
+    StreamingContext,
+)
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata, new_call_id
-from luthien_guard.guard import Guard
+from luthien_guard.limits import Limits
 
-__all__ = ["ClientExchange", "frames"]
+__all__ = ["CLOSED_EARLY", "ClientExchange", "ClientGuard", "frames"]
 
-_BLOCKED = (OutcomeStatus.BLOCKED, OutcomeStatus.POLICY_ERROR)
+_BLOCKED: Final = (OutcomeStatus.BLOCKED, OutcomeStatus.POLICY_ERROR)
+CLOSED_EARLY: Final = Outcome(OutcomeStatus.CANCELLED, reason="closed by the caller")
+
+
+class ClientGuard(Protocol):
+    """As much of a `Guard` as the client uses."""
+
+    on_block: Literal["refuse", "error"]
+
+    @property
+    def plane(self) -> ControlPlaneService: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    async def start(self) -> None: ...
 
 
 class ClientExchange:
-    """From the first decision to the close, which happens exactly once."""
+    """From the first decision to the close. `raises`: a block is an exception for this caller."""
 
-    def __init__(self, guard: Guard, dialect: Dialect, arguments: Arguments, *, raises: bool) -> None:
+    def __init__(self, guard: ClientGuard, dialect: Dialect, arguments: Arguments, *, raises: bool) -> None:
         self.guard = guard
         self.dialect = dialect
         self.arguments = arguments
         self.raises = raises
         self.call_id = new_call_id()
+        self.clock = clock_from(guard.clock)
         self.body = arguments.body
-        self.attempt = 0
-        self._closed = False
+        self.covered = True  # False: no policy looks at the response
+        self.watched = True  # a hook may hang: feeding it is done under somebody's eyes
+        self.attempts = 0
+        self.stream: GuardedStream | None = None
+        self.closed = False
+        self._ends = self.clock() + guard.limits.total_timeout
+
+    def wake_at(self) -> float:
+        """When waiting for upstream's next chunk ends, on `clock`."""
+        return min(self._ends, self.clock() + self.guard.limits.idle_timeout)
+
+    async def silent(self) -> Exception:
+        """What to raise when that moment has come."""
+        if self.clock() >= self._ends:
+            return await self.late("the answer took longer than the total time-out")
+        return await self.late(
+            f"upstream was silent for {self.guard.limits.idle_timeout:g} seconds", "idle_timeout"
+        )
+
+    @property
+    def wants_usage(self) -> bool:
+        """Chunks of usage alone are for callers who asked for them."""
+        options = self.arguments.request.get("stream_options")
+        return isinstance(options, dict) and bool(options.get("include_usage"))
 
     @property
     def streamed(self) -> bool:
         return bool(self.arguments.request.get("stream"))
 
-    async def decide(self) -> Release | None:
-        """Run the request's hooks: None to go on, or what to answer without asking anybody."""
+    @property
+    def model(self) -> str:
+        return str(self.arguments.request.get("model", ""))
+
+    # -- the request ---------------------------------------------------------------------------------------------------
+
+    async def decide(self) -> Answer | None:
+        """Run the request's hooks: None to go on, or what to answer without asking anybody. Raises litellm's
+        BadRequestError for a request that no policy could read."""
         await self.guard.start()
-        metadata = RequestMetadata(self.call_id, time.time())
-        result = await self.guard.plane.decide_request(metadata, self.dialect.wire_format, self.body)
+        metadata = RequestMetadata(
+            self.call_id, time.time(), user_id=_text(self.arguments.request.get("user"))
+        )
+        with self.clock.until(self._ends) as scope:
+            result = await self.guard.plane.decide_request(metadata, self.dialect.wire_format, self.body)
+        if scope.cancelled_caught:
+            raise await self.late("the policies took longer than the total time-out")
         decision = result.value
-        self.body = decision.body
-        if decision.answer is None:
-            return None
-        if decision.answer.status != 200 and result.metadata.get("policy") is None:
-            await self.close(None)
-            raise litellm().BadRequestError(
-                message=result.reason or "malformed request", model=decision.model, llm_provider="luthien_guard"
-            )
-        if decision.answer.status != 200:
-            return Release(answer=decision.answer, done=True)
-        return Release(((decision.answer.body, None),), done=True)
+        self.body, self.covered, self.watched = decision.body, decision.covers_response, decision.may_wait
+        if decision.answer is None or decision.answer.status == 200:
+            return decision.answer
+        if result.metadata.get("policy") is None and not result.allowed:
+            await self.close()
+            raise litellm().BadRequestError(result.reason or "malformed request", self.model, PROVIDER)
+        return decision.answer
 
     async def ask(self) -> Any:
         """litellm's own answer to the request as it stands now; its exceptions pass unchanged."""
-        call: Callable[..., Any] = getattr(litellm(), self.dialect.function)
-        try:
-            with anyio.fail_after(self.guard.limits.total_timeout):
-                return await call(**self.arguments.changed(self.body))
-        except TimeoutError:
-            await self.close(Outcome(OutcomeStatus.TIMEOUT, reason="no answer within the total time-out"))
-            raise
-        except BaseException as error:
-            await self.failed(error)
-            raise
+        api, given = litellm(), self.arguments.decided(self.body)
+        if self.dialect is CHAT:
+            given = unvalidated(given)
+        with self.clock.until(self._ends) as scope:
+            return await getattr(api, self.dialect.function)(**given)
+        assert scope.cancelled_caught
+        raise await self.late("no answer within the total time-out")
 
-    async def open(self) -> GuardedStream:
-        context = StreamingContext(self.call_id, self.dialect.wire_format, 200, self.streamed, self.attempt)
-        self.attempt += 1
-        return await self.guard.plane.open_stream(context)
+    async def open(self, *, stream: bool) -> GuardedStream:
+        """Begin the response of this attempt."""
+        context = StreamingContext(self.call_id, self.dialect.wire_format, 200, stream, self.attempts)
+        self.attempts += 1
+        self.stream = await self.guard.plane.open_stream(context)
+        return self.stream
 
-    async def whole(self) -> Any:
-        """The answer of a call that is not streamed."""
+    def again(self, body: bytes) -> None:
+        """Note a `Retry`. Raises litellm's APIError when there were too many."""
+        if self.attempts > self.guard.limits.max_retries:
+            raise self._api_error(502, "a policy asked for more retries than are allowed")
+        self.body = body
+
+    # -- an answer that is not streamed --------------------------------------------------------------------------------
+
+    async def whole(self, original: Any) -> Any:
+        """litellm's object for its answer `original`: that itself where nothing was changed."""
         while True:
-            original = await self.ask()
-            stream = await self.open()
-            data = self.dialect.mapping(original)
-            release = await stream.feed_chunks([data], last=True)
-            items = list(release.items)
-            while release.pending:
-                release = await stream.settle()
-                items += release.items
+            if not self.covered:
+                await self.close()
+                return original
+            stream = await self.open(stream=False)
+            release, items = await self._decided(stream, self.dialect.json(original))
             if release.retry is None:
-                return await self.answer(items, release, original)
-            self.body = release.retry
+                return await self._whole(items, release, original)
+            self.again(release.retry)
+            original = await self.ask()
 
-    async def answer(self, items: list[tuple[bytes, int | None]], release: Release, original: Any) -> Any:
-        """litellm's object for what left: the original where nothing was changed."""
-        await self.close_or_raise(release)
+    async def _decided(
+        self, stream: GuardedStream, raw: bytes
+    ) -> tuple[Release, list[tuple[bytes, int | None]]]:
+        release = await watched(stream, self.clock, lambda: stream.feed(raw, last=True))
+        items = list(release.items)
+        while release.pending and not release.done:
+            release = await watched(stream, self.clock, stream.settle)
+            items += release.items
+        return release, items
+
+    async def _whole(self, items: list[tuple[bytes, int | None]], release: Release, original: Any) -> Any:
+        await self.close_or_raise(release.answer)
+        if release.answer is not None:
+            items = [(release.answer.body, None)]
         if items and all(source is not None for _, source in items):
             return original
-        return self.dialect.answer(json.loads(b"".join(raw for raw, _ in items)), original)
+        return self._answered(b"".join([raw for raw, _ in items]), original)
+
+    async def refused(self, answer: Answer) -> Any:
+        """litellm's object for an answer of the guard's own."""
+        await self.close_or_raise(answer)
+        return self._answered(answer.body, None)
+
+    def _answered(self, raw: bytes, original: Any) -> Any:
+        data = json.loads(raw) if raw else {}
+        if not data.keys() & {"choices", "output", "content"}:
+            raise self._api_error(502, _message(data) or "the guard released no answer")
+        return self.dialect.answer(data, original)
+
+    async def hang_up(self, inner: Any) -> None:
+        """Close one of litellm's streams."""
+        close = getattr(inner, "aclose", None)
+        if close is not None:
+            with self.last_words():
+                await close()
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def failed(self, error: BaseException) -> None:
-        """Close for an exception of litellm's, or for the caller's cancellation."""
-        cancelled = isinstance(error, (anyio.get_cancelled_exc_class(), GeneratorExit))
-        status = OutcomeStatus.CANCELLED if cancelled else OutcomeStatus.UPSTREAM_ERROR
-        await self.close(Outcome(status, reason=type(error).__name__))
+        """Close for an exception: litellm's, the plane's, or the caller's cancellation."""
+        if isinstance(error, (anyio.get_cancelled_exc_class(), GeneratorExit)):
+            await self.close(Outcome(OutcomeStatus.CANCELLED, reason="the caller was cancelled"))
+            return
+        reason = type(error).__name__
+        await self._tell(getattr(error, "status_code", None) or 502, "upstream_error", reason)
+        await self.close(Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=reason))
 
-    async def close(self, outcome: Outcome | None) -> Outcome | None:
-        if self._closed:
+    async def late(self, message: str, code: str = "total_timeout") -> Exception:
+        """Close for a deadline; gives litellm's exception for it."""
+        await self._tell(504, code, message)
+        await self.close(Outcome(OutcomeStatus.TIMEOUT, reason=message))
+        timeout: Exception = litellm().Timeout(message, self.model, PROVIDER)
+        return timeout
+
+    async def _tell(self, status: int, code: str, message: str) -> None:
+        """Let the policies know that upstream failed."""
+        if self.closed or self.stream is None:
+            return
+        with self.last_words():
+            await self.stream.fail(status, code, message)
+
+    async def close(self, outcome: Outcome | None = None) -> Outcome | None:
+        """End the exchange, once: later calls do nothing. Gives the outcome that was recorded."""
+        if self.closed:
             return None
-        self._closed = True
-        with anyio.CancelScope(shield=True), anyio.move_on_after(self.guard.limits.close_timeout):
+        self.closed = True
+        with self.last_words():
             return await self.guard.plane.close(self.call_id, outcome)
         return None
 
-    async def close_or_raise(self, release: Release | None = None) -> None:
-        """Close; where a block is an exception for this caller, raise it."""
-        outcome = await self.close(None)
-        refused = release is not None and release.answer is not None and release.answer.status != 200
-        if outcome is None or not (refused or (self.raises and outcome.status in _BLOCKED)):
-            return
-        raise violation_type()(
-            f"blocked by the policy {outcome.policy}",
-            model=str(self.arguments.request.get("model", "")),
-            policy=outcome.policy,
-            reason=outcome.reason,
-            call_id=self.call_id,
-        )
+    def last_words(self) -> anyio.CancelScope:
+        """A scope for what must be said even when the caller is cancelled, within a bound."""
+        scope = self.clock.until(self.clock() + self.guard.limits.close_timeout)
+        scope.shield = True
+        return scope
+
+    async def close_or_raise(self, answer: Answer | None = None) -> None:
+        """Close; raise PolicyViolation where a block is an exception, and litellm's APIError for an `answer` that is
+        an error of another kind."""
+        outcome = await self.close()
+        if outcome is not None and outcome.status in _BLOCKED and (self.raises or _is_error(answer)):
+            raise violation_type()(
+                f"blocked by the policy {outcome.policy}",
+                model=self.model,
+                policy=outcome.policy,
+                reason=outcome.reason,
+                call_id=self.call_id,
+            )
+        if answer is not None and _is_error(answer):
+            raise self._api_error(answer.status, _message(json.loads(answer.body)))
+
+    def _api_error(self, status: int, message: str) -> Exception:
+        error: Exception = litellm().APIError(status, message, PROVIDER, self.model)
+        return error
 
 
 def frames(raw: bytes) -> list[dict[str, Any]]:
@@ -132,3 +250,15 @@ def frames(raw: bytes) -> list[dict[str, Any]]:
     lines = [line[5:].strip() for line in raw.split(b"\n") if line.startswith(b"data:")]
     return [json.loads(line) for line in lines if line != b"[DONE]"]
 
+
+def _is_error(answer: Answer | None) -> bool:
+    return answer is not None and answer.status != 200
+
+
+def _message(data: Mapping[str, Any]) -> str:
+    error = data.get("error")
+    return str(error.get("message", "")) if isinstance(error, Mapping) else ""
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from luthien_guard.client.arguments import Arguments
 from luthien_guard.client.dialects import CHAT, MESSAGES, RESPONSES, Dialect
-from luthien_guard.client.exchange import ClientExchange
-from luthien_guard.client.litellm_api import litellm, needs_asyncio
-from luthien_guard.client.stream import GuardedIterator, chat_stream_type
+from luthien_guard.client.exchange import ClientExchange, ClientGuard
+from luthien_guard.client.litellm_api import needs_asyncio
+from luthien_guard.client.signature import bound, signed_like
+from luthien_guard.client.stream import stream_type
 from luthien_guard.client.sync import run_sync
 from luthien_guard.config import config_from_environment
+from luthien_guard.errors import ConfigError
 from luthien_guard.guard import Guard
 
-__all__ = ["acompletion", "anthropic_messages", "aresponses", "completion", "default_guard", "guarded"]
+__all__ = [
+    "CHAT",
+    "MESSAGES",
+    "RESPONSES",
+    "acompletion",
+    "anthropic_messages",
+    "aresponses",
+    "completion",
+    "default_guard",
+    "guarded",
+    "guarded_completion",
+    "run_sync",
+]
 
-
-class _Like:
-    """A function with the signature of litellm's, which is looked up only when somebody asks: reading it imports
-    litellm."""
-
-    def __init__(self, name: str, call: Callable[..., Any]) -> None:
-        self.__name__ = self.__qualname__ = name
-        self.__doc__ = call.__doc__
-        self.__module__ = __name__
-        self.__wrapped__ = call
-        self._call = call
-        # frameworks ask `inspect.iscoroutinefunction` whether to await, and look through `__wrapped__` before
-        mark = getattr(inspect, "markcoroutinefunction", None)  # Python 3.12
-        if mark is not None and inspect.iscoroutinefunction(call):
-            mark(self)
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(getattr(litellm(), self.__name__))
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(*args, **kwargs)
+_ON_BLOCK: Final = ("refuse", "error", "raise")
 
 
 @cache
@@ -49,53 +40,72 @@ def default_guard() -> Guard:
     return Guard() if path is None else Guard.from_config(path)
 
 
-async def guarded(guard: Guard, dialect: Dialect, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """One call of litellm's under the guard's policies. `on_block="raise"` makes a block an exception."""
+async def guarded(guard: ClientGuard, dialect: Dialect, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """One call of litellm's under the guard's policies. `on_block="raise"` makes a block an exception, "refuse" a
+    complete answer; the default is the guard's own (its "error" is an exception here)."""
+    return await _call(guard, dialect, dialect.function, args, kwargs)
+
+
+async def _call(
+    guard: ClientGuard, dialect: Dialect, named_like: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     needs_asyncio()
-    on_block = kwargs.pop("on_block", guard.on_block)
-    if on_block not in ("refuse", "error", "raise"):
-        raise ValueError(f"on_block is {on_block!r}: use refuse or raise")
-    arguments = Arguments(getattr(litellm(), dialect.function), args, kwargs)
+    on_block = kwargs.pop("on_block", None) or guard.on_block
+    if on_block not in _ON_BLOCK:
+        raise ConfigError(f"on_block is {on_block!r}: use one of {', '.join(_ON_BLOCK)}")
+    arguments = Arguments(bound(named_like, args, kwargs))
     exchange = ClientExchange(guard, dialect, arguments, raises=on_block != "refuse")
     try:
-        answer = await exchange.decide()
+        return await _exchanged(exchange)
     except BaseException as error:
         await exchange.failed(error)
         raise
-    kind = chat_stream_type() if dialect is CHAT else GuardedIterator
+
+
+async def _exchanged(exchange: ClientExchange) -> Any:
+    answer = await exchange.decide()
+    if answer is not None and (exchange.raises or answer.status != 200 or not exchange.streamed):
+        return await exchange.refused(answer)
+    stream = stream_type(exchange.dialect)
     if answer is not None:
-        if exchange.raises:
-            await exchange.close_or_raise(answer)
-        if exchange.streamed:
-            return kind.answering(exchange, answer)
-        return await exchange.answer(list(answer.items), answer, None)
-    if not exchange.streamed:
-        return await exchange.whole()
+        return stream.answering(exchange, answer)
     inner = await exchange.ask()
-    return kind(exchange, inner, await exchange.open())
+    if not hasattr(inner, "__anext__"):  # asked for or not: `mock_response` of `aresponses` ignores `stream`
+        return await exchange.whole(inner)
+    if exchange.covered:
+        try:
+            await exchange.open(stream=True)
+        except BaseException:
+            await exchange.hang_up(inner)
+            raise
+    return stream(exchange, inner)
 
 
-async def _acompletion(*args: Any, **kwargs: Any) -> Any:
+async def guarded_completion(guard: ClientGuard, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`guarded` for arguments in the order of `litellm.completion`, which is not that of `acompletion`."""
+    return await _call(guard, CHAT, "completion", args, kwargs)
+
+
+@signed_like("acompletion")
+async def acompletion(*args: Any, **kwargs: Any) -> Any:
     """`litellm.acompletion` under policy: same arguments, same results, same exceptions."""
     return await guarded(default_guard(), CHAT, args, kwargs)
 
 
-async def _aresponses(*args: Any, **kwargs: Any) -> Any:
+@signed_like("aresponses")
+async def aresponses(*args: Any, **kwargs: Any) -> Any:
     """`litellm.aresponses` under policy."""
     return await guarded(default_guard(), RESPONSES, args, kwargs)
 
 
-async def _anthropic_messages(*args: Any, **kwargs: Any) -> Any:
+@signed_like("anthropic_messages")
+async def anthropic_messages(*args: Any, **kwargs: Any) -> Any:
     """`litellm.anthropic_messages` under policy."""
     return await guarded(default_guard(), MESSAGES, args, kwargs)
 
 
-def _completion(*args: Any, **kwargs: Any) -> Any:
-    """`litellm.completion` under policy, for code that is not async."""
-    return run_sync(lambda: guarded(default_guard(), CHAT, args, kwargs))
-
-
-acompletion = _Like("acompletion", _acompletion)
-aresponses = _Like("aresponses", _aresponses)
-anthropic_messages = _Like("anthropic_messages", _anthropic_messages)
-completion = _Like("completion", _completion)
+@signed_like("completion")
+def completion(*args: Any, **kwargs: Any) -> Any:
+    """`litellm.completion` under policy, for code that is not async. Works beside a running event loop too; there it
+    blocks that loop, as litellm's own does."""
+    return run_sync(lambda: guarded_completion(default_guard(), args, kwargs))

@@ -6,9 +6,11 @@ import os
 from functools import cache
 from typing import Any
 
-import sniffio
+import anyio
 
 __all__ = ["litellm", "needs_asyncio", "violation_type"]
+
+PROVIDER = "luthien_guard"  # what litellm's exceptions name as the provider where it was the guard that spoke
 
 
 @cache
@@ -21,9 +23,13 @@ def litellm() -> Any:
 
 
 def needs_asyncio() -> None:
-    """litellm runs on asyncio only; say so before it fails in its depths."""
-    if sniffio.current_async_library() != "asyncio":
-        raise RuntimeError("litellm runs on asyncio only: the guarded client cannot be used on trio")
+    """litellm runs on asyncio only; say so before it fails in its depths. Raises RuntimeError."""
+    library = anyio.get_cancelled_exc_class().__module__.partition(".")[0]
+    if library != "asyncio":
+        raise RuntimeError(
+            f"litellm runs on asyncio only: the guarded client cannot be awaited on {library}. "
+            "Call `completion` in a worker thread instead."
+        )
 
 
 @cache
@@ -35,10 +41,14 @@ def violation_type() -> Any:
     class PolicyViolation(base):  # type: ignore[misc]
         """A policy blocked the request or the answer. `policy`, `reason` and `call_id` say which, why and where."""
 
-        def __init__(self, message: str, *, model: str, policy: str | None, reason: str | None, call_id: str) -> None:
-            super().__init__(message=message, model=model, llm_provider="luthien_guard")
+        def __init__(
+            self, message: str, *, model: str, policy: str | None, reason: str | None, call_id: str
+        ) -> None:
+            super().__init__(message=message, model=model, llm_provider=PROVIDER)
             self.policy = policy
             self.reason = reason
             self.call_id = call_id
 
+    PolicyViolation.__module__ = "luthien_guard.client"
+    PolicyViolation.__qualname__ = "PolicyViolation"
     return PolicyViolation

@@ -2,139 +2,255 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-import anyio
+from luthien_guard.client.dialects import CHAT, MESSAGES, RESPONSES, Dialect
+from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange, frames
+from luthien_guard.client.litellm_api import PROVIDER, litellm
+from luthien_guard.client.watch import watched
+from luthien_guard.control_plane.service import Answer, GuardedStream, Release
 
-from luthien_guard.client.exchange import ClientExchange, frames
-from luthien_guard.client.litellm_api import litellm
-from luthien_guard.control_plane.service import GuardedStream, Release
-from luthien_guard.exchange import Outcome, OutcomeStatus
+__all__ = ["GuardedIterator", "stream_type"]
 
-__all__ = ["GuardedIterator", "chat_stream_type"]
+#: Attributes of litellm's streams that hold what the policies may have kept back.
+_UNGUARDED: Final = frozenset(
+    {
+        "complete_response",
+        "completed_response",
+        "completion_stream",
+        "holding_chunk",
+        "response",
+        "stream_iterator",
+    }
+    | {"response_uptil_now", "thinking_content"}
+)
 
 
 class GuardedIterator:
     """Async iterator over litellm's chunks. No task runs beside it: everything happens while somebody asks for the
-    next chunk, so nothing is left behind when nobody does. `aclose()` ends the exchange early."""
+    next chunk, so nothing is left behind when nobody does. `aclose()` ends the exchange early; leaving the iterator to
+    the garbage collector is a ResourceWarning. Raises what litellm raises, litellm's Timeout when upstream is silent
+    for too long, and PolicyViolation where the caller wants blocks as exceptions."""
 
-    def __init__(self, exchange: ClientExchange, inner: Any, stream: GuardedStream | None) -> None:
+    def __init__(self, exchange: ClientExchange, inner: Any) -> None:
         self._exchange = exchange
         self._inner = inner
-        self._guarded = stream
+        self._guarded: GuardedStream | None = exchange.stream
         self._ready: deque[Any] = deque()
-        self._originals: dict[int, Any] = {}
+        self._originals: dict[int, Any] = {}  # by the number of the chunk, until it is decided
         self._count = 0
-        self._over = stream is None
+        self._like: Any = None  # the last chunk that came: made ones carry its notes
+        self._over = False
+        self._busy = False
+        self.chunks: list[Any] = []  # as they left: litellm's own list is of what came
+        if inner is None:
+            self._hidden_params: dict[str, Any] = {}
 
     def __aiter__(self) -> Any:
         return self
 
     async def __anext__(self) -> Any:
-        while not self._ready:
-            if self._over:
-                await self._exchange.close_or_raise()
-                raise StopAsyncIteration
-            try:
+        if self._busy:
+            raise RuntimeError("the stream is already being read by another task")
+        self._busy = True
+        try:
+            while not self._ready:
+                if self._over:
+                    await self._exchange.close_or_raise()
+                    raise StopAsyncIteration
                 await self._pull()
-            except BaseException as error:
-                self._over = True
-                await self._exchange.failed(error)
-                raise
-        return self._ready.popleft()
+        except StopAsyncIteration:
+            raise
+        except BaseException as error:
+            self._over = True
+            await self._close_inner()
+            await self._exchange.failed(error)
+            raise
+        finally:
+            self._busy = False
+        chunk = self._ready.popleft()
+        self.chunks.append(chunk)
+        return chunk
 
     async def aclose(self) -> None:
-        """Close upstream and the exchange; what is still held is never seen."""
+        """Close upstream and the exchange; what is still held is never seen. Idempotent."""
         self._over = True
         self._ready.clear()
         await self._close_inner()
-        await self._exchange.close(Outcome(OutcomeStatus.CANCELLED, reason="closed by the caller"))
+        await self._exchange.close(CLOSED_EARLY)
+
+    def __del__(self) -> None:
+        exchange: ClientExchange | None = self.__dict__.get("_exchange")
+        if exchange is None or exchange.closed:
+            return
+        warnings.warn(f"a guarded stream was not closed: {exchange.call_id}", ResourceWarning, source=self)
+        _close_unheard(exchange)
+
+    # -- one step ------------------------------------------------------------------------------------------------------
 
     async def _pull(self) -> None:
-        assert self._guarded is not None
+        """Ask upstream for its next chunk and the guard for what may leave."""
         try:
-            with anyio.fail_after(self._exchange.guard.limits.idle_timeout):
-                chunk = await self._inner.__anext__()
+            chunk = await self._next_chunk()
         except StopAsyncIteration:
-            release = await self._guarded.feed(b"", last=True)
             self._over = True
+            if self._guarded is not None:
+                await self._take(await self._feed(self._guarded, b"", last=True))
+            return
+        if self._guarded is None:
+            self._ready.append(chunk)
         else:
-            release = await self._feed(self._guarded, chunk)
-        await self._take(release)
-        while release.pending:
-            release = await self._guarded.settle()
-            await self._take(release)
+            self._originals[self._count] = self._like = chunk
+            self._count += 1
+            await self._take(await self._feed(self._guarded, self._raw(chunk), last=False))
 
-    async def _feed(self, guarded: GuardedStream, chunk: Any) -> Release:
+    async def _next_chunk(self) -> Any:
+        exchange = self._exchange
+        with exchange.clock.until(exchange.wake_at()) as scope:
+            return await self._inner.__anext__()
+        assert scope.cancelled_caught
+        raise await exchange.silent()
+
+    def _raw(self, chunk: Any) -> bytes:
         if isinstance(chunk, (bytes, str)):
-            return await guarded.feed(chunk.encode() if isinstance(chunk, str) else chunk)
-        self._originals[self._count] = chunk
-        self._count += 1
-        return await guarded.feed_chunks([self._exchange.dialect.mapping(chunk)])
+            return chunk.encode() if isinstance(chunk, str) else chunk
+        raw = self._exchange.dialect.json(chunk)
+        return b"data: " + raw + b"\n\n"
+
+    async def _feed(self, guarded: GuardedStream, raw: bytes, *, last: bool) -> Release:
+        if not self._exchange.watched:
+            return await guarded.feed(raw, last=last)
+        return await watched(guarded, self._exchange.clock, lambda: guarded.feed(raw, last=last))
 
     async def _take(self, release: Release) -> None:
-        if release.retry is not None:
-            await self._again(release.retry)
-            return
-        if release.done:
-            self._over = True
-            await self._close_inner()
-            if self._exchange.raises or release.answer is not None:
-                await self._exchange.close_or_raise(release)
-        self._ready.extend(self._chunks(release))
+        """Make what was released ready, wait for verdicts that are pending, follow a retry."""
+        guarded = self._guarded
+        while True:
+            if release.retry is not None:
+                await self._again(release.retry)
+                return
+            if release.done:
+                await self._done(release)
+                return
+            if release.items:
+                self._ready.extend(self._chunks(release.items))
+            if not release.held:
+                self._originals.clear()
+            if not release.pending or guarded is None:
+                return
+            release = await watched(guarded, self._exchange.clock, guarded.settle)
 
-    def _chunks(self, release: Release) -> Iterator[Any]:
-        for raw, source in release.items:
+    async def _done(self, release: Release) -> None:
+        """The guard ended the answer."""
+        self._over = True
+        await self._close_inner()
+        if self._exchange.raises or release.answer is not None:
+            await self._exchange.close_or_raise(release.answer)
+        if release.answer is not None:
+            self._ready.extend(self._chunks(((release.answer.body, None),)))
+        self._ready.extend(self._chunks(release.items))
+
+    def _chunks(self, items: tuple[tuple[bytes, int | None], ...]) -> Iterator[Any]:
+        if self._exchange.dialect is MESSAGES and not isinstance(self._like, dict):
+            yield from (raw for raw, _ in items if raw)
+            return
+        for raw, source in items:
             original = None if source is None else self._originals.pop(source, None)
             if original is not None:
                 yield original
-            elif not self._originals and self._count == 0 and not self._is_parsed():
-                yield raw
             else:
-                for data in frames(raw):
-                    yield self._exchange.dialect.chunk(data)
+                yield from self._made(raw)
 
-    def _is_parsed(self) -> bool:
-        """False for anthropic_messages, which yields bytes."""
-        return self._exchange.dialect.wire_format != "anthropic.messages"
+    def _made(self, raw: bytes) -> Iterator[Any]:
+        """litellm's objects for frames that the guard wrote."""
+        exchange = self._exchange
+        for data in frames(raw):
+            if exchange.dialect is CHAT and not data.get("choices"):
+                if "error" in data:
+                    raise litellm().APIError(502, str(data["error"].get("message")), PROVIDER, exchange.model)
+                if "usage" in data and not exchange.wants_usage:
+                    continue  # litellm keeps it from callers who did not ask: they read `choices[0]`
+            yield exchange.dialect.chunk(data, self._like)
 
     async def _again(self, body: bytes) -> None:
+        exchange = self._exchange
         await self._close_inner()
-        self._exchange.body = body
+        exchange.again(body)
         self._originals.clear()
         self._count = 0
-        self._inner = await self._exchange.ask()
-        self._guarded = await self._exchange.open()
+        self._over = False
+        self._inner = await exchange.ask()
+        self._guarded = await exchange.open(stream=True)
 
     async def _close_inner(self) -> None:
-        close = getattr(self._inner, "aclose", None)
-        if close is not None:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(self._exchange.guard.limits.close_timeout):
-                await close()
+        await self._exchange.hang_up(self._inner)
 
     @classmethod
-    def answering(cls, exchange: ClientExchange, release: Release) -> Any:
+    def answering(cls, exchange: ClientExchange, answer: Answer) -> Any:
         """A stream that says what the guard answers without asking anybody."""
-        made = cls(exchange, None, None)
-        made._ready.extend(made._chunks(release))
+        made = cls(exchange, None)
+        made._over = True
+        made._ready.extend(made._chunks(((answer.body, None),)))
         return made
 
 
-@cache
-def chat_stream_type() -> type[GuardedIterator]:
+def _close_unheard(exchange: ClientExchange) -> None:
+    """Close from a finaliser, where nothing can be awaited: a plane in this process does not wait, and its record must
+    not stay open for ever."""
+    closing = exchange.guard.plane.close(exchange.call_id, CLOSED_EARLY)
+    exchange.closed = True
+    try:
+        closing.send(None)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    except StopIteration:
+        pass
+    except Exception as error:  # noqa: BLE001 - a finaliser has nobody to raise to
+        warnings.warn(f"closing an abandoned stream failed: {error!r}", ResourceWarning, stacklevel=1)
+    finally:
+        getattr(closing, "close", _nothing)()
+
+
+def _nothing() -> None: ...
+
+
+def stream_type(dialect: Dialect) -> type[GuardedIterator]:
     """`GuardedIterator` as a subclass of litellm's stream class: others check for that."""
-    base: Any = litellm().CustomStreamWrapper
+    return {CHAT: _chat_type, RESPONSES: _responses_type, MESSAGES: _plain_type}[dialect]()
 
-    class GuardedStreamWrapper(GuardedIterator, base):  # type: ignore[misc]
-        """What `acompletion(stream=True)` gives. Attributes that it does not have are those of litellm's stream."""
 
-        def __getattr__(self, name: str) -> Any:
-            inner = self.__dict__.get("_inner")
-            if inner is None:
-                raise AttributeError(name)
-            return getattr(inner, name)
+@cache
+def _chat_type() -> type[GuardedIterator]:
+    return _subclass("GuardedStreamWrapper", CHAT)
 
-    return GuardedStreamWrapper
+
+@cache
+def _responses_type() -> type[GuardedIterator]:
+    return _subclass("GuardedResponsesIterator", RESPONSES)
+
+
+@cache
+def _plain_type() -> type[GuardedIterator]:
+    return _subclass("GuardedMessagesIterator", MESSAGES)
+
+
+def _subclass(name: str, dialect: Dialect) -> type[GuardedIterator]:
+    return type(name, (_PassThrough, dialect.stream_base()), {"__module__": __name__})
+
+
+class _PassThrough(GuardedIterator):
+    """Attributes that it does not have are those of litellm's stream, except what holds unguarded text."""
+
+    def __getattr__(self, name: str) -> Any:
+        inner = self.__dict__.get("_inner")
+        if inner is None or name in _UNGUARDED:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(inner, name)
+
+    def __iter__(self) -> Any:
+        raise TypeError("a stream of an async call is read with `async for`")
+
+    def __next__(self) -> Any:
+        raise TypeError("a stream of an async call is read with `async for`")

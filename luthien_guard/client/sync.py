@@ -1,69 +1,130 @@
-"""`completion` for code without an event loop: the same exchange, on a loop of its own in another thread."""
+"""`completion` for code without an event loop: the same exchange, on one loop in a thread that all such calls share.
+
+One loop for all: litellm keeps its connections per loop, so that a loop for each call would connect anew for each.
+"""
 
 from __future__ import annotations
 
+import atexit
+import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from luthien_guard.client.litellm_api import litellm
 
 __all__ = ["run_sync"]
 
 
+class _Loop:
+    """An event loop in a daemon thread, which does not keep the process alive."""
+
+    def __init__(self) -> None:
+        self.portal: BlockingPortal
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="luthien_guard.completion", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        atexit.register(self.stop)
+
+    def _run(self) -> None:
+        anyio.run(self._serve, backend="asyncio")
+
+    async def _serve(self) -> None:
+        async with BlockingPortal() as portal:
+            self.portal = portal
+            self._ready.set()
+            await portal.sleep_until_stopped()
+
+    def call(self, function: Callable[[], Awaitable[Any]]) -> Any:
+        """The result of `await function()` there; an interrupt of the waiting thread cancels it."""
+        future = self.portal.start_task_soon(function)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the loop. Idempotent."""
+        if self._thread.is_alive():
+            self.portal.start_task_soon(self.portal.stop, True)
+            self._thread.join(timeout=5)
+
+
+@cache
+def _loop() -> _Loop:
+    return _Loop()
+
+
+_lock = threading.Lock()
+
+
+def _shared() -> _Loop:
+    with _lock:  # `cache` alone may make two
+        return _loop()
+
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_loop.cache_clear)
+
+
 def run_sync(function: Callable[[], Awaitable[Any]]) -> Any:
-    """The result of the async function; a stream becomes a plain iterator which keeps the loop until it ends."""
-    keeper = start_blocking_portal("asyncio")
-    portal = keeper.__enter__()
-    try:
-        result = portal.call(function)
-    except BaseException:
-        keeper.__exit__(None, None, None)
-        raise
-    if hasattr(result, "__anext__"):
-        return _sync_stream(result, portal, keeper)
-    keeper.__exit__(None, None, None)
-    return result
+    """The result of the async function; an async stream becomes a plain iterator."""
+    loop = _shared()
+    result = loop.call(function)
+    return _sync_type()(loop, result) if hasattr(result, "__anext__") else result
 
 
-def _sync_stream(stream: Any, portal: BlockingPortal, keeper: AbstractContextManager[BlockingPortal]) -> Any:
-    base: Any = litellm().CustomStreamWrapper
+class SyncIterator:
+    """A guarded stream, read without an event loop."""
 
-    class SyncStream(base):  # type: ignore[misc]
-        """What `completion(stream=True)` gives: litellm's stream class, iterated plainly."""
+    def __init__(self, loop: _Loop, stream: Any) -> None:
+        self._loop = loop
+        self._stream = stream
 
-        def __init__(self) -> None:
-            self._open = True
+    def __iter__(self) -> Iterator[Any]:
+        return self
 
-        def __iter__(self) -> Iterator[Any]:
-            return self
+    def __next__(self) -> Any:
+        chunk = self._loop.call(self._next)
+        if chunk is _END:  # StopIteration cannot cross a future
+            raise StopIteration
+        return chunk
 
-        def __next__(self) -> Any:
-            if not self._open:
-                raise StopIteration
-            try:
-                return portal.call(stream.__anext__)
-            except StopAsyncIteration:
-                self.close()
-                raise StopIteration from None
-            except BaseException:
-                self.close()
-                raise
+    async def _next(self) -> Any:
+        try:
+            return await self._stream.__anext__()
+        except StopAsyncIteration:
+            return _END
 
-        def close(self) -> None:
-            """End the exchange and its loop."""
-            if self._open:
-                self._open = False
-                portal.call(stream.aclose)
-                keeper.__exit__(None, None, None)
+    def close(self) -> None:
+        """Close upstream and the exchange. Idempotent."""
+        self._loop.call(self._stream.aclose)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(stream, name)
+    def __aiter__(self) -> Any:
+        raise TypeError("a stream of `completion` is read with `for`")
 
-        def __del__(self) -> None:
-            if self.__dict__.get("_open"):
-                self.close()
+    async def __anext__(self) -> Any:
+        raise TypeError("a stream of `completion` is read with `for`")
 
-    return SyncStream()
+    def __del__(self) -> None:
+        """The stream's own finaliser warns and closes."""
+
+    def __getattr__(self, name: str) -> Any:
+        stream = self.__dict__.get("_stream")
+        if stream is None:
+            raise AttributeError(name)
+        return getattr(stream, name)
+
+
+_END = object()
+
+
+@cache
+def _sync_type() -> type[SyncIterator]:
+    return type("GuardedSyncStream", (SyncIterator, litellm().CustomStreamWrapper), {"__module__": __name__})

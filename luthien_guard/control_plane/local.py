@@ -89,6 +89,7 @@ class LocalControlPlane:
             model=exchange.request.model,
             stream=exchange.request.stream,
             covers_response=exchange.plan.looks_at_response,
+            may_wait=exchange.plan.may_wait,
         )
         return PolicyResult(decision)
 

@@ -60,6 +60,8 @@ class RequestDecision:
     stream: bool = False
     #: False when no policy looks at the response and nothing has to be recorded of it: bytes may go straight through.
     covers_response: bool = True
+    #: False when no hook on the response is awaited, so that none can hang: the shell need not watch `overdue`.
+    may_wait: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class Plan:
         )
         self.response_waits = any(call.registered.policy.waits for call in self.calls["on_response_completed"])
         self.looks_at_response = any(self.calls[hook] for hook in _RESPONSE_HOOKS)
+        self.may_wait = any(call.is_async for hook in (*_RESPONSE_HOOKS, "on_error") for call in self.calls[hook])
         # on_response_completed alone needs the pieces, but objects to nothing that it could not read
         self.enforces = any(_enforces(call) for hook in _RESPONSE_HOOKS for call in self.calls[hook])
         self.holds_start = self.holds_calls or self.holds_response or any(stage.holds() for stage in self.text)
