@@ -8,58 +8,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.handle import ExchangeHandle, current
-from luthien_guard.asgi.request import body_headers
+from luthien_guard.asgi.inner import Onward, Replay, Seal, inner_scope, promises_errors
 from luthien_guard.asgi.response import Attempt, Outlet, Response, Straight
-from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Message, Receive, Scope
+from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope
 from luthien_guard.clock import Clock, MonotonicClock
 from luthien_guard.control_plane.service import Answer, RequestDecision
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.pipeline import Deadlines, Expiry
 
-__all__ = ["SEAL", "Exchange", "Seal"]
+__all__ = ["Exchange"]
 
 logger = logging.getLogger("luthien_guard")
 
-#: The scope key under which an exchange marks what it hands to the application.
-SEAL: Final = "luthien_guard"
-#: Ways around the body, which an application takes only where its server offers them.
-_AROUND: Final = frozenset(
-    {
-        "http.response.debug",
-        "http.response.early_hint",
-        "http.response.pathsend",
-        "http.response.push",
-        "http.response.trailers",
-        "http.response.zerocopysend",
-    }
-)
 _ENDED: Final = Expiry(502, "upstream_error", "the upstream ended its answer before it was complete")
 _BROKEN: Final = Expiry(500, "internal_error", "the guard failed to decide about this answer")
 _RETRIES: Final = Expiry(502, "too_many_retries", "a policy asked for more retries than are allowed")
-
-
-class Seal:
-    """Says which guard has this request in hand, to another middleware of the same guard further in.
-
-    A live object of this class in the scope, made for this exchange: no header and no client can put it there.
-    """
-
-    __slots__ = ("guard", "open", "wire_format")
-
-    def __init__(self, guard: AppGuard, wire_format: str) -> None:
-        self.guard = guard
-        self.wire_format = wire_format
-        self.open = True
-
-    def covers(self, guard: AppGuard, wire_format: str) -> bool:
-        return self.open and self.guard is guard and self.wire_format == wire_format
 
 
 class Exchange:
@@ -90,6 +60,7 @@ class Exchange:
         self._seal = Seal(guard, wire_format)
         self._now = clock.source if isinstance(clock, MonotonicClock) else clock
         self._deadlines = Deadlines(self._now, guard.limits)
+        self.covered = True
         self._spawn: Callable[..., object] = _no_tasks
         self._attempt: Attempt | None = None
         self._running: anyio.CancelScope | None = None  # around what the caller's task does now
@@ -99,21 +70,20 @@ class Exchange:
         self._silent = anyio.Event()  # the application may hear "http.disconnect" now
         self._left = anyio.Event()  # the caller's task is out of the application and its policies
         self._closed = False
-        self._watched = False  # the watcher has seen the disconnect
+        self._heard = False  # the watcher has seen the disconnect
         self._error: BaseException | None = None  # the host's own
 
-    async def run(self, body: bytes) -> None:
-        """Decide the request `body`, serve it, close. Raises what the application raised."""
+    async def run(self, body: bytes, *, watched: bool = True) -> None:
+        """Decide the request `body`, serve it, close. Raises what the application raised.
+
+        Unless `watched`, nothing runs beside the application for as long as no policy looks at the answer: it is then
+        served as it would be without a guard. `covered` says afterwards whether one did.
+        """
         try:
-            async with anyio.create_task_group() as tasks:
-                self._spawn = tasks.start_soon
-                tasks.start_soon(self._watch)
-                await self._serve(body)
-                self._left.set()
-                # Most servers report the disconnect once the answer is complete: cheaper than a cancellation.
-                await checkpoint()
-                if not self._watched:
-                    tasks.cancel_scope.cancel()
+            if watched:
+                await self._watched(lambda: self._first(body))
+            else:
+                await self._unwatched(body)
         finally:
             if not self._closed:
                 await self._close(Outcome(OutcomeStatus.CANCELLED, reason="the exchange was cancelled"))
@@ -124,8 +94,40 @@ class Exchange:
 
     # -- the caller's task ---------------------------------------------------------------------------------------------
 
-    async def _serve(self, body: bytes) -> None:
-        await self._stoppable(lambda: self._first(body))
+    async def _watched(self, work: Callable[[], Awaitable[None]]) -> None:
+        async with anyio.create_task_group() as tasks:
+            self._spawn = tasks.start_soon
+            tasks.start_soon(self._watch)
+            await self._serve(work)
+            self._left.set()
+            # Most servers report the disconnect once the answer is complete: cheaper than a cancellation.
+            await checkpoint()
+            if not self._heard:
+                tasks.cancel_scope.cancel()
+
+    async def _unwatched(self, body: bytes) -> None:
+        decision = await self._decided(body)
+        if decision is None:
+            return
+        if decision.covers_response:
+            await self._watched(lambda: self._begin(decision))
+            return
+        attempt = Straight(self._outlet())
+        try:
+            await self._run_app(
+                attempt, decision.body, Onward(decision.body, self._receive, self._client).receive
+            )
+        except Exception as error:
+            if attempt.began:
+                await attempt.fail(_ENDED)
+            else:
+                await self._close(_failed(error))
+            raise
+        if not attempt.finished:
+            await attempt.fail(_ENDED)
+
+    async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
+        await self._stoppable(work)
         tries = 1
         while (attempt := self._attempt) is not None and attempt.retry is not None and not self._stopped:
             await self._again(attempt.retry, tries)
@@ -138,10 +140,12 @@ class Exchange:
         """Decide the request and run the application: in one scope, because every request pays for it."""
         decision = await self._decided(body)
         if decision is not None:
-            outlet = self._outlet()
-            await self._run_app(
-                Response(outlet, 0) if decision.covers_response else Straight(outlet), decision.body
-            )
+            await self._begin(decision)
+
+    async def _begin(self, decision: RequestDecision) -> None:
+        outlet = self._outlet()
+        attempt = Response(outlet, 0) if decision.covers_response else Straight(outlet)
+        await self._run_app(attempt, decision.body)
 
     async def _again(self, body: bytes, tries: int) -> None:
         if self._attempt is not None and self._attempt.lanes is not None:
@@ -156,18 +160,20 @@ class Exchange:
     async def _decided(self, body: bytes) -> RequestDecision | None:
         result = await self._plane.decide_request(self._metadata, self._format, body)
         decision = result.value
+        self.covered = decision.covers_response
         if decision.answer is None:
             return decision
         await self._client.answer(decision.answer)
         await self._finished()
         return None
 
-    async def _run_app(self, attempt: Attempt, body: bytes) -> None:
+    async def _run_app(self, attempt: Attempt, body: bytes, receive: Receive | None = None) -> None:
         self._attempt = attempt
-        scope, receive = self._inner_scope(body), _Replay(body, self._silent).receive
-        token = current.set(scope["state"]["luthien"])
+        handle = ExchangeHandle(self._metadata.call_id, self._format, self._metadata, self._plane)
+        scope = inner_scope(self._scope, self._headers, body, handle, self._seal)
+        token = current.set(handle)
         try:
-            await self._app(scope, receive, attempt.send)
+            await self._app(scope, receive or Replay(body, self._silent).receive, attempt.send)
         finally:
             current.reset(token)
 
@@ -198,8 +204,7 @@ class Exchange:
         elif attempt is None:
             await self._close(Outcome(OutcomeStatus.POLICY_ERROR, reason=f"the guard raised {self._error!r}"))
         elif self._error is not None and not attempt.began:
-            reason = f"the application raised {type(self._error).__name__}"
-            await self._close(Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=reason))
+            await self._close(_failed(self._error))
         elif not attempt.finished:
             await self._stoppable(lambda: attempt.fail(_ENDED))
         else:
@@ -268,7 +273,7 @@ class Exchange:
             await self._client.answer(self._error_answer(expiry))
 
     async def _disconnected(self) -> None:
-        self._watched = True
+        self._heard = True
         self._silent.set()
         if self._client.finished:
             return  # servers say so after every complete answer
@@ -314,55 +319,20 @@ class Exchange:
             finished=self._finished,
             error=self._error_answer,
             head=self._scope["method"] == "HEAD",
-            raises=_promises_errors(self._scope),
+            raises=promises_errors(self._scope),
         )
 
     def _error_answer(self, expiry: Expiry) -> Answer:
         body = self._guard.formats[self._format].error(expiry.status, expiry.code, expiry.message)
         return Answer(expiry.status, "application/json", body)
 
-    def _inner_scope(self, body: bytes) -> Scope:
-        scope: Scope = dict(self._scope)
-        scope["headers"] = body_headers(self._headers, body)
-        if extensions := scope.get("extensions"):
-            scope["extensions"] = {name: value for name, value in extensions.items() if name not in _AROUND}
-        state = scope.get("state")
-        if not isinstance(state, dict):
-            state = scope["state"] = {}
-        state["luthien"] = ExchangeHandle(self._metadata.call_id, self._format, self._metadata, self._plane)
-        scope[SEAL] = self._seal
-        return scope
-
 
 _GONE: Final = Outcome(OutcomeStatus.CANCELLED, reason="the client disconnected")
 
 
-class _Replay:
-    """The application's `receive`: the whole body once, then silence until the client is gone."""
-
-    __slots__ = ("_body", "_silent")
-
-    def __init__(self, body: bytes, silent: anyio.Event) -> None:
-        self._body: bytes | None = body
-        self._silent = silent
-
-    async def receive(self) -> Message:
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        await self._silent.wait()
-        return {"type": "http.disconnect"}
+def _failed(error: BaseException) -> Outcome:
+    return Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"the application raised {type(error).__name__}")
 
 
 def _no_tasks(*_: object) -> None:
     raise RuntimeError("the exchange does not run")
-
-
-def _promises_errors(scope: Scope) -> bool:
-    """ASGI 2.4: `send` raises OSError after a disconnect. Applications choose their way by this version."""
-    asgi: Any = scope.get("asgi") or {}
-    version = str(asgi.get("spec_version", "2.0")).split(".")
-    try:
-        return (int(version[0]), int(version[1])) >= (2, 4)
-    except (ValueError, IndexError):
-        return False

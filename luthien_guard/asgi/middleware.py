@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from luthien_guard.asgi.client import Client
-from luthien_guard.asgi.exchange import SEAL, Exchange, Seal
+from luthien_guard.asgi.exchange import Exchange
+from luthien_guard.asgi.inner import SEAL, Seal
 from luthien_guard.asgi.lifespan import Lifespan, Start
 from luthien_guard.asgi.request import ClientGone, check_headers, headers_of, metadata_of, read_body
 from luthien_guard.asgi.routes import Route, Routes
@@ -46,6 +47,9 @@ class GuardMiddleware:
         self._routes = Routes(guard.formats, routes)
         self._clock = clock_from(guard.clock)
         self._start = Start(guard)
+        self._covered = (
+            True  # whether a policy looked at the last answer: what the next exchange prepares for
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -84,7 +88,10 @@ class GuardMiddleware:
         exchange = Exchange(
             self.app, self.guard, self._clock, scope, receive, client, metadata, route.wire_format, headers
         )
-        await exchange.run(body)
+        try:
+            await exchange.run(body, watched=self._covered)
+        finally:
+            self._covered = exchange.covered
 
     async def _body(self, scope: Scope, receive: Receive, route: Route, headers: Headers) -> bytes:
         if route.refusal is not None:

@@ -246,6 +246,9 @@ def _utf8(pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     return name, value.split(b";", 1)[0] + b"; charset=utf-8"
 
 
+_GONE: Final = Outcome(OutcomeStatus.CANCELLED, reason="the client disconnected")
+
+
 class Straight:
     """An answer that no policy looks at: its messages go through as they are."""
 
@@ -268,7 +271,7 @@ class Straight:
             self.finished = not message.get("more_body", False)
             await client.write(message.get("body", b""), end=self.finished)
             if self.finished:
-                await self._outlet.finished()
+                await self._outlet.finished(_GONE if client.gone else None)
         else:
             raise RuntimeError(f"{kind} goes around the body of a guarded response")
 

@@ -1,0 +1,106 @@
+"""What the application is given in place of the server's scope and `receive`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import anyio
+
+from luthien_guard.asgi.client import Client
+from luthien_guard.asgi.handle import ExchangeHandle
+from luthien_guard.asgi.request import body_headers
+from luthien_guard.asgi.types import AppGuard, Headers, Message, Receive, Scope
+
+__all__ = ["SEAL", "Onward", "Replay", "Seal", "inner_scope", "promises_errors"]
+
+#: The scope key under which an exchange marks what it hands to the application.
+SEAL: Final = "luthien_guard"
+#: Ways around the body, which an application takes only where its server offers them.
+_AROUND: Final = frozenset(
+    {
+        "http.response.debug",
+        "http.response.early_hint",
+        "http.response.pathsend",
+        "http.response.push",
+        "http.response.trailers",
+        "http.response.zerocopysend",
+    }
+)
+
+
+class Seal:
+    """Says which guard has this request in hand, to another middleware of the same guard further in.
+
+    A live object of this class in the scope, made for this exchange: no header and no client can put it there.
+    """
+
+    __slots__ = ("guard", "open", "wire_format")
+
+    def __init__(self, guard: AppGuard, wire_format: str) -> None:
+        self.guard = guard
+        self.wire_format = wire_format
+        self.open = True
+
+    def covers(self, guard: AppGuard, wire_format: str) -> bool:
+        return self.open and self.guard is guard and self.wire_format == wire_format
+
+
+def inner_scope(outer: Scope, headers: Headers, body: bytes, handle: ExchangeHandle, seal: Seal) -> Scope:
+    """A copy of the server's scope, about this body, with no way around the answer's."""
+    scope: Scope = dict(outer)
+    scope["headers"] = body_headers(headers, body)
+    if extensions := scope.get("extensions"):
+        scope["extensions"] = {name: value for name, value in extensions.items() if name not in _AROUND}
+    state = scope.get("state")
+    if not isinstance(state, dict):
+        state = scope["state"] = {}
+    state["luthien"] = handle
+    scope[SEAL] = seal
+    return scope
+
+
+class Replay:
+    """The application's `receive`: the whole body once, then silence until the client is gone."""
+
+    __slots__ = ("_body", "_silent")
+
+    def __init__(self, body: bytes, silent: anyio.Event) -> None:
+        self._body: bytes | None = body
+        self._silent = silent
+
+    async def receive(self) -> Message:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._silent.wait()
+        return {"type": "http.disconnect"}
+
+
+class Onward:
+    """The application's `receive` where nothing is watched: the whole body once, then the server's own."""
+
+    __slots__ = ("_body", "_client", "_receive")
+
+    def __init__(self, body: bytes, receive: Receive, client: Client) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+        self._client = client
+
+    async def receive(self) -> Message:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self._client.finished:
+            self._client.gone = True
+        return message
+
+
+def promises_errors(scope: Scope) -> bool:
+    """ASGI 2.4: `send` raises OSError after a disconnect. Applications choose their way by this version."""
+    asgi: Any = scope.get("asgi") or {}
+    version = str(asgi.get("spec_version", "2.0")).split(".")
+    try:
+        return (int(version[0]), int(version[1])) >= (2, 4)
+    except (ValueError, IndexError):
+        return False
