@@ -1,15 +1,17 @@
-"""openai.responses: the Responses API."""
+"""openai.responses: the Responses API, as OpenAI, Azure, xAI, OpenRouter and others send it."""
 
 from __future__ import annotations
 
-import json
+from typing import Final
 
 from luthien_guard.exchange import ChatRequest
-from luthien_guard.wire.format import Reader, Writer
-from luthien_guard.wire.requests import read_request, write_request
+from luthien_guard.wire.format import Reader, WireFormat, Writer
+from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.responses.body import BodyWriter
+from luthien_guard.wire.responses.made import error_body
 from luthien_guard.wire.responses.reader import ResponsesReader
 from luthien_guard.wire.responses.writer import StreamWriter
+from luthien_guard.wire.requests import read_request, write_request
 
 __all__ = ["RESPONSES", "Responses"]
 
@@ -18,8 +20,11 @@ _TYPES = {
     "input": (str, list),
     "instructions": (str,),
     "stream": (bool,),
+    "background": (bool,),
     "tools": (list,),
     "max_output_tokens": (int,),
+    "previous_response_id": (str,),
+    "conversation": (str, dict),
 }
 
 
@@ -44,9 +49,7 @@ class Responses:
         return StreamWriter(model, call_id) if stream else BodyWriter(model, call_id)
 
     def error(self, status: int, code: str, message: str) -> bytes:
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        error = {"message": message, "type": kind, "param": None, "code": code}
-        return json.dumps({"error": error}, ensure_ascii=False).encode()
+        return dumps(error_body(status, code, message)).encode()
 
 
-RESPONSES = Responses()
+RESPONSES: Final[WireFormat] = Responses()

@@ -1,37 +1,110 @@
-"""From decisions to changes of the JSON: the part that streams and bodies share."""
+"""From decisions to changes of the JSON: what streams and bodies share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from luthien_guard.errors import IllegalOutput, WireError
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
-from luthien_guard.wire.json_text import DELETE, Raw
+from luthien_guard.wire.json_text import DELETE, loads
+from luthien_guard.wire.responses.items import Item
+from luthien_guard.wire.responses.tables import ITEM
 
-__all__ = ["changes_of"]
+__all__ = ["changes_of", "gone", "primary"]
+
+StandIn = Callable[[Item, Block], "dict[str, Any] | None"]
 
 
-def changes_of(pieces: Sequence[Piece], stand_in: Callable[[Block], dict[str, Any] | None]) -> dict[Path, Any]:
-    """The changes of one chunk. A removed call that is an element of an output list is replaced there by what
-    `stand_in` gives, or goes."""
+def primary(block: Block) -> Block:
+    """The call of a block's item: its fate is the item's."""
+    item: Item = block.codec
+    return item.call or block
+
+
+def gone(pieces: Sequence[Piece]) -> Block | None:
+    """The removed call that a whole event belongs to."""
+    for piece in pieces:
+        block = piece.block
+        if block is not None and block.kind == "call" and piece.owner == () and primary(block).removed:
+            return primary(block)
+    return None
+
+
+def changes_of(pieces: Sequence[Piece], stand_in: StandIn) -> dict[Path, Any]:
+    """The changes of one chunk's JSON. An element of `output` that is a removed call is replaced by what `stand_in`
+    gives, or goes. Raises IllegalOutput where new arguments do not fit their place."""
     changes: dict[Path, Any] = {}
     whole: dict[Path, Any] = {}
     for piece in pieces:
         block = piece.block
         if block is None:
-            continue
-        if block.removed:
+            if piece.kind is PieceKind.DERIVED:
+                changes[piece.path] = piece.value[1]
+        elif block.kind == "call" and primary(block).removed:
             if piece.owner:
-                item = stand_in(block)
+                item = stand_in(block.codec, primary(block))
                 whole[piece.owner] = DELETE if item is None else item
-        elif piece.kind is PieceKind.DERIVED:
-            if piece.value == "logprobs" and block.changed:
-                changes[piece.path] = []
-            elif piece.value == "name" and block.new_name is not None:
-                changes[piece.path] = block.new_name
-        elif piece.out is not None and piece.path:
-            changes[piece.path] = Raw(piece.out or "{}") if piece.is_json else piece.out
-    if not whole:
-        return changes
-    inside = {path for path in changes for owner in whole if path[: len(owner)] == owner}
-    return {**{path: value for path, value in changes.items() if path not in inside}, **whole}
+        elif block.kind == "call":
+            _of_call(piece, block, changes)
+        else:
+            _of_text(piece, block, changes)
+    for owner in whole:
+        for path in [path for path in changes if path[: len(owner)] == owner]:
+            del changes[path]
+    return {**changes, **whole} if whole else changes
+
+
+def _of_text(piece: Piece, block: Block, changes: dict[Path, Any]) -> None:
+    kind = piece.kind
+    if kind is PieceKind.DELTA:
+        if piece.out is not None:
+            changes[piece.path] = piece.out
+    elif kind is PieceKind.ECHO:
+        if block.changed and block.released_text != piece.text:
+            changes[piece.path] = block.released_text
+    elif kind is PieceKind.DERIVED:
+        if piece.value[0] == "logprobs" and block.changed:
+            changes[piece.path] = []
+        elif piece.value[0] == "all" and any(each.changed for each in piece.value[1]):
+            changes[piece.path] = "".join(each.released_text if each.changed else each.text for each in piece.value[1])
+
+
+def _of_call(piece: Piece, block: Block, changes: dict[Path, Any]) -> None:
+    kind = piece.kind
+    if block.removed:  # the item said other than before, and only that is forbidden: it says the same again
+        block = primary(block)
+        new: str | None = block.released_text if block.changed else block.text
+        name: str | None = block.new_name or block.name
+    else:
+        name = block.new_name
+        new = piece.out
+        if kind is PieceKind.ECHO and block.changed and block.released_text != piece.text:
+            new = block.released_text
+    if kind is PieceKind.DERIVED:
+        if piece.value[0] == "name" and name is not None:
+            changes[piece.path] = name
+    elif kind in (PieceKind.DELTA, PieceKind.ECHO) and new is not None and piece.path:
+        _arguments(piece, new, changes)
+
+
+def _arguments(piece: Piece, text: str, changes: dict[Path, Any]) -> None:
+    if not piece.is_json:
+        changes[piece.path] = text
+        return
+    try:
+        value = loads(text.encode())
+    except (WireError, UnicodeEncodeError):
+        raise _illegal("arguments that are not JSON where an object stands") from None
+    fields = piece.value[1]
+    if not fields:
+        changes[piece.path] = value
+        return
+    if not isinstance(value, dict) or any(key in ITEM or key == "name" for key in value):
+        raise _illegal("arguments that are not an object of the call's own fields")
+    for field in {*fields, *value}:
+        changes[(*piece.path, field)] = value.get(field, DELETE)
+
+
+def _illegal(message: str) -> IllegalOutput:
+    return IllegalOutput(f"openai.responses: {message}", policy="", hook="")

@@ -1,102 +1,139 @@
-"""Output items: what each kind of item says, and where."""
+"""Output items: one record of each that reader and writer share, and where its events say that it stands.
+
+Clients put events together by `output_index` or by `item_id`, some by both. Where these disagree (an index used twice,
+an item spoken of after its end, an index that is no index), the item gets a place of its own and the events are made to
+say so: then all clients see what the policies saw.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any
 
-from luthien_guard.events import Channel, ToolKind
-from luthien_guard.wire.format import Path
-from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.format import Block, Piece, PieceKind
 
-__all__ = ["CALLS", "ENVELOPE", "Call", "Said", "call_of", "texts_of"]
-
-#: Calls: the kind, and the fields that are its arguments. One that is a string is taken as it is, others as JSON.
-CALLS: Final[dict[str, tuple[ToolKind, tuple[str, ...]]]] = {
-    "function_call": ("function", ("arguments",)),
-    "custom_tool_call": ("custom", ("input",)),
-    "mcp_call": ("mcp", ("arguments",)),
-    "mcp_approval_request": ("mcp", ("arguments",)),
-    "code_interpreter_call": ("code_interpreter", ("code",)),
-    "computer_call": ("computer", ("action", "actions")),
-    "shell_call": ("shell", ("action",)),
-    "local_shell_call": ("shell", ("action",)),
-    "apply_patch_call": ("shell", ("operation",)),
-    "web_search_call": ("server", ("action",)),
-    "file_search_call": ("server", ("queries",)),
-    "image_generation_call": ("server", ("revised_prompt",)),
-    "tool_search_call": ("server", ("arguments",)),
-}
-#: Strings of an item that are identifiers or enumerations while they look like it.
-ENVELOPE: Final = frozenset(
-    {"id", "type", "status", "role", "call_id", "item_id", "object", "server_label", "container_id", "phase", "model",
-     "service_tier", "namespace", "execution", "response_id"}
-)  # fmt: skip
+__all__ = ["Item", "Items"]
 
 
-class Said(NamedTuple):
-    """A text of an item: which one of its texts (`key`), where it stands, and what hangs on it."""
+class Item:
+    """One output item: its texts by (kind, part index), its call, and every other thing it was heard to say."""
 
-    key: tuple[str, Any]
-    channel: Channel
-    path: Path
-    text: str
-    part: Path  # the object that the text is a field of
+    __slots__ = (
+        "begun",
+        "call",
+        "ended",
+        "id",
+        "index",
+        "kind",
+        "name",
+        "number",
+        "others",
+        "previews",
+        "shown",
+        "signed",
+        "texts",
+        "value",
+    )
 
+    def __init__(self, number: int, index: int, id: str) -> None:
+        self.number = number  # as upstream counts
+        self.index = index  # as it should be
+        self.id = id
+        self.name: str | None = None  # the id that its events get, where upstream's names two items
+        self.kind = ""  # the item's type
+        self.begun = self.ended = self.signed = False
+        self.texts: dict[tuple[str, Any], Block] = {}
+        self.call: Block | None = None
+        self.value: Any = None  # the call's arguments as JSON, where they are no string
+        self.others: list[tuple[Block, Any]] = []  # blocks that say other than the first did
+        self.previews: dict[Any, list[str]] = {}  # parts of arguments that were spelled out
+        self.shown: dict[Any, Any] = {}  # what was OPAQUE, by its key: repeats are not shown again
 
-class Call(NamedTuple):
-    """A call item: `arguments` as one string, at `path` (of a string, or of JSON where `is_json`)."""
-
-    kind: ToolKind
-    name: str
-    arguments: str
-    path: Path
-    is_json: bool
-    fields: tuple[str, ...]
-
-
-def texts_of(item: dict[str, Any], path: Path) -> Iterator[Said]:
-    """The texts of a message or reasoning item."""
-    for field, kinds in (("content", _PARTS), ("summary", _SUMMARIES)):
-        parts = item.get(field)
-        for at, part in enumerate(parts if isinstance(parts, list) else ()):
-            kind = part.get("type") if isinstance(part, dict) else None
-            found = kinds.get(kind) if isinstance(kind, str) else None
-            if found is not None and isinstance(part.get(found[0]), str):
-                place = (*path, field, at)
-                yield Said((found[1], at), found[2], (*place, found[0]), part[found[0]], place)
-
-
-_PARTS: Final[dict[str, tuple[str, str, Channel]]] = {
-    "output_text": ("text", "text", "content"),
-    "text": ("text", "text", "content"),
-    "refusal": ("refusal", "refusal", "refusal"),
-    "reasoning_text": ("text", "reasoning", "reasoning"),
-    "output_audio": ("transcript", "audio", "audio_transcript"),
-}
-_SUMMARIES: Final[dict[str, tuple[str, str, Channel]]] = {"summary_text": ("text", "summary", "reasoning")}
+    @property
+    def blocks(self) -> list[Block]:
+        return [*self.texts.values(), *([self.call] if self.call is not None else [])]
 
 
-def call_of(item: dict[str, Any], path: Path) -> Call | None:
-    """The call that an item is, if it is one. An item that looks like a call and that nobody knows is one whose
-    arguments are all of its fields."""
-    kind = item.get("type")
-    if not isinstance(kind, str) or not (kind in CALLS or kind.endswith("_call")):
-        return None
-    name = item.get("name")
-    tool = name if isinstance(name, str) and name else kind
-    known = CALLS.get(kind)
-    if known is None:
-        rest = {key: value for key, value in item.items() if key not in ENVELOPE}
-        return Call("unknown", tool, dumps(rest), path, is_json=True, fields=tuple(rest))
-    tool_kind, fields = known
-    present = [field for field in fields if item.get(field) not in (None, "", [], {})]
-    if not present:
-        return Call(tool_kind, tool, "", (*path, fields[0]), is_json=False, fields=fields)
-    if len(present) == 1:
-        value = item[present[0]]
-        is_json = not isinstance(value, str)
-        text = dumps(value) if is_json else value
-        return Call(tool_kind, tool, text, (*path, present[0]), is_json=is_json, fields=fields)
-    together = {field: item[field] for field in present}
-    return Call(tool_kind, tool, dumps(together), (*path, present[0]), is_json=True, fields=fields)
+class Items:
+    """Finds the item that an event speaks of."""
+
+    def __init__(self) -> None:
+        self.all: list[Item] = []
+        self._by_index: dict[int, Item] = {}  # by upstream's count, the newest
+        self._by_id: dict[str, Item] = {}
+        self._taken: set[int] = set()
+
+    def of_event(self, data: dict[str, Any], pieces: list[Piece], *, begins: bool = False, fresh: bool = False) -> Item:
+        """The item of an event. `begins`: it announces the item; `fresh`: it says new things, so a closed item cannot
+        be meant. Adds pieces where the event should say another place than it does."""
+        inner = data.get("item")
+        named = inner.get("id") if isinstance(inner, dict) else data.get("item_id")
+        id = named if isinstance(named, str) else ""
+        raw = data.get("output_index")
+        number = _number(raw)
+        item = self._find(number, id, begins=begins)
+        if item is None or (item.ended and (begins or fresh)):
+            item = self._new(number, id, late=item)
+        item.id = item.id or id
+        if "output_index" in data and (type(raw) is not int or raw != item.index):
+            pieces.append(_canonical("output_index", item.index))
+        path = ("item", "id") if isinstance(inner, dict) else ("item_id",)
+        if id and (item.name is not None or (id != item.id and self._by_id.get(id) not in (None, item))):
+            pieces.append(_canonical(path, item.name or item.id))
+        elif id:
+            self._by_id.setdefault(id, item)
+        return item
+
+    def of_output(self, raw: dict[str, Any], position: int, taken: set[int]) -> Item:
+        """The item that an element of `output` repeats; a new one if there is none. `taken`: those found before."""
+        id = raw.get("id")
+        kind = raw.get("type")
+        found = [self._by_id.get(id) if isinstance(id, str) and id else None, self._by_index.get(position)]
+        for item in found:
+            if item is not None and item.index not in taken and item.kind in ("", kind):
+                break
+        else:
+            item = self._new(position, id if isinstance(id, str) else "", late=None)
+        taken.add(item.index)
+        return item
+
+    def _find(self, number: int | None, id: str, *, begins: bool) -> Item | None:
+        known = self._by_id.get(id) if id else None
+        if number is None:
+            return known if known is not None and not begins else (self.all[-1] if self.all and not id else None)
+        item = self._by_index.get(number)
+        if item is None:
+            return None if begins or known is None or known.ended else known
+        if id and id != item.id:
+            if begins and item.begun:
+                return None
+            if known is not None and known.number == number and not known.ended:
+                return known
+        return item
+
+    def _new(self, number: int | None, id: str, *, late: Item | None) -> Item:
+        index = number if number is not None and number not in self._taken else len(self._taken)
+        while index in self._taken:
+            index += 1
+        item = Item(index if number is None else number, index, id)
+        before = self._by_id.get(id) if id else None
+        if before is not None and (before is late or not before.ended):
+            item.name = f"{id[:100]}_{index}"
+        elif id:
+            self._by_id[id] = item
+        self._taken.add(index)
+        self.all.append(item)
+        self._by_index[item.number] = item
+        return item
+
+
+def _number(raw: Any) -> int | None:
+    """An index as clients understand it: JavaScript finds element 0 under 0.0 and under "0", too."""
+    if type(raw) is float and raw.is_integer():
+        raw = int(raw)
+    elif type(raw) is str and raw.isascii() and raw.isdecimal() and len(raw) < 10:
+        raw = int(raw)
+    return raw if type(raw) is int and raw >= 0 else None
+
+
+def _canonical(path: str | tuple[str, ...], value: Any) -> Piece:
+    return Piece(PieceKind.DERIVED, path=(path,) if isinstance(path, str) else path, value=("canonical", value))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["blank_response", "message_events", "message_item", "usage_of"]
+__all__ = ["blank_response", "error_body", "message_events", "message_item", "usage_of"]
 
 
 def message_item(id: str, text: str) -> dict[str, Any]:
@@ -30,15 +30,16 @@ def message_events(item: dict[str, Any], output_index: int) -> list[dict[str, An
 
 
 def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Usage with every member that clients insist on."""
-    blank: dict[str, Any] = {
-        "input_tokens": 0,
-        "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": 0,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": 0,
-    }
-    return {**blank, **(usage or {})}
+    """Usage with every member that clients insist on: without it opencode asks again for ever."""
+    found = dict(usage or {})
+    counts: dict[str, Any] = {}
+    for name, detail in (("input_tokens", "cached_tokens"), ("output_tokens", "reasoning_tokens")):
+        count, details = found.get(name), found.get(f"{name}_details")
+        counts[name] = count if isinstance(count, (int, float)) else 0
+        counts[f"{name}_details"] = {detail: 0, **(details if isinstance(details, Mapping) else {})}
+    total = found.get("total_tokens")
+    counts["total_tokens"] = total if isinstance(total, (int, float)) else counts["input_tokens"] + counts["output_tokens"]
+    return {**found, **counts}
 
 
 def blank_response(id: str, model: str) -> dict[str, Any]:
@@ -70,3 +71,8 @@ def blank_response(id: str, model: str) -> dict[str, Any]:
         "user": None,
         "metadata": {},
     }
+
+
+def error_body(status: int, code: str, message: str) -> dict[str, Any]:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}

@@ -1,0 +1,99 @@
+"""Response objects: whole bodies, and what the first and the last events of a stream carry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from luthien_guard.wire.format import Path, Piece, PieceKind
+from luthien_guard.wire.responses import calls, texts
+from luthien_guard.wire.responses.items import Item, Items
+from luthien_guard.wire.responses.shown import fields, show
+from luthien_guard.wire.responses.tables import ITEM, RESPONSE
+
+__all__ = ["end_items", "failure", "read_item", "read_response"]
+
+
+def read_response(
+    response: dict[str, Any], path: Path, items: Items, shown: dict[Any, Any], pieces: list[Piece], *, last: bool
+) -> None:
+    """Everything in a response object; `last`: nothing comes after it."""
+    output = response.get("output")
+    known = {"output"} if isinstance(output, list) else set[str]()
+    taken: set[int] = set()
+    for at, raw in enumerate(output if isinstance(output, list) else ()):
+        place = (*path, "output", at)
+        if isinstance(raw, dict):
+            item = items.of_output(raw, at, taken)
+            read_item(item, raw, place, pieces, owner=place, final=last)
+            if last:
+                end_items([item], pieces, place, owner=place)
+        else:
+            show(raw, place, pieces)
+    if isinstance(response.get("output_text"), str):
+        known.add("output_text")
+        _all_text(response["output_text"], items, (*path, "output_text"), pieces)
+    if response.get("usage") is not None:
+        pieces.append(Piece(PieceKind.USAGE, path=(*path, "usage"), value=response["usage"]))
+    if isinstance(response.get("error"), dict) and response["error"]:
+        known.add("error")
+        failure(response["error"], (*path, "error"), pieces)
+    fields(response, path, RESPONSE, pieces, known, shown)
+    if last and isinstance(response.get("status"), str):
+        details = response.get("incomplete_details")
+        reason = details.get("reason") if isinstance(details, dict) else None
+        pieces.append(Piece(PieceKind.FINISH, text=reason if isinstance(reason, str) else response["status"]))
+
+
+def failure(error: dict[str, Any], path: Path, pieces: list[Piece]) -> None:
+    """An error object."""
+    message = error.get("message")
+    known = ("message",) if isinstance(message, str) else ()
+    text = message if isinstance(message, str) and message else "an error without a message"
+    pieces.append(Piece(PieceKind.FAILED, path=(*path, "message"), text=text))
+    envelope = {"type": "", "code": "", "param": "", "item_id": ""}
+    fields(error, path, envelope, pieces, known)
+
+
+def read_item(item: Item, raw: dict[str, Any], path: Path, pieces: list[Piece], *, owner: Path, final: bool) -> None:
+    """An output item, in an event or in a response. `owner` is the element that goes with its call."""
+    kind = raw.get("type")
+    item.kind = item.kind or (kind if isinstance(kind, str) else "")
+    known: tuple[str, ...] = ()
+    if calls.is_call(kind):
+        call = calls.call_of(raw, path)
+        known = (*call.fields, "name") if isinstance(raw.get("name"), str) else call.fields
+        calls.read_call(item, raw, path, pieces, owner, final=final)
+    else:
+        calls.touch(item, pieces, owner)
+        item.signed = item.signed or bool(raw.get("encrypted_content"))
+    for field in ("content", "summary"):
+        parts = raw.get(field)
+        if isinstance(parts, list) and field not in known:
+            known = (*known, field)
+            for at, part in enumerate(parts):
+                texts.part(item, part, field, at, (*path, field, at), pieces)
+    fields(raw, path, ITEM, pieces, known, item.shown)
+
+
+def end_items(ended: list[Item], pieces: list[Piece], path: Path = (), owner: Path = (), *, closed: bool = True) -> None:
+    """STOP what is open in these items."""
+    for item in ended:
+        calls.settle_previews(item, path, pieces, owner)
+        for block in item.blocks:
+            if not block.closed:
+                block.closed = closed
+                pieces.append(Piece(PieceKind.STOP, block=block, owner=owner if block.kind == "call" else ()))
+        item.ended = True
+
+
+def _all_text(text: str, items: Items, path: Path, pieces: list[Piece]) -> None:
+    """`output_text`: what some providers and SDKs repeat of all contents at once."""
+    blocks = [block for item in items.all for block in item.texts.values() if block.channel == "content"]
+    if not text:
+        return
+    if len(blocks) == 1 and blocks[0].text == text:
+        pieces.append(Piece(PieceKind.ECHO, block=blocks[0], path=path, text=text))
+    elif text == "".join(block.text for block in blocks):
+        pieces.append(Piece(PieceKind.DERIVED, block=blocks[0], path=path, text=text, value=("all", blocks)))
+    else:
+        texts.own_text("content", text, path, pieces, writable=True)

@@ -1,0 +1,113 @@
+"""Texts of messages and of reasoning: deltas, their repeats, citations and probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from luthien_guard.events import Channel
+from luthien_guard.wire.format import Block, Path, Piece, PieceKind
+from luthien_guard.wire.responses.items import Item
+from luthien_guard.wire.responses.shown import fields, show
+from luthien_guard.wire.responses.tables import PART, PARTS, TextEvent
+from luthien_guard.wire.strings import strings_in
+
+__all__ = ["citations", "delta", "logprobs", "own_text", "part", "repeat", "said_by"]
+
+_CITATIONS = frozenset({"url_citation", "file_citation", "container_file_citation", "file_path"})
+
+
+def text_of(item: Item, key: tuple[str, Any], channel: Channel, pieces: list[Piece]) -> Block:
+    """The block of one text of the item, begun if it is new or if the last one is closed."""
+    block = item.texts.get(key)
+    if block is None or block.closed:
+        writable = not (channel == "reasoning" and item.signed)
+        block = item.texts[key] = Block("text", index=item.index, channel=channel, writable=writable)
+        block.codec = item
+        pieces.append(Piece(PieceKind.START, block=block))
+    return block
+
+
+def delta(item: Item, key: tuple[str, Any], channel: Channel, text: str, path: Path, pieces: list[Piece]) -> Block:
+    block = text_of(item, key, channel, pieces)
+    block.source.append(text)
+    pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text))
+    return block
+
+
+def repeat(item: Item, key: tuple[str, Any], channel: Channel, text: str, path: Path, pieces: list[Piece]) -> Block | None:
+    """A text as a whole: the first that is heard of it, an echo, or something else."""
+    if not text:
+        return None
+    block = item.texts.get(key)
+    if block is None or not block.source:
+        return delta(item, key, channel, text, path, pieces)
+    for known in (block, *[each for each, where in item.others if where == key]):
+        if known.text == text:
+            pieces.append(Piece(PieceKind.ECHO, block=known, path=path, text=text))
+            return known
+    other = own_text(channel, text, path, pieces, writable=block.writable, index=item.index)
+    item.others.append((other, key))
+    return other
+
+
+def own_text(channel: Channel, text: str, path: Path, pieces: list[Piece], *, writable: bool, index: int = 0) -> Block:
+    """A text that stands for itself."""
+    block = Block("text", index=index, channel=channel, writable=writable)
+    block.source.append(text)
+    pieces.append(Piece(PieceKind.START, block=block))
+    pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text))
+    block.closed = True
+    pieces.append(Piece(PieceKind.STOP, block=block))
+    return block
+
+
+def part(item: Item, raw: Any, field: str, at: Any, path: Path, pieces: list[Piece]) -> None:
+    """One part of a message or of reasoning; `field` and `at` say which."""
+    scope = ("part", field, at)
+    kind = raw.get("type") if isinstance(raw, dict) else None
+    said = PARTS.get(kind) if isinstance(kind, str) else None
+    if not isinstance(raw, dict) or said is None or not isinstance(raw.get(said.field), str):
+        if isinstance(raw, dict):
+            fields(raw, path, PART, pieces, (), item.shown, scope)
+        else:
+            show(raw, path, pieces, item.shown, scope)
+        return
+    key = (said.kind, at)
+    block = repeat(item, key, said.channel, raw[said.field], (*path, said.field), pieces)
+    if raw.get("annotations"):
+        citations(item, raw["annotations"], at, (*path, "annotations"), pieces)
+    if raw.get("logprobs"):
+        logprobs(raw["logprobs"], (*path, "logprobs"), block, raw[said.field], pieces)
+    fields(raw, path, PART, pieces, (said.field, "annotations", "logprobs"), item.shown, scope)
+
+
+def citations(item: Item, value: Any, at: Any, path: Path, pieces: list[Piece], number: Any = None) -> None:
+    """Citations of one text, each shown once: all of them (`number` is None) or the one of this number."""
+    each = enumerate(value) if number is None and isinstance(value, list) else [(number, value)]
+    for place, citation in each:
+        key = ("citation", at, place)
+        where = path if number is not None or not isinstance(value, list) else (*path, place)
+        if key not in item.shown or item.shown[key] != citation:
+            item.shown[key] = citation
+            for spot, text in strings_in(citation, where):
+                if spot[-1] != "type" or text not in _CITATIONS:
+                    own_text("citation", text, spot, pieces, writable=False, index=item.index)
+
+
+def logprobs(value: Any, path: Path, block: Block | None, text: str, pieces: list[Piece]) -> None:
+    """Token by token the same text once more: it goes when the text is changed. The tokens that were not chosen are
+    text that nobody else shows."""
+    tokens = value if isinstance(value, list) else [value]
+    same = all(isinstance(each, dict) for each in tokens)
+    same = same and "".join(str(each.get("token", "")) for each in tokens) == text
+    if block is not None:
+        pieces.append(Piece(PieceKind.DERIVED, block=block, path=path, value=("logprobs",)))
+    for at, each in enumerate(tokens):
+        place = (*path, at) if isinstance(value, list) else path
+        show({key: inner for key, inner in each.items() if key != "token"} if same else each, place, pieces)
+
+
+def said_by(data: dict[str, Any], event: TextEvent) -> tuple[str, Any]:
+    """Which text of its item an event speaks of."""
+    at = data.get(event.part)
+    return event.kind, at if type(at) is int or at is None else str(at)
