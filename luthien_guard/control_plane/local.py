@@ -24,6 +24,7 @@ from luthien_guard.events import Chunk
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.policy import Abort, Retry
 from luthien_guard.records import EventType
+from luthien_guard.registry import HookCall
 from luthien_guard.wire.chunks import BodyDecoder, StreamDecoder
 from luthien_guard.wire.format import WireFormat
 from luthien_guard.wire.json_text import dumps
@@ -151,7 +152,7 @@ class LocalControlPlane:
 class LocalStream:
     """Implements `GuardedStream` for one attempt."""
 
-    __slots__ = ("_decoder", "_exchange", "_response", "_status", "_told")
+    __slots__ = ("_decoder", "_exchange", "_late", "_response", "_status", "_told")
 
     def __init__(self, exchange: Exchange, context: StreamingContext) -> None:
         limits = exchange.services.limits
@@ -164,6 +165,7 @@ class LocalStream:
             else BodyDecoder(max_bytes=limits.max_response_bytes)
         )
         self._told = False
+        self._late: HookCall | None = None  # the shell cancels what it found overdue before it calls `fail`
 
     async def feed(self, data: bytes, *, last: bool = False) -> Release:
         response = self._response
@@ -207,7 +209,7 @@ class LocalStream:
         response, exchange = self._response, self._exchange
         if response.done:
             return Release(done=True)
-        overdue = exchange.overdue()
+        overdue = exchange.overdue() or self._late
         if code == "policy_timeout" and overdue is not None:
             reason = f"{overdue.hook} ran past its deadline"
             exchange.record(EventType.POLICY_ERROR, policy=overdue.registered.name, hook=overdue.hook, error=reason)
@@ -229,7 +231,7 @@ class LocalStream:
         return self._exchange.format.keepalive
 
     def overdue(self) -> str | None:
-        call = self._exchange.overdue()
+        call = self._late = self._exchange.overdue()
         return None if call is None else f"{call.registered.name}.{call.hook}"
 
     async def _release(self) -> Release:

@@ -1,0 +1,153 @@
+"""The middleware over the real engine: the lanes, a hanging hook, a retry, keep-alives."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anyio
+import pytest
+
+from luthien_guard import Block, ContentChunk, Guard, GuardMiddleware, Policy, Retry, ToolCall, hookimpl
+from luthien_guard.limits import Limits
+from luthien_guard.records import EventType
+from luthien_guard.testing.clock import VirtualClock
+from tests.asgi.host import JSON, SSE, Visit, visit
+
+pytestmark = pytest.mark.anyio
+
+ASK = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true}'
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    body = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def call(index: int, name: str) -> bytes:
+    function = {"name": name, "arguments": "{}"}
+    return chunk(
+        {"tool_calls": [{"index": index, "id": f"call_{index}", "type": "function", "function": function}]}
+    )
+
+
+DONE = b"data: [DONE]\n\n"
+TEXT = [chunk({"role": "assistant", "content": "look: "}), chunk({"content": "calls"})]
+CALLS = [*TEXT, call(0, "first"), call(1, "second"), chunk({}, "tool_calls"), DONE]
+
+
+def saying(pieces: list[bytes], headers: list[tuple[bytes, bytes]] = SSE) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+class Asking(Policy):
+    """Waits for somebody about every tool call; instances share nothing but what the test gives them."""
+
+    waits = True
+
+    def __init__(self, verdicts: tuple[tuple[str, anyio.Event], ...], blocked: str = "") -> None:
+        self.verdicts = verdicts
+        self.blocked = blocked
+
+    @hookimpl
+    async def on_tool_call_completed(self, call: ToolCall) -> Block | None:
+        await dict(self.verdicts)[call.name].wait()
+        return Block("no") if call.name == self.blocked else None
+
+
+async def test_verdicts_that_wait_keep_the_order_and_the_bytes() -> None:
+    clock = VirtualClock()
+    verdicts = tuple((name, anyio.Event()) for name in ("first", "second"))
+    guard = Guard([Asking(verdicts)], clock=clock, limits=Limits(hook_timeout=10_000))
+    seen = Visit(GuardMiddleware(saying(CALLS), guard=guard), body=ASK)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(seen.run)
+        await clock.rest()
+        assert seen.heard.body == b"".join(TEXT)
+        await clock.advance(16)
+        assert seen.heard.body.startswith(b"".join(TEXT) + b":"), "a keep-alive"
+        dict(verdicts)["second"].set()
+        await clock.rest()
+        assert b"second" not in seen.heard.body
+        dict(verdicts)["first"].set()
+    sent = [m["body"] for m in seen.heard.messages[1:] if not m["body"].startswith(b":")]
+    assert b"".join(sent) == b"".join(CALLS)
+    assert seen.heard.complete
+
+
+async def test_a_blocked_call_does_not_leave() -> None:
+    verdicts = tuple((name, anyio.Event()) for name in ("first", "second"))
+    for _, event in verdicts:
+        event.set()
+    guard = Guard([Asking(verdicts, "second")], clock=VirtualClock())
+    heard = await visit(GuardMiddleware(saying(CALLS), guard=guard), body=ASK)
+    assert b'"first"' in heard.body
+    assert b'"second"' not in heard.body
+    assert heard.body.endswith(DONE)
+
+
+async def test_a_hook_that_hangs_in_place_blocks() -> None:
+    class Hanging(Policy):
+        @hookimpl
+        async def on_content_chunk(self, chunk: ContentChunk) -> None:
+            if chunk.text == "calls":
+                await anyio.sleep_forever()
+
+    clock = VirtualClock()
+    guard = Guard([Hanging()], clock=clock, limits=Limits(hook_timeout=5))
+    seen = Visit(GuardMiddleware(saying(CALLS), guard=guard), body=ASK)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(seen.run)
+        await clock.advance(4.9)
+        assert not seen.heard.complete
+        await clock.advance(1)
+        assert seen.heard.complete
+    assert b"first" not in seen.heard.body
+    assert seen.heard.body.endswith(DONE)
+    closed = guard.records_of(guard.recent_calls[-1])[-1]
+    assert closed.type is EventType.CLOSED
+    assert closed.details["outcome"] == "policy_error"
+
+
+async def test_a_retry_asks_the_application_again() -> None:
+    class Picky(Policy):
+        @hookimpl
+        def on_response_started(self, response: Any) -> Retry | None:
+            return Retry("not this model", model="better") if response.model == "m" else None
+
+    asked = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = json.loads((await receive())["body"])
+        asked.append(body["model"])
+        answer = b"".join(CALLS).replace(b'"model": "m"', b'"model": "%s"' % body["model"].encode())
+
+        async def again() -> Any:
+            return {"type": "http.request", "body": b""}
+
+        await saying([answer])(scope, again, send)
+
+    heard = await visit(GuardMiddleware(app, guard=Guard([Picky()])), body=ASK)
+    assert asked == ["m", "better"]
+    assert b'"model": "better"' in heard.body
+    assert b'"model": "m"' not in heard.body
+
+
+async def test_an_unparseable_answer_does_not_pass_a_policy_that_enforces() -> None:
+    class Reading(Policy):
+        @hookimpl
+        def on_content_chunk(self, chunk: ContentChunk) -> Block | None:
+            return None
+
+    app = saying([b"<html>not json</html>"], JSON)
+    heard = await visit(GuardMiddleware(app, guard=Guard([Reading()])), body=ASK)
+    assert b"not json" not in heard.body
+    assert heard.complete
