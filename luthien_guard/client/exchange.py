@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 
@@ -27,6 +27,8 @@ from luthien_guard.limits import Limits
 
 __all__ = ["CLOSED_EARLY", "ClientExchange", "ClientGuard", "frames"]
 
+T = TypeVar("T")
+
 _BLOCKED: Final = (OutcomeStatus.BLOCKED, OutcomeStatus.POLICY_ERROR)
 CLOSED_EARLY: Final = Outcome(OutcomeStatus.CANCELLED, reason="closed by the caller")
 
@@ -34,8 +36,8 @@ CLOSED_EARLY: Final = Outcome(OutcomeStatus.CANCELLED, reason="closed by the cal
 class ClientGuard(Protocol):
     """As much of a `Guard` as the client uses."""
 
-    on_block: Literal["refuse", "error"]
-
+    @property
+    def on_block(self) -> str: ...
     @property
     def plane(self) -> ControlPlaneService: ...
     @property
@@ -98,10 +100,10 @@ class ClientExchange:
         metadata = RequestMetadata(
             self.call_id, time.time(), user_id=_text(self.arguments.request.get("user"))
         )
-        with self.clock.until(self._ends) as scope:
-            result = await self.guard.plane.decide_request(metadata, self.dialect.wire_format, self.body)
-        if scope.cancelled_caught:
-            raise await self.late("the policies took longer than the total time-out")
+        result = await self._in_time(
+            self.guard.plane.decide_request(metadata, self.dialect.wire_format, self.body),
+            "the request's policies",
+        )
         decision = result.value
         self.body, self.covered, self.watched = decision.body, decision.covers_response, decision.may_wait
         if decision.answer is None or decision.answer.status == 200:
@@ -116,10 +118,13 @@ class ClientExchange:
         api, given = litellm(), self.arguments.decided(self.body)
         if self.dialect is CHAT:
             given = unvalidated(given)
+        return await self._in_time(getattr(api, self.dialect.function)(**given), "litellm")
+
+    async def _in_time(self, work: Awaitable[T], what: str) -> T:
         with self.clock.until(self._ends) as scope:
-            return await getattr(api, self.dialect.function)(**given)
+            return await work
         assert scope.cancelled_caught
-        raise await self.late("no answer within the total time-out")
+        raise await self.late(f"{what} took longer than the total time-out")
 
     async def open(self, *, stream: bool) -> GuardedStream:
         """Begin the response of this attempt."""

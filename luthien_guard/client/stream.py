@@ -87,7 +87,9 @@ class GuardedIterator:
         exchange: ClientExchange | None = self.__dict__.get("_exchange")
         if exchange is None or exchange.closed:
             return
-        warnings.warn(f"a guarded stream was not closed: {exchange.call_id}", ResourceWarning, source=self)
+        warnings.warn(
+            f"a guarded stream was not closed: {exchange.call_id}", ResourceWarning, stacklevel=2, source=self
+        )
         _close_unheard(exchange)
 
     # -- one step ------------------------------------------------------------------------------------------------------
@@ -204,7 +206,7 @@ def _close_unheard(exchange: ClientExchange) -> None:
     closing = exchange.guard.plane.close(exchange.call_id, CLOSED_EARLY)
     exchange.closed = True
     try:
-        closing.send(None)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        closing.send(None)  # pyright: ignore[reportAttributeAccessIssue]
     except StopIteration:
         pass
     except Exception as error:  # noqa: BLE001 - a finaliser has nobody to raise to

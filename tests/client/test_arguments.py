@@ -1,0 +1,127 @@
+"""A call's arguments become a request and the decided request becomes arguments."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from litellm.types.utils import Message
+from pydantic import BaseModel
+
+from luthien_guard.client.arguments import Arguments
+from luthien_guard.client.parameters import unvalidated
+from luthien_guard.client.signature import bound
+
+
+def test_what_is_json_is_the_request() -> None:
+    arguments = Arguments(
+        {"model": "m", "messages": [{"role": "user", "content": "hi"}], "n": 2, "top_p": None}
+    )
+    assert json.loads(arguments.body) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hi"}],
+        "n": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api_key",
+        "extra_headers",
+        "aws_secret_access_key",
+        "vertex_credentials",
+        "my_token",
+        "client",
+        "metadata",
+    ],
+)
+def test_secrets_and_connections_go_around(name: str) -> None:
+    arguments = Arguments({"model": "m", name: "shibboleth"})
+    assert b"shibboleth" not in arguments.body
+    assert arguments.decided(b'{"model":"other"}') == {"model": "other", name: "shibboleth"}
+
+
+@pytest.mark.parametrize(
+    "name", ["max_tokens", "prompt_cache_key", "user", "safety_identifier", "some_new_text"]
+)
+def test_everything_else_is_seen(name: str) -> None:
+    assert name in Arguments({"model": "m", name: "x"}).request
+
+
+def test_an_unchanged_request_passes_the_very_objects() -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    arguments = Arguments({"model": "m", "messages": messages})
+    assert arguments.decided(arguments.body)["messages"] is messages
+
+
+def test_a_changed_part_is_the_only_one_that_is_replaced() -> None:
+    messages, tools = [{"role": "user", "content": "hi"}], [{"type": "function"}]
+    arguments = Arguments({"model": "m", "messages": messages, "tools": tools, "max_tokens": 9, "stop": "x"})
+    changed = {**arguments.request, "messages": [], "max_tokens": 5, "seed": 1}
+    del changed["stop"]
+    decided = arguments.decided(json.dumps(changed).encode())
+    assert decided == {"model": "m", "messages": [], "tools": tools, "max_tokens": 5, "seed": 1}
+    assert decided["tools"] is tools
+
+
+def test_litellms_message_objects_are_seen_as_json_and_passed_as_they_are() -> None:
+    answer = Message(content="earlier answer", role="assistant")
+    arguments = Arguments({"model": "m", "messages": [answer]})
+    assert arguments.request["messages"][0]["content"] == "earlier answer"
+    assert arguments.decided(arguments.body)["messages"][0] is answer
+
+
+def test_extra_body_cannot_hide_a_prompt() -> None:
+    hidden = [{"role": "user", "content": "hidden"}]
+    for order in (("messages", "extra_body"), ("extra_body", "messages")):
+        values = {"messages": [{"role": "user", "content": "shown"}], "extra_body": {"messages": hidden}}
+        arguments = Arguments({"model": "m", **{name: values[name] for name in order}})
+        assert arguments.request["messages"] == hidden
+
+
+def test_what_came_in_extra_body_goes_back_there() -> None:
+    arguments = Arguments({"model": "m", "extra_body": {"top_k": 5}})
+    assert arguments.request == {"model": "m", "top_k": 5}
+    assert arguments.decided(b'{"model":"m","top_k":3}') == {"model": "m", "extra_body": {"top_k": 3}}
+    assert arguments.decided(b'{"model":"m"}') == {"model": "m"}
+
+
+def test_a_class_as_response_format_goes_around() -> None:
+    class Form(BaseModel):
+        name: str
+
+    arguments = Arguments({"model": "m", "response_format": Form})
+    assert arguments.request == {"model": "m"}
+    assert arguments.decided(b'{"model":"n"}') == {"model": "n", "response_format": Form}
+
+
+def test_text_beside_something_that_is_not_json_is_seen() -> None:
+    arguments = Arguments({"model": "m", "custom": {"text": "look at me", "call": print}})
+    assert arguments.request["custom"]["text"] == "look at me"
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "system", "input", "extra_body", "fallbacks"])
+def test_a_prompt_that_is_not_json_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} holds object, which is not JSON"):
+        Arguments({"model": "m", name: [object()]})
+
+
+def test_positional_arguments_are_those_of_litellm() -> None:
+    assert bound("acompletion", ("m", []), {"n": 2}) == {"model": "m", "messages": [], "n": 2}
+    assert bound("completion", ("m", [], 5), {}) == {"model": "m", "messages": [], "timeout": 5}
+    with pytest.raises(TypeError, match="multiple values for argument 'model'"):
+        bound("acompletion", ("m",), {"model": "n"})
+    with pytest.raises(TypeError, match="positional arguments"):
+        bound("acompletion", tuple(range(99)), {})
+
+
+def test_what_litellm_does_not_map_is_allowed_and_what_it_maps_is_not_listed() -> None:
+    given = unvalidated({"model": "openai/gpt-4o", "messages": [], "verbosity": "low", "max_tokens": 5})
+    assert given["allowed_openai_params"] == ["verbosity"]
+    assert "allowed_openai_params" not in unvalidated({"model": "openai/gpt-4o", "max_tokens": 5})
+
+
+def test_who_wants_parameters_dropped_keeps_that() -> None:
+    given = {"model": "openai/gpt-4o", "verbosity": "low", "drop_params": True}
+    assert unvalidated(given) == given
