@@ -41,7 +41,7 @@ def patch_chunk(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes:
     """The chunk's raw bytes with the values at these paths of its JSON changed, and nothing else."""
     if len(changes) == 1:
         ((path, value),) = changes.items()
-        if type(value) is str and path and isinstance(path[-1], str):
+        if type(value) is str and path and isinstance(path[-1], str) and _is_string(chunk.data, path):
             quick = replace_string(chunk.raw, path[-1].encode(), value)
             if quick is not None:
                 return quick
@@ -51,3 +51,15 @@ def patch_chunk(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes:
     assert found is not None, "a data chunk has a data line"
     text = patch(found.group(1).decode(), changes).encode()
     return chunk.raw[: found.start(1)] + text + chunk.raw[found.end(1) :]
+
+
+def _is_string(data: Any, path: Path) -> bool:
+    """A member that is not there yet is added, and one of the same name elsewhere is none of our business."""
+    for key in path:
+        if isinstance(data, dict) and key in data:
+            data = data[key]
+        elif isinstance(data, list) and isinstance(key, int) and key < len(data):
+            data = data[key]
+        else:
+            return False
+    return isinstance(data, str)
