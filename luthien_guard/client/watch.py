@@ -18,27 +18,28 @@ POLL: Final = 0.5
 
 async def watched(stream: GuardedStream, clock: Clock, work: Callable[[], Awaitable[Release]]) -> Release:
     """The release of `work()`; when a hook runs past its deadline, the stream's answer to that."""
-    release: Release | None = None
-    error: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
-        with anyio.CancelScope() as scope:
-            tasks.start_soon(_look, stream, clock, scope)
-            try:
-                release = await work()
-            except anyio.get_cancelled_exc_class():
-                raise
-            except BaseException as raised:  # noqa: BLE001 - raised again: the task group would wrap it
-                error = raised
+    found: list[Release] = []
+    errors: list[BaseException] = []
+
+    async def look() -> None:
+        while (late := stream.overdue()) is None:
+            with clock.until(clock() + POLL):
+                await anyio.sleep_forever()
+        # before the hook is cancelled: after it the stream could not tell whose fault it was
+        found.append(await stream.fail(504, "policy_timeout", f"a policy took too long: {late}"))
         tasks.cancel_scope.cancel()
-    if error is not None:
-        raise error
-    if release is None:
-        return await stream.fail(504, "policy_timeout", f"a policy took too long: {stream.overdue()}")
-    return release
 
-
-async def _look(stream: GuardedStream, clock: Clock, scope: anyio.CancelScope) -> None:
-    while stream.overdue() is None:
-        with clock.until(clock() + POLL):
-            await anyio.sleep_forever()
-    scope.cancel()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look)
+        try:
+            release = await work()
+            if not found:
+                found.append(release)
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as raised:  # noqa: BLE001 - raised again outside: the task group would wrap it
+            errors.append(raised)
+        tasks.cancel_scope.cancel()
+    if errors:
+        raise errors[0]
+    return found[0]

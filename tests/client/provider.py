@@ -39,7 +39,7 @@ class Provider:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
+def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - five small methods
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
