@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, get_args
 
@@ -56,8 +57,9 @@ class HookCall:
         return self.registered.policy.waits or self.registered.on_error == "allow"
 
 
+@cache
 def available() -> dict[str, EntryPoint]:
-    """The policies that are installed, by name."""
+    """The policies that are installed, by name. Looked for once: it reads the metadata of every installed package."""
     return {each.name: each for each in entry_points(group=GROUP)}
 
 

@@ -4,6 +4,7 @@ blocks the marker: whatever the shape, streamed or not, with the echo or without
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import anthropic.types as messages
@@ -21,6 +22,11 @@ MARKER = "the ✗ marker"
 REQUEST = b'{"model":"m","messages":[],"input":[],"max_tokens":5}'
 
 
+@cache
+def _guard() -> Guard:
+    return Guard([BlocksMarker()])
+
+
 class BlocksMarker(Policy):
     @hookimpl
     def on_content_chunk(self, chunk: ContentChunk) -> Block | None:
@@ -32,7 +38,7 @@ class BlocksMarker(Policy):
 
 
 async def _released(format: str, body: bytes, *, stream: bool) -> bytes:
-    guard = Guard([BlocksMarker()])
+    guard = _guard()
     call_id = new_call_id()
     await guard.plane.decide_request(RequestMetadata(call_id, 0.0), format, REQUEST)
     guarded = await guard.plane.open_stream(StreamingContext(call_id, format, 200, stream))

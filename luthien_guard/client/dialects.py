@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from luthien_guard.client.litellm_api import litellm
+from luthien_guard.client.parameters import unvalidated
 from luthien_guard.wire.json_text import dumps
 
 __all__ = ["CHAT", "MESSAGES", "RESPONSES", "Dialect"]
@@ -17,6 +18,11 @@ class Dialect(Protocol):
 
     wire_format: str
     function: str  # its name in litellm
+    of_bytes: bool  # its streams are bytes of SSE, not objects
+
+    async def call(self, given: dict[str, Any]) -> Any:
+        """Ask litellm."""
+        ...
 
     def json(self, value: Any) -> bytes:
         """The JSON of a chunk object or of a whole answer: every field that is set, except nulls."""
@@ -38,6 +44,10 @@ class Dialect(Protocol):
 class _Chat:
     wire_format = "openai.chat"
     function = "acompletion"
+    of_bytes = False
+
+    async def call(self, given: dict[str, Any]) -> Any:
+        return await litellm().acompletion(**unvalidated(given))
 
     def json(self, value: Any) -> bytes:
         return _json(value)
@@ -56,6 +66,10 @@ class _Chat:
 class _Responses:
     wire_format = "openai.responses"
     function = "aresponses"
+    of_bytes = False
+
+    async def call(self, given: dict[str, Any]) -> Any:
+        return await litellm().aresponses(**given)
 
     def json(self, value: Any) -> bytes:
         return _json(value)
@@ -84,6 +98,10 @@ class _Responses:
 class _Messages:
     wire_format = "anthropic.messages"
     function = "anthropic_messages"
+    of_bytes = True
+
+    async def call(self, given: dict[str, Any]) -> Any:
+        return await litellm().anthropic_messages(**given)
 
     def json(self, value: Any) -> bytes:
         return dumps(value).encode() if isinstance(value, dict) else _json(value)

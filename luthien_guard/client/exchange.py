@@ -10,9 +10,8 @@ from typing import Any, Final, Protocol, TypeVar
 import anyio
 
 from luthien_guard.client.arguments import Arguments
-from luthien_guard.client.dialects import CHAT, Dialect
+from luthien_guard.client.dialects import Dialect
 from luthien_guard.client.litellm_api import PROVIDER, litellm, violation_type
-from luthien_guard.client.parameters import unvalidated
 from luthien_guard.client.watch import watched
 from luthien_guard.clock import clock_from
 from luthien_guard.control_plane.service import (
@@ -115,10 +114,7 @@ class ClientExchange:
 
     async def ask(self) -> Any:
         """litellm's own answer to the request as it stands now; its exceptions pass unchanged."""
-        api, given = litellm(), self.arguments.decided(self.body)
-        if self.dialect is CHAT:
-            given = unvalidated(given)
-        return await self._in_time(getattr(api, self.dialect.function)(**given), "litellm")
+        return await self._in_time(self.dialect.call(self.arguments.decided(self.body)), "litellm")
 
     async def _in_time(self, work: Awaitable[T], what: str) -> T:
         with self.clock.until(self._ends) as scope:

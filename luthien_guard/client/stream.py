@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
 
-from luthien_guard.client.dialects import CHAT, MESSAGES, RESPONSES, Dialect
+from luthien_guard.client.dialects import Dialect
 from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange, frames
 from luthien_guard.client.litellm_api import PROVIDER, litellm
 from luthien_guard.client.watch import watched
@@ -157,7 +157,7 @@ class GuardedIterator:
         self._ready.extend(self._chunks(release.items))
 
     def _chunks(self, items: tuple[tuple[bytes, int | None], ...]) -> Iterator[Any]:
-        if self._exchange.dialect is MESSAGES and not isinstance(self._like, dict):
+        if isinstance(self._like, (bytes, str)) or (self._like is None and self._exchange.dialect.of_bytes):
             yield from (raw for raw, _ in items if raw)
             return
         for raw, source in items:
@@ -171,7 +171,7 @@ class GuardedIterator:
         """litellm's objects for frames that the guard wrote."""
         exchange = self._exchange
         for data in frames(raw):
-            if exchange.dialect is CHAT and not data.get("choices"):
+            if exchange.dialect.wire_format == "openai.chat" and not data.get("choices"):
                 if "error" in data:
                     raise litellm().APIError(502, str(data["error"].get("message")), PROVIDER, exchange.model)
                 if "usage" in data and not exchange.wants_usage:
@@ -218,28 +218,10 @@ def _close_unheard(exchange: ClientExchange) -> None:
 def _nothing() -> None: ...
 
 
+@cache
 def stream_type(dialect: Dialect) -> type[GuardedIterator]:
     """`GuardedIterator` as a subclass of litellm's stream class: others check for that."""
-    return {CHAT: _chat_type, RESPONSES: _responses_type, MESSAGES: _plain_type}[dialect]()
-
-
-@cache
-def _chat_type() -> type[GuardedIterator]:
-    return _subclass("GuardedStreamWrapper", CHAT)
-
-
-@cache
-def _responses_type() -> type[GuardedIterator]:
-    return _subclass("GuardedResponsesIterator", RESPONSES)
-
-
-@cache
-def _plain_type() -> type[GuardedIterator]:
-    return _subclass("GuardedMessagesIterator", MESSAGES)
-
-
-def _subclass(name: str, dialect: Dialect) -> type[GuardedIterator]:
-    return type(name, (_PassThrough, dialect.stream_base()), {"__module__": __name__})
+    return type(f"Guarded_{dialect.function}", (_PassThrough, dialect.stream_base()), {"__module__": __name__})
 
 
 class _PassThrough(GuardedIterator):

@@ -63,7 +63,7 @@ class CallLane:
         call = ToolCall(
             block.id,
             block.name,
-            "".join(self.fragments),
+            "".join(self.fragments) or self.exchange.format.no_arguments,
             block.tool_kind,
             block.choice,
             block.index,

@@ -243,6 +243,8 @@ class WireFormat(Protocol):
     #: True where text may not follow a tool call (anthropic.messages): explanations must come first, so the engine
     #: decides all calls of a message before it releases the first.
     calls_last: bool
+    #: What a call without arguments says in a body: streams say nothing, and policies must see the same.
+    no_arguments: str
 
     def read_request(self, body: bytes) -> ChatRequest:
         """Parse a request strictly. Raises MalformedBody or BodyTooLarge."""

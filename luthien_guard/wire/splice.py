@@ -56,9 +56,7 @@ def patch_chunk(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes:
 def _is_string(data: Any, path: Path) -> bool:
     """A member that is not there yet is added, and one of the same name elsewhere is none of our business."""
     for key in path:
-        if isinstance(data, dict) and key in data:
-            data = data[key]
-        elif isinstance(data, list) and isinstance(key, int) and key < len(data):
+        if (isinstance(data, dict) and key in data) or (isinstance(data, list) and isinstance(key, int) and key < len(data)):
             data = data[key]
         else:
             return False

@@ -84,7 +84,7 @@ class LinesWriter:
             if removed:
                 for piece in read.pieces:
                     if piece.kind is PieceKind.START and piece.block is not None and piece.block.replacement:
-                        out.append((_line({"text": piece.block.replacement}), None))
+                        out += [(_line({"text": piece.block.replacement}), None)]
             elif any(piece.out is not None for piece in read.pieces):
                 changed = {piece.path[0]: piece.out for piece in read.pieces if piece.out is not None}
                 out.append((_line({**read.chunk.data, **changed}), None))
@@ -103,6 +103,7 @@ class Lines:
     name = "openai.chat"
     suffix = "/lines"
     keepalive = b":\n\n"
+    no_arguments = ""
 
     def __init__(self, *, calls_last: bool = False) -> None:
         self.calls_last = calls_last

@@ -70,7 +70,7 @@ async def test_a_chunk_leaves_at_once_where_nothing_holds_it() -> None:
 
 async def test_zero_one_and_many_chunks_may_come_back() -> None:
     async def text(result: Any) -> str:
-        return (await Bench([Each(lambda chunk: result(chunk))]).run({"text": "ab"}, {"finish": "stop"})).text
+        return (await Bench([Each(result)]).run({"text": "ab"}, {"finish": "stop"})).text
 
     assert await text(lambda chunk: []) == ""
     assert await text(lambda chunk: chunk.replace(text="X")) == "X"

@@ -38,6 +38,7 @@ class Wrapped:
         self.inner = FORMATS["openai.chat"]
         self.name = name
         self.suffix, self.keepalive, self.calls_last = self.inner.suffix, self.inner.keepalive, False
+        self.no_arguments = ""
         self._pieces, self._write, self._request = pieces, write, request
 
     def read_request(self, body: bytes) -> ChatRequest:

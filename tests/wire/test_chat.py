@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from luthien_guard.testing import check_wire_format
-from luthien_guard.wire.format import PieceKind, is_identifier
 from luthien_guard.wire.chat import CHAT
 from tests.recordings import FOLDER, Recording, needs_recordings, recordings
-from tests.wire.harness import chunks_of, read_all, rewrite, write_all
+from tests.wire.harness import chunks_of, read_all, write_all
 
 ALL = recordings("openai.chat") if FOLDER.is_dir() else ()
 each = pytest.mark.parametrize("recording", ALL, ids=repr)

@@ -226,5 +226,5 @@ def test_an_answer_ends_well_after_any_chunk(recording: Recording) -> None:
         left = read(out, recording.api, stream=True)
         assert left.complete and left.problems == [], (cut, left.problems)
         assert left.text.endswith("Blocked here — ⛔.")
-        assert left.usage is not None and left.usage["input_tokens"] == 3 and left.usage["total_tokens"] >= 0
+        assert left.usage is not None and left.usage["input_tokens"] == 3
         reads(recording.api, out, stream=True)

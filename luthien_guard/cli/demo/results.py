@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 
 from luthien_guard.cli.demo.cases import FORBIDDEN, HARMFUL, Case
 from luthien_guard.cli.demo.server import Doors, Visit, visit
 from luthien_guard.cli.demo.upstream import Upstream
-from luthien_guard.records import EventType
+from luthien_guard.records import EventType, Record
 from luthien_guard.testing.reading import read
 from luthien_guard.testing.transcript import Transcript
 
@@ -64,6 +65,16 @@ def _actors(doors: Doors, guarded: Visit) -> tuple[str, ...]:
     return tuple(dict.fromkeys(acts))
 
 
+def _ends(doors: Doors, call_id: str) -> list[Record]:
+    """The record is closed just after the client has its last byte: give it a second."""
+    for _ in range(100):
+        ends = [fact for fact in doors.guard.records_of(call_id) if fact.type is EventType.CLOSED]
+        if ends:
+            return ends
+        time.sleep(0.01)
+    return []
+
+
 def _broken(result: Result, noop: Visit, guarded: Visit, doors: Doors) -> list[str]:
     case, broken = result.case, []
     if noop.body != case.body or noop.status != case.status:
@@ -75,7 +86,7 @@ def _broken(result: Result, noop: Visit, guarded: Visit, doors: Doors) -> list[s
     for secret in (FORBIDDEN, json.dumps(HARMFUL)[1:-1]):
         if secret.encode() in guarded.body:
             broken.append(f"nothing early: {secret!r} reached the client")
-    ends = [fact for fact in doors.guard.records_of(guarded.call_id) if fact.type is EventType.CLOSED]
+    ends = _ends(doors, guarded.call_id)
     if len(ends) != 1:
         broken.append(f"nothing hidden: the record has {len(ends)} ends")
     return broken

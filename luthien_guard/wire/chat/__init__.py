@@ -33,6 +33,7 @@ class Chat:
     suffix = "/chat/completions"
     keepalive = b": keepalive\n\n"
     calls_last = False
+    no_arguments = ""
 
     def read_request(self, body: bytes) -> ChatRequest:
         return read_request(self.name, body, _TYPES)

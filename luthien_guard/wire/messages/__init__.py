@@ -31,6 +31,7 @@ class Messages:
     name = "anthropic.messages"
     suffix = "/messages"
     keepalive = b'event: ping\ndata: {"type": "ping"}\n\n'
+    no_arguments = "{}"
     calls_last = True  # after a tool_use block only tool_use blocks may follow
 
     def read_request(self, body: bytes) -> ChatRequest:

@@ -96,3 +96,7 @@ def _check(data: Any) -> None:
     types = [each["type"] for each in content]
     if "tool_use" in types and any(each != "tool_use" for each in types[types.index("tool_use") :]):
         raise IllegalOutput("anthropic.messages: a block that is no call after a call", policy="", hook="")
+    if data.get("stop_reason") == "tool_use" and "tool_use" not in types:
+        raise IllegalOutput("anthropic.messages: stop_reason tool_use without a call", policy="", hook="")
+    if data.get("type") == "message" and not isinstance(data.get("usage"), dict):
+        raise IllegalOutput("anthropic.messages: a message without usage", policy="", hook="")

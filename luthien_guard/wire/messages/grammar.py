@@ -40,12 +40,13 @@ _CALL: Final = frozenset({"input_json_delta"})
 class Grammar:
     """The state of one stream as the client sees it."""
 
-    __slots__ = ("called", "open", "state")
+    __slots__ = ("answered", "called", "open", "state")
 
     def __init__(self) -> None:
         self.state = "new"
         self.open: dict[Any, Any] = {}  # index that left -> type of the block
         self.called = False  # a tool_use has left: no text may follow
+        self.answered = False  # something other than thinking has left: thinking comes first
 
     def follow(self, kind: Any, data: dict[str, Any], index: Any = None, *, strict: bool = False) -> None:
         """The event leaves, with this block index. `strict`: raises IllegalOutput where it may not."""
@@ -56,6 +57,7 @@ class Grammar:
         if kind == "content_block_start":
             self.open[index] = of = _type(data, "content_block")
             self.called = self.called or of == "tool_use"
+            self.answered = self.answered or of not in ("thinking", "redacted_thinking")
         elif kind == "content_block_stop":
             self.open.pop(index, None)
 
@@ -68,6 +70,8 @@ class Grammar:
             of = _type(data, "content_block")
             if self.called and of != "tool_use":
                 _illegal(f"{of} after tool_use")
+            if self.answered and of == "thinking":
+                _illegal("thinking after the answer has begun")
         elif kind in ("content_block_delta", "content_block_stop"):
             if index not in self.open:
                 _illegal(f"{kind} outside of a block")

@@ -7,11 +7,11 @@ from typing import Final
 from luthien_guard.exchange import ChatRequest
 from luthien_guard.wire.format import Reader, WireFormat, Writer
 from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.requests import read_request, write_request
 from luthien_guard.wire.responses.body import BodyWriter
 from luthien_guard.wire.responses.made import error_body
 from luthien_guard.wire.responses.reader import ResponsesReader
 from luthien_guard.wire.responses.writer import StreamWriter
-from luthien_guard.wire.requests import read_request, write_request
 
 __all__ = ["RESPONSES", "Responses"]
 
@@ -35,6 +35,7 @@ class Responses:
     suffix = "/responses"
     keepalive = b": keepalive\n\n"
     calls_last = False
+    no_arguments = ""
 
     def read_request(self, body: bytes) -> ChatRequest:
         return read_request(self.name, body, _TYPES)

@@ -72,16 +72,21 @@ class Items:
         number = _number(raw)
         item = self._find(number, id, begins=begins)
         if item is None or (item.ended and (begins or fresh)):
-            item = self._new(number, id, late=item)
+            item = self._new(number, id, late=item, begins=begins)
         item.id = item.id or id
         if "output_index" in data and (type(raw) is not int or raw != item.index):
             pieces.append(_canonical("output_index", item.index))
-        path = ("item", "id") if isinstance(inner, dict) else ("item_id",)
-        if id and (item.name is not None or (id != item.id and self._by_id.get(id) not in (None, item))):
+        self._name(item, id, pieces, announced=isinstance(inner, dict))
+        return item
+
+    def _name(self, item: Item, id: str, pieces: list[Piece], *, announced: bool) -> None:
+        """One item, one id in all its events. An id that only the item itself says anew stays: clients send it back."""
+        path = ("item", "id") if announced else ("item_id",)
+        other = id != item.id and (not announced or self._by_id.get(id, item) is not item)
+        if id and (item.name is not None or other):
             pieces.append(_canonical(path, item.name or item.id))
         elif id:
             self._by_id.setdefault(id, item)
-        return item
 
     def of_output(self, raw: dict[str, Any], position: int, taken: set[int]) -> Item:
         """The item that an element of `output` repeats; a new one if there is none. `taken`: those found before."""
@@ -92,7 +97,7 @@ class Items:
             if item is not None and item.index not in taken and item.kind in ("", kind):
                 break
         else:
-            item = self._new(position, id if isinstance(id, str) else "", late=None)
+            item = self._new(position, id if isinstance(id, str) else "", late=None, begins=True)
         taken.add(item.index)
         return item
 
@@ -110,13 +115,14 @@ class Items:
                 return known
         return item
 
-    def _new(self, number: int | None, id: str, *, late: Item | None) -> Item:
+    def _new(self, number: int | None, id: str, *, late: Item | None, begins: bool) -> Item:
         index = number if number is not None and number not in self._taken else len(self._taken)
         while index in self._taken:
             index += 1
         item = Item(index if number is None else number, index, id)
         before = self._by_id.get(id) if id else None
-        if before is not None and (before is late or not before.ended):
+        # clients begin anew where an item is announced, and only there
+        if before is not None and (before is late or not before.ended or not begins):
             item.name = f"{id[:100]}_{index}"
         elif id:
             self._by_id[id] = item
@@ -128,9 +134,7 @@ class Items:
 
 def _number(raw: Any) -> int | None:
     """An index as clients understand it: JavaScript finds element 0 under 0.0 and under "0", too."""
-    if type(raw) is float and raw.is_integer():
-        raw = int(raw)
-    elif type(raw) is str and raw.isascii() and raw.isdecimal() and len(raw) < 10:
+    if (type(raw) is float and raw.is_integer()) or (type(raw) is str and raw.isascii() and raw.isdecimal() and len(raw) < 10):
         raw = int(raw)
     return raw if type(raw) is int and raw >= 0 else None
 

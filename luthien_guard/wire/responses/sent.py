@@ -126,7 +126,7 @@ def _close(index: int, sent: SentItem) -> Iterator[dict[str, Any]]:
         whole = _whole(part, name, text)
         parts.setdefault(field, []).append(whole)
         where = {**place, f"{field}_index": at}
-        logprobs = {"logprobs": []} if kind == "response.output_text.done" else {}
+        logprobs: dict[str, Any] = {"logprobs": []} if kind == "response.output_text.done" else {}
         yield {"type": kind, **where, name: text, **logprobs}
         prefix = "response.reasoning_summary_part" if field == "summary" else "response.content_part"
         yield {"type": f"{prefix}.done", **where, "part": whole}
@@ -138,7 +138,7 @@ def _close(index: int, sent: SentItem) -> Iterator[dict[str, Any]]:
 
 
 def _whole(part: dict[str, Any], name: str, text: str) -> dict[str, Any]:
-    blank = {"annotations": [], "logprobs": []} if part.get("type") == "output_text" else {}
+    blank: dict[str, Any] = {"annotations": [], "logprobs": []} if part.get("type") == "output_text" else {}
     return {**blank, **part, name: text}
 
 

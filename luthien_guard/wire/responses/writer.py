@@ -13,7 +13,7 @@ from luthien_guard.wire.responses.grammar import check
 from luthien_guard.wire.responses.items import Item
 from luthien_guard.wire.responses.made import blank_response, message_events, usage_of
 from luthien_guard.wire.responses.sent import Sent
-from luthien_guard.wire.responses.splice import applied, spliced
+from luthien_guard.wire.responses.splice import applied, delta_spliced, spliced
 from luthien_guard.wire.sse import canonical
 
 __all__ = ["StreamWriter"]
@@ -45,27 +45,31 @@ class StreamWriter:
             if read.chunk.kind != "data":
                 if read.chunk.raw:
                     out.append((read.chunk.raw, read.source))
-            elif not self._passes(read, data):
-                self._event(read, data, out)
+            elif (short := self._delta(read, data)) is not None:
+                out.append(short)
             else:
-                out.append((read.chunk.raw, read.source))
+                self._event(read, data, out)
         return out
 
-    def _passes(self, read: ReadChunk, data: Any) -> bool:
-        """True for one more delta that nobody touched: nearly all events are."""
+    def _delta(self, read: ReadChunk, data: Any) -> Written | None:
+        """One more delta that is no more than that, untouched or with another text: nearly all events are."""
         if len(read.pieces) != 1 or read.source is None or self._counting:
-            return False
+            return None
         piece = read.pieces[0]
         block = piece.block
-        if piece.kind is not PieceKind.DELTA or piece.out is not None or block is None or block.removed:
-            return False
-        if piece.path != ("delta",):
-            return False
-        self._sent.delta(data["type"], data, piece.text)
+        if piece.kind is not PieceKind.DELTA or piece.path != ("delta",) or block is None or block.removed:
+            return None
+        out, raw = piece.out, read.chunk.raw
+        if out is not None:
+            changed = delta_spliced(read.chunk, piece.text, out)
+            if changed is None:
+                return None
+            raw = changed
+        self._sent.delta(data["type"], data, piece.text if out is None else out)
         number = data.get("sequence_number")
         if type(number) is int:
             self._next = number + 1
-        return True
+        return raw, read.source if out is None else None
 
     def _event(self, read: ReadChunk, data: Any, out: list[Written]) -> None:
         if type(data) is not dict:
