@@ -56,8 +56,10 @@ def patch_chunk(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes:
 def _is_string(data: Any, path: Path) -> bool:
     """A member that is not there yet is added, and one of the same name elsewhere is none of our business."""
     for key in path:
-        if (isinstance(data, dict) and key in data) or (isinstance(data, list) and isinstance(key, int) and key < len(data)):
-            data = data[key]
-        else:
+        if not isinstance(data, (dict, list)):
+            return False
+        try:
+            data = data[key]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
             return False
     return isinstance(data, str)

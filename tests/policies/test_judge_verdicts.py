@@ -45,7 +45,7 @@ def test_a_readable_verdict(answer: str, probability: float) -> None:
     ],
 )
 def test_anything_else_is_a_failure(answer: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):
         parse_verdict(answer)
 
 
@@ -60,5 +60,5 @@ def test_the_call_is_data_between_delimiters_that_it_cannot_close() -> None:
 
 @pytest.mark.parametrize("message", ["{nope}", "{tool_name.x}", "{tool_name!r}", "{probability:.2f}", "{"])
 def test_a_template_is_checked_when_the_policy_is_made(message: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):
         ToolCallJudge(message=message)

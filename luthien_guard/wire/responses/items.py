@@ -77,6 +77,8 @@ class Items:
         if "output_index" in data and (type(raw) is not int or raw != item.index):
             pieces.append(_canonical("output_index", item.index))
         self._name(item, id, pieces, announced=isinstance(inner, dict))
+        if "item_id" in data and not id and (item.id or type(data["item_id"]) is not str):
+            pieces.append(_canonical("item_id", item.name or item.id))
         return item
 
     def _name(self, item: Item, id: str, pieces: list[Piece], *, announced: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from luthien_guard.events import Channel
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
@@ -86,7 +86,7 @@ def citations(item: Item, value: Any, at: Any, path: Path, pieces: list[Piece], 
     each = enumerate(value) if number is None and isinstance(value, list) else [(number, value)]
     for place, citation in each:
         key = ("citation", at, place)
-        where: Path = path if number is not None or not isinstance(value, list) else (*path, place)
+        where: Path = path if number is not None or not isinstance(value, list) else (*path, cast(int, place))
         if key not in item.shown or item.shown[key] != citation:
             item.shown[key] = citation
             for spot, text in strings_in(citation, where):
