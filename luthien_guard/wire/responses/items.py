@@ -73,7 +73,10 @@ class Items:
         item = self._find(number, id, begins=begins)
         if item is None or (item.ended and (begins or fresh)):
             item = self._new(number, id, late=item, begins=begins)
-        item.id = item.id or id
+        if id and not item.id:
+            item.id = id
+            if self._by_id.get(id, item) is not item:  # it was heard of without an id, and this one is another's
+                item.name = f"{id[:100]}_{item.index}"
         if "output_index" in data and (type(raw) is not int or raw != item.index):
             pieces.append(_canonical("output_index", item.index))
         self._name(item, id, pieces, announced=isinstance(inner, dict))
