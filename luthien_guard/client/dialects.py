@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from luthien_guard.client.litellm_api import litellm
+from luthien_guard.client.managed_ids import managed_id, plain_id
 from luthien_guard.client.parameters import unvalidated
 from luthien_guard.wire.json_text import dumps
 
@@ -72,9 +73,11 @@ class _Responses:
         return await litellm().aresponses(**given)
 
     def json(self, value: Any) -> bytes:
-        return _json(value)
+        raw, long = _json(value), managed_id(value)
+        return raw if long is None else raw.replace(dumps(long).encode(), dumps(plain_id(long)).encode())
 
     def chunk(self, data: dict[str, Any], like: Any) -> Any:
+        _manage(data, like)
         from litellm.llms.openai.responses.transformation import OpenAIResponsesAPIConfig
         from pydantic import ValidationError
 
@@ -87,6 +90,7 @@ class _Responses:
     def answer(self, data: dict[str, Any], original: Any) -> Any:
         from litellm.types.llms.openai import ResponsesAPIResponse
 
+        _manage(data, original)
         return _noted(ResponsesAPIResponse(**data), original)
 
     def stream_base(self) -> type:
@@ -114,6 +118,13 @@ class _Messages:
 
     def stream_base(self) -> type:
         return object
+
+
+def _manage(data: dict[str, Any], original: Any) -> None:
+    """Give the answer back the id that litellm had made."""
+    long, response = managed_id(original), data.get("response", data)
+    if long is not None and response.get("id") == plain_id(long):
+        response["id"] = long
 
 
 def _json(value: Any) -> bytes:

@@ -221,7 +221,9 @@ def _nothing() -> None: ...
 @cache
 def stream_type(dialect: Dialect) -> type[GuardedIterator]:
     """`GuardedIterator` as a subclass of litellm's stream class: others check for that."""
-    return type(f"Guarded_{dialect.function}", (_PassThrough, dialect.stream_base()), {"__module__": __name__})
+    return type(
+        f"Guarded_{dialect.function}", (_PassThrough, dialect.stream_base()), {"__module__": __name__}
+    )
 
 
 class _PassThrough(GuardedIterator):

@@ -36,7 +36,9 @@ WORDS = [f"word{at} " for at in range(12)]
 
 async def test_the_second_example_of_the_readme() -> None:
     text = ""
-    async for chunk in await luthien_guard.acompletion("gpt-4o", MESSAGES, mock_response="Hello there", stream=True):
+    async for chunk in await luthien_guard.acompletion(
+        "gpt-4o", MESSAGES, mock_response="Hello there", stream=True
+    ):
         text += chunk.choices[0].delta.content or ""
     assert text == "Hello there"
 
@@ -50,7 +52,9 @@ async def test_a_stream_is_what_litellm_gives(provider: Provider, policies: list
     assert {type(chunk) for chunk in chunks} == {ModelResponseStream}
     built = litellm.stream_chunk_builder(chunks, messages=MESSAGES)
     text = "".join(WORDS)
-    assert built.choices[0].message.content == (text.upper() if policies and type(policies[0]) is Upper else text)
+    assert built.choices[0].message.content == (
+        text.upper() if policies and type(policies[0]) is Upper else text
+    )
     assert built.choices[0].finish_reason == "stop"
     assert stream.chunks == chunks
     assert stream.custom_llm_provider == "openai"
@@ -75,7 +79,11 @@ async def test_an_unchanged_chunk_is_the_very_object_of_litellm(provider: Provid
 
 
 async def test_usage_comes_for_who_asks_and_only_then(provider: Provider) -> None:
-    usage = {**chat_events()[0], "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}
+    usage = {
+        **chat_events()[0],
+        "choices": [],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+    }
     events = chat_events(*WORDS)
     provider.answers = [[*events[:-1], usage, events[-1]]]
     for policies in ([], [Upper()], [BlocksText()]):
@@ -162,7 +170,11 @@ async def test_an_error_in_the_stream_is_litellms(provider: Provider) -> None:
     provider.answers = [chat_events("one ", b"data: {broken\n\n")]
     bare = "none"
     try:
-        await text_of(await litellm.acompletion("openai/gpt-4o", MESSAGES, stream=True, api_base=provider.url, api_key="k"))
+        await text_of(
+            await litellm.acompletion(
+                "openai/gpt-4o", MESSAGES, stream=True, api_base=provider.url, api_key="k"
+            )
+        )
     except Exception as error:
         bare = type(error).__name__
     guard, steps = counted(Upper())
@@ -365,6 +377,9 @@ async def test_a_policy_that_raises_blocks(provider: Provider) -> None:
             raise ValueError("oops")
 
     provider.answers = [chat_events(*WORDS)]
-    assert await text_of(await ask(Guard([Raises()]), provider, stream=True)) == "⛔ Blocked by the policy raises."
+    assert (
+        await text_of(await ask(Guard([Raises()]), provider, stream=True))
+        == "⛔ Blocked by the policy raises."
+    )
     with pytest.raises(PolicyViolation):
         await text_of(await ask(Guard([Raises()]), provider, stream=True, on_block="raise"))

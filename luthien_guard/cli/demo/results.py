@@ -83,8 +83,10 @@ def _broken(result: Result, noop: Visit, guarded: Visit, doors: Doors) -> list[s
         broken += [f"legal output: {problem}" for problem in result.left.problems if not result.came.problems]
     if result.came.complete and not result.left.complete:
         broken.append("legal output: the answer has no end")
-    for secret in (FORBIDDEN, json.dumps(HARMFUL)[1:-1]):
-        if secret.encode() in guarded.body:
+    # a word may be cut over several events: what the client puts together counts as well as the bytes
+    seen = guarded.body.decode("utf-8", "replace") + repr(result.left)
+    for secret in (FORBIDDEN, HARMFUL, json.dumps(HARMFUL)[1:-1]):
+        if secret in seen:
             broken.append(f"nothing early: {secret!r} reached the client")
     ends = _ends(doors, guarded.call_id)
     if len(ends) != 1:
