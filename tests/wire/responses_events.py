@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from luthien_guard.wire.openai_responses import RESPONSES
+from luthien_guard.wire.responses import RESPONSES
 
 from luthien_guard.wire.format import ReadChunk
 from tests.wire.harness import chunks_of, read_all

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from luthien_guard.wire.openai_responses import RESPONSES
-from luthien_guard.wire.openai_responses.splice import spliced
+from luthien_guard.wire.responses import RESPONSES
+from luthien_guard.wire.responses.splice import spliced
 
 from luthien_guard.errors import IllegalOutput, MalformedBody
 from luthien_guard.events import Chunk

@@ -10,47 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from luthien_guard.config.settings import GuardConfig, PolicySettings
 from luthien_guard.errors import ConfigError
 from luthien_guard.limits import Limits
 
 __all__ = ["GuardConfig", "config_from_environment", "read_config"]
 
 VARIABLE: Final = "POLICY_CONFIG"
-
-
-class PolicySettings(BaseModel):
-    """One policy of the chain."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    use: str
-    config: dict[str, Any] = {}
-    mode: str = "enforce"
-    on_error: str = "block"
-    timeout: float | None = None
-    name: str | None = None
-
-
-class OldPolicy(BaseModel):
-    """The older spelling: `policy: {class: "module:Class", config: {...}}`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    config: dict[str, Any] = {}
-
-
-class GuardConfig(BaseModel):
-    """The keys of the file. Unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    policies: list[str | PolicySettings] = []
-    mode: str = "enforce"
-    on_block: str = "refuse"
-    unknown: str = "allow"
-    limits: dict[str, float] = {}
 
 
 def config_from_environment() -> Path | None:
@@ -63,7 +31,10 @@ def read_config(path: Path) -> dict[str, Any]:
     """The arguments for `Guard(...)`. A local file may name policies as "module:Class". Raises ConfigError."""
     raw, lines = _load(path)
     if "policy" in raw:
-        raw = {**{key: value for key, value in raw.items() if key != "policy"}, "policies": [_old(raw["policy"], path)]}
+        raw = {
+            **{key: value for key, value in raw.items() if key != "policy"},
+            "policies": [_old(raw["policy"], path)],
+        }
     try:
         config = GuardConfig.model_validate(raw)
     except ValidationError as error:
@@ -93,7 +64,9 @@ def _limits(given: dict[str, float], path: Path) -> Limits:
     for name in given:
         if name not in known:
             raise ConfigError(f"{path}: unknown limit {name!r}{_close(name, known)}")
-    whole: dict[str, Any] = {name: int(value) if known[name] == "int" else value for name, value in given.items()}
+    whole: dict[str, Any] = {
+        name: int(value) if known[name] == "int" else value for name, value in given.items()
+    }
     return Limits(**whole)
 
 

@@ -1,0 +1,186 @@
+"""What a storage sink is: rows go in, calls and rows come out.
+
+A store is blocking and used from one thread at a time (the delivery's writer has one of its own; the query side opens
+another): drivers need no locks and no event loop of the application. Two tables on every tier:
+
+    conversation_calls    one line an exchange, a projection of its rows (`CALL_COLUMNS`)
+    conversation_events   the rows, append-only; (call_id, seq) is the key
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from luthien_guard.records import EventType
+
+__all__ = [
+    "CALL_COLUMNS",
+    "EVENT_COLUMNS",
+    "Call",
+    "CallFilter",
+    "Row",
+    "Store",
+    "Written",
+    "chained",
+    "projected",
+]
+
+EVENT_COLUMNS: Final = ("call_id", "seq", "at", "event_type", "policy", "payload", "prev_hash", "hash")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record as it is stored. `at`: Unix seconds; `payload`: a JSON object; the hashes are hex SHA-256."""
+
+    call_id: str
+    seq: int
+    at: float
+    event_type: str
+    policy: str | None
+    payload: str
+    prev_hash: str
+    hash: str
+
+    @property
+    def details(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.payload)
+        return found
+
+
+def chained(
+    call_id: str, seq: int, at: float, event_type: str, policy: str | None, payload: str, prev_hash: str
+) -> Row:
+    """The row with its hash: over every column and the hash before it, so that no row can be changed, taken out or
+    put in without breaking the chain. The first `prev_hash` of a call is the empty string."""
+    text = json.dumps([prev_hash, call_id, seq, repr(at), event_type, policy, payload], ensure_ascii=True)
+    return Row(
+        call_id, seq, at, event_type, policy, payload, prev_hash, hashlib.sha256(text.encode()).hexdigest()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One line of `conversation_calls`. Times are Unix seconds; `usage` is what the provider counted."""
+
+    call_id: str
+    started_at: float | None = None
+    ended_at: float | None = None
+    wire_format: str | None = None
+    endpoint: str | None = None
+    model: str | None = None
+    stream: bool | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    api_key_hash: str | None = None
+    outcome: str | None = None
+    blocked_by: str | None = None
+    usage: Mapping[str, Any] | None = None
+    trace_id: str | None = None
+    writer: str | None = (
+        None  # the process that wrote it: when that has died, calls without an end are `interrupted`
+    )
+
+
+CALL_COLUMNS: Final = (
+    "call_id", "started_at", "ended_at", "wire_format", "endpoint", "model", "stream", "session_id", "user_id",
+    "api_key_hash", "outcome", "blocked_by", "usage", "trace_id", "writer",
+)  # fmt: skip
+_FROM_REQUEST: Final = (
+    "wire_format", "endpoint", "model", "stream", "session_id", "user_id", "api_key_hash", "trace_id", "writer",
+)  # fmt: skip
+
+
+def projected(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+    """What these rows say about their calls: call_id -> columns. A store puts a column where it has none yet
+    (`COALESCE(existing, new)`; `model` and the columns of the end take the new one), so rows may come twice."""
+    calls: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        columns = calls.setdefault(row.call_id, {})
+        if row.seq == 0:
+            columns["started_at"] = row.at
+        if row.event_type == EventType.REQUEST_RECEIVED.value:
+            details = row.details
+            columns.update({name: details[name] for name in _FROM_REQUEST if details.get(name) is not None})
+        elif row.event_type == EventType.USAGE.value:
+            columns["usage"] = row.details.get("usage")
+        elif row.event_type == EventType.CLOSED.value:
+            details = row.details
+            columns.update(ended_at=row.at, outcome=details.get("outcome"), blocked_by=row.policy)
+            columns.update({name: details[name] for name in ("wire_format", "model") if details.get(name)})
+    return calls
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilter:
+    """Which calls: every condition that is not None holds. `text` is looked for in the payloads of the events
+    (case-insensitive substring); newest first; `before` is the call_id that ended the last page."""
+
+    since: float | None = None
+    until: float | None = None
+    model: str | None = None
+    endpoint: str | None = None
+    outcome: str | None = None
+    policy: str | None = None  # any event of this policy
+    session_id: str | None = None
+    text: str | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a batch: new rows, rows that were there already (same hash), and the rows whose key was there
+    with another content, which are left as they were."""
+
+    stored: int = 0
+    known: int = 0
+    conflicts: tuple[Row, ...] = field(default=())
+
+
+class Store(Protocol):
+    """A storage sink. Every method may raise SinkError; `write` is one transaction: all of it or nothing."""
+
+    def open(self) -> None:
+        """Connect and bring the schema up to date, under a lock. Raises SinkError that says precisely what is wrong
+        (unreachable, malformed, a newer schema than this code)."""
+        ...
+
+    def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
+        """Append the rows and project them. When it returns they are visible; with `durable` they are also on disk."""
+        ...
+
+    def call(self, call_id: str) -> Call | None: ...
+
+    def calls(self, wanted: CallFilter) -> list[Call]:
+        """Newest first (`call_id` sorts by time)."""
+        ...
+
+    def rows(self, call_id: str, *, after: int = -1) -> list[Row]:
+        """The rows of a call with a `seq` greater than `after`, in order."""
+        ...
+
+    def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
+        """Rows in the order in which they were stored, after `position`; with None no rows and the position of now.
+        Returns the position to go on from."""
+        ...
+
+    def unfinished(self, writer: str | None = None) -> list[str]:
+        """The ids of calls without an end (of this writer)."""
+        ...
+
+    def prune(
+        self, *, before: float | None = None, max_bytes: int | None = None, events_only: bool = False
+    ) -> int:
+        """Delete what started before `before` (Unix seconds), then the oldest until the store is within `max_bytes`.
+        `events_only` keeps the line in `conversation_calls`. Returns the number of calls touched."""
+        ...
+
+    def stats(self) -> Mapping[str, Any]:
+        """At least `calls`, `events`, `bytes`, `schema`, `oldest` and `newest` (Unix seconds or None)."""
+        ...
+
+    def close(self) -> None: ...
