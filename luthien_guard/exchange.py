@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 from uuid import UUID
@@ -50,6 +50,8 @@ class RequestMetadata:
     user_id: str | None = None
     session_id: str | None = None
     api_key_hash: str | None = None
+    endpoint: str = ""  # the path
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # the caller's credentials, which no record may hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-__all__ = ["EventType", "Record", "Sink"]
+__all__ = ["CLASSES", "EventType", "Record", "RecordClass", "Sink"]
 
 
 class EventType(str, Enum):
@@ -15,18 +15,50 @@ class EventType(str, Enum):
 
     REQUEST_RECEIVED = "request.received"
     REQUEST_REJECTED = "request.rejected"  # malformed, too large, wrong encoding: why
-    REQUEST_SENT = "request.sent"  # what really went upstream
+    REQUEST_SENT = "request.sent"  # what really went upstream, where that is not what came
     RESPONSE_STARTED = "response.started"
     RESPONSE_RECEIVED = "response.received"  # assembled, as it came
-    RESPONSE_RELEASED = "response.released"  # assembled, as it left
+    RESPONSE_RELEASED = "response.released"  # assembled, as it left, where that is not as it came
+    RESPONSE_CHUNKS = "response.chunks"  # every chunk with its time; only where capture is on
     RESPONSE_NOTED = "response.noted"  # what upstream got wrong and passed under law 1
     RESPONSE_FAILED = "response.failed"
     VERDICT = "policy.verdict"
     CHANGED = "policy.changed"
     POLICY_RECORD = "policy.record"  # a policy's own ctx.record(...)
     POLICY_ERROR = "policy.error"
+    ACTIVITY = "activity"  # shown to whoever watches; may be dropped
     USAGE = "usage"
     CLOSED = "exchange.closed"
+
+
+class RecordClass(Enum):
+    """What may happen to a record when it cannot be kept."""
+
+    DECISION = "decision"  # never dropped: what it decided does not happen instead
+    CONTENT = "content"  # may shrink to its hash and length, counted
+    ACTIVITY = "activity"  # may be dropped, counted
+
+
+_DECISIONS: Final = frozenset(
+    {
+        EventType.REQUEST_REJECTED,
+        EventType.VERDICT,
+        EventType.CHANGED,
+        EventType.POLICY_ERROR,
+        EventType.RESPONSE_STARTED,
+        EventType.CLOSED,
+    }
+)
+_ACTIVITIES: Final = frozenset({EventType.ACTIVITY, EventType.RESPONSE_NOTED, EventType.RESPONSE_CHUNKS})
+
+CLASSES: Final[Mapping[EventType, RecordClass]] = {
+    type: RecordClass.DECISION
+    if type in _DECISIONS
+    else RecordClass.ACTIVITY
+    if type in _ACTIVITIES
+    else RecordClass.CONTENT
+    for type in EventType
+}
 
 
 @dataclass(frozen=True, slots=True)

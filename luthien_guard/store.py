@@ -139,6 +139,7 @@ class Written:
     stored: int = 0
     known: int = 0
     conflicts: tuple[Row, ...] = field(default=())
+    quarantined: int = 0  # rows that the store never took, by the delivery's judgement
 
 
 class Store(Protocol):

@@ -15,13 +15,14 @@ from luthien_guard.control_plane.service import (
     RequestDecision,
     StreamingContext,
 )
-from luthien_guard.engine.exchange import Exchange, Services
+from luthien_guard.engine.exchange import Exchange, RecordFunction, Services
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.response import Response
 from luthien_guard.engine.verdicts import Intervention, message_for
-from luthien_guard.errors import WireError
+from luthien_guard.errors import SinkError, WireError
 from luthien_guard.events import Chunk
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
+from luthien_guard.identity import SESSION_FROM, SessionSource, body_sources, session_of, user_of
 from luthien_guard.policy import Abort, Retry
 from luthien_guard.records import EventType
 from luthien_guard.registry import HookCall
@@ -39,6 +40,7 @@ _REFUSED: Final[Mapping[str, tuple[int, str]]] = {
     "anthropic.messages": (403, "permission_error"),
     "openai.responses": (400, "invalid_prompt"),
 }
+UNRECORDED: Final = "The decision about this exchange could not be recorded, so it has no effect."
 _SSE: Final = "text/event-stream; charset=utf-8"
 _JSON: Final = "application/json"
 _OUTCOMES: Final = {
@@ -57,39 +59,48 @@ class LocalControlPlane:
         plan: Callable[[], Plan],
         services: Services,
         formats: Mapping[str, WireFormat],
-        recorder: Callable[[str], Callable[..., None]],
+        recorder: Callable[..., RecordFunction],
+        sessions: Sequence[SessionSource] = SESSION_FROM,
     ) -> None:
         self._plan = plan
         self._services = services
         self._formats = formats
         self._recorder = recorder
+        self._sessions = body_sources(sessions)
         self._exchanges: dict[str, Exchange] = {}
 
     async def decide_request(
         self, metadata: RequestMetadata, wire_format: str, body: bytes
     ) -> PolicyResult[RequestDecision]:
         exchange = self._open(metadata, wire_format)
-        exchange.record(EventType.REQUEST_RECEIVED, wire_format=wire_format, body=_text(body))
         try:
             # a retrieval (GET) has no body; whatever comes back is policed all the same
             request = exchange.format.read_request(body) if body else exchange.request
         except WireError as error:
-            exchange.record(EventType.REQUEST_REJECTED, status=error.status, code=error.code, reason=str(error))
+            self._received(exchange, body)
+            exchange.record(
+                EventType.REQUEST_REJECTED, status=error.status, code=error.code, reason=str(error)
+            )
             exchange.decide_outcome(OutcomeStatus.BLOCKED, reason=str(error))
             answer = _answer(exchange.format, error.status, error.code, str(error))
             return PolicyResult(RequestDecision(body, answer), allowed=False, reason=str(error))
+        exchange.request = request
+        self._received(exchange, body)
+        covered = exchange.plan.looks_at_response or exchange.services.keeps_content
         if not body:
-            return PolicyResult(RequestDecision(body, covers_response=exchange.plan.looks_at_response))
+            return PolicyResult(RequestDecision(body, covers_response=covered))
         intervention = await exchange.decide_request(body, request)
         if intervention is not None:
             return self._refused(exchange, intervention, stream=request.stream)
         if exchange.body != body:
             exchange.record(EventType.REQUEST_SENT, body=_text(exchange.body))
+        if (problem := await unrecorded(exchange)) is not None:
+            return PolicyResult(RequestDecision(body, problem), allowed=False, reason=UNRECORDED)
         decision = RequestDecision(
             exchange.body,
             model=exchange.request.model,
             stream=exchange.request.stream,
-            covers_response=exchange.plan.looks_at_response,
+            covers_response=covered,
             may_wait=exchange.plan.may_wait,
         )
         return PolicyResult(decision)
@@ -100,16 +111,32 @@ class LocalControlPlane:
             self._services,
             self._formats[wire_format],
             metadata,
-            self._recorder(metadata.call_id),
+            self._recorder(metadata.call_id, metadata.secrets),
         )
         self._exchanges[metadata.call_id] = exchange
         return exchange
+
+    def _received(self, exchange: Exchange, body: bytes | None) -> None:
+        metadata, request = exchange.metadata, exchange.request
+        exchange.record(
+            EventType.REQUEST_RECEIVED,
+            wire_format=exchange.format.name,
+            endpoint=metadata.endpoint,
+            model=request.model,
+            stream=request.stream,
+            session_id=metadata.session_id or session_of(request, self._sessions),
+            user_id=metadata.user_id or user_of(request),
+            api_key_hash=metadata.api_key_hash,
+            trace_id=metadata.trace_id,
+            body=None if body is None else _text(body),
+        )
 
     def _refused(
         self, exchange: Exchange, intervention: Intervention, *, stream: bool
     ) -> PolicyResult[RequestDecision]:
         exchange.intervened(intervention)
-        answer = _refusal(exchange, message_for(intervention), None, stream=stream)
+        exchange.said = message_for(intervention)
+        answer = _refusal(exchange, exchange.said, None, stream=stream)
         return PolicyResult(
             RequestDecision(exchange.body, answer, exchange.request.model, stream),
             allowed=False,
@@ -128,7 +155,9 @@ class LocalControlPlane:
         exchange = self._exchanges.pop(call_id, None)
         if exchange is None:
             return outcome or Outcome(OutcomeStatus.SUCCESS)
-        return await exchange.close(outcome, {"wire_format": exchange.format.name, "retries": exchange.retries})
+        if exchange.response is not None:
+            exchange.response.recorded()
+        return await exchange.close(outcome, {"wire_format": exchange.format.name})
 
     def record(self, call_id: str, event: str, details: Mapping[str, Any]) -> None:
         exchange = self._exchanges.get(call_id)
@@ -136,7 +165,9 @@ class LocalControlPlane:
             exchange.record(EventType.POLICY_RECORD, event=event, **details)
 
     def publish(self, call_id: str, activity: Mapping[str, Any]) -> None:
-        self.record(call_id, "activity", activity)
+        exchange = self._exchanges.get(call_id)
+        if exchange is not None:
+            exchange.record(EventType.ACTIVITY, **activity)
 
     def reject(
         self, metadata: RequestMetadata, wire_format: str, status: int, code: str, message: str
@@ -144,8 +175,11 @@ class LocalControlPlane:
         """A request that the shell refused never opens an exchange: its record is these two facts."""
         exchange = self._open(metadata, wire_format)
         del self._exchanges[metadata.call_id]
+        self._received(exchange, None)
         exchange.record(EventType.REQUEST_REJECTED, status=status, code=code, reason=message)
-        exchange.record(EventType.CLOSED, outcome=OutcomeStatus.BLOCKED.value, reason=message)
+        exchange.record(
+            EventType.CLOSED, outcome=OutcomeStatus.BLOCKED.value, reason=message, wire_format=wire_format
+        )
         return _answer(exchange.format, status, code, message)
 
 
@@ -158,7 +192,7 @@ class LocalStream:
         limits = exchange.services.limits
         self._exchange = exchange
         self._status = context.status
-        self._response = Response(exchange, status=context.status, stream=context.stream)
+        self._response = exchange.response = Response(exchange, status=context.status, stream=context.stream)
         self._decoder: StreamDecoder | BodyDecoder = (
             StreamDecoder(max_event_bytes=limits.max_event_bytes)
             if context.stream
@@ -212,7 +246,9 @@ class LocalStream:
         overdue = exchange.overdue() or self._late
         if code == "policy_timeout" and overdue is not None:
             reason = f"{overdue.hook} ran past its deadline"
-            exchange.record(EventType.POLICY_ERROR, policy=overdue.registered.name, hook=overdue.hook, error=reason)
+            exchange.record(
+                EventType.POLICY_ERROR, policy=overdue.registered.name, hook=overdue.hook, error=reason
+            )
             response.intervene(Intervention(overdue.registered.name, Abort(reason), failure=True))
             return await self._release()
         response.done = True
@@ -235,6 +271,17 @@ class LocalStream:
         return None if call is None else f"{call.registered.name}.{call.hook}"
 
     async def _release(self) -> Release:
+        left = self._response.left
+        release = await self._released()
+        if self._exchange.record.owes:
+            problem = await unrecorded(self._exchange)
+            if problem is not None:  # what was decided does not happen
+                raw = self._response.writer.fail(problem.status, "not_recorded", UNRECORDED) if left else b""
+                self._response.done = True
+                return Release(((raw, None),) if raw else (), done=True, answer=None if left else problem)
+        return release
+
+    async def _released(self) -> Release:
         response = self._response
         items = await response.drain()
         if response.done:
@@ -259,18 +306,10 @@ class LocalStream:
             reason = "the upstream's stream has no end"
             exchange.record(EventType.RESPONSE_NOTED, reason=reason)
             exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=reason)
-        completed = response.completed()
-        exchange.record(
-            EventType.RESPONSE_RELEASED,
-            model=completed.model,
-            text=completed.text,
-            tool_calls=[(call.name, call.arguments) for call in completed.tool_calls],
-            finish_reasons=completed.finish_reasons,
-        )
-        if completed.usage:
-            exchange.record(EventType.USAGE, usage=completed.usage)
+        if response.usage:
+            exchange.record(EventType.USAGE, usage=dict(response.usage))
         if not exchange.plan.holds_response:
-            await exchange.observe("on_response_completed", completed)
+            await exchange.observe("on_response_completed", response.completed())
 
     def _ended(self, items: list[tuple[bytes, int | None]]) -> Release:
         """The answer was ended by a verdict: with words in the stream, an answer instead, or another try."""
@@ -281,14 +320,17 @@ class LocalStream:
         verdict = intervention.verdict
         if isinstance(verdict, Retry):
             if not exchange.released_any and exchange.retries < exchange.services.limits.max_retries:
+                response.recorded()
                 return Release(done=True, retry=exchange.retry_body(verdict))
             intervention = Intervention(intervention.policy, Abort(verdict.reason))
             exchange.intervened(intervention)
             if response.left:
                 return Release(((response.closing(intervention), None),), done=True)
-        message = message_for(intervention)
+        message = exchange.said = message_for(intervention)
         if self._status >= 400:
-            return Release(done=True, answer=_answer(exchange.format, self._status, "upstream_error", message))
+            return Release(
+                done=True, answer=_answer(exchange.format, self._status, "upstream_error", message)
+            )
         answer = _refusal(exchange, message, response.usage, stream=response.stream)
         if answer.status == 200:
             return Release(((answer.body, None),), done=True)
@@ -304,6 +346,20 @@ def _refusal(exchange: Exchange, message: str, usage: Mapping[str, Any] | None, 
         stream=stream, model=exchange.request.model, call_id=exchange.metadata.call_id
     )
     return Answer(200, _SSE if stream else _JSON, writer.end(message, usage))
+
+
+async def unrecorded(exchange: Exchange) -> Answer | None:
+    """Wait until the record of what was decided is durable. What to answer when it cannot be made so: the decision
+    must then have no effect (unless the deployer prefers traffic to records)."""
+    try:
+        await exchange.record.settle()
+    except SinkError as error:
+        exchange.record(EventType.RESPONSE_FAILED, error=str(error), status=503, code="not_recorded")
+        if exchange.services.on_unrecorded == "allow":
+            return None
+        exchange.decide_outcome(OutcomeStatus.POLICY_ERROR, reason=str(error))
+        return _answer(exchange.format, 503, "not_recorded", UNRECORDED)
+    return None
 
 
 def _answer(format: WireFormat, status: int, code: str, message: str) -> Answer:

@@ -145,9 +145,7 @@ class CallLane:
 
 
 def _is_call(result: Any) -> bool:
-    return (
-        isinstance(result, ToolCall) and isinstance(result.arguments, str) and isinstance(result.name, str)
-    )
+    return isinstance(result, ToolCall) and isinstance(result.arguments, str) and isinstance(result.name, str)
 
 
 def _fragment_text(result: Any) -> str | None:

@@ -68,7 +68,9 @@ class ChunkHooks:
         if isinstance(made, list) and all(isinstance(each, Chunk) for each in made):
             if made != [chunk]:
                 self._made_by = call
-                self.exchange.record(EventType.CHANGED, policy=call.registered.name, chunk=chunk.event or chunk.kind)
+                self.exchange.record(
+                    EventType.CHANGED, policy=call.registered.name, chunk=chunk.event or chunk.kind
+                )
             return [each if each is chunk else _encoded(each, chunk) for each in made]
         failed = self.exchange.nonsense(call, result, "a Chunk, a list of them or Abort")
         if failed is not None:
@@ -98,7 +100,9 @@ class ChunkHooks:
         something."""
         call = self._made_by
         name = call.registered.name if call is not None else (error.policy or "unknown")
-        self.exchange.record(EventType.POLICY_ERROR, policy=name, hook=call.hook if call else "", error=str(error))
+        self.exchange.record(
+            EventType.POLICY_ERROR, policy=name, hook=call.hook if call else "", error=str(error)
+        )
         return Intervention(name, Abort(f"illegal output: {error}"), failure=True)
 
 

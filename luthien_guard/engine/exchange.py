@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.suspension import Rest
 from luthien_guard.engine.verdicts import Intervention, VerdictCache
 from luthien_guard.errors import PolicyError, PolicyTimeout
-from luthien_guard.events import ResponseFailed
+from luthien_guard.events import ContentChunk, ContentCompleted, ResponseFailed, ToolCall
 from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.limits import Limits
 from luthien_guard.policy import Abort, Block, Judge, ObservabilityContext, PolicyContext, Retry
@@ -18,10 +18,25 @@ from luthien_guard.records import EventType
 from luthien_guard.registry import HookCall
 from luthien_guard.wire.format import WireFormat
 
-__all__ = ["Exchange", "Services"]
+__all__ = ["Exchange", "RecordFunction", "Services"]
+
+if TYPE_CHECKING:
+    from luthien_guard.engine.response import Response
 
 Deadline = Callable[[Awaitable[Any], float], Awaitable[Any]]
-RecordFunction = Callable[..., None]
+
+
+class RecordFunction(Protocol):
+    """Records facts of one exchange. `owes`: something of it has to be durable before it may have an effect."""
+
+    owes: bool
+
+    def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None: ...
+
+    async def settle(self) -> None:
+        """Wait until it is. Raises SinkError."""
+        ...
+
 
 #: A hook that found nothing to say.
 NOTHING: Final = None
@@ -38,6 +53,17 @@ class Services:
     on_block: str = "refuse"
     unknown: str = "allow"  # or "block": chunks of kinds that the format does not know
     cache: VerdictCache = field(default_factory=VerdictCache)
+    keeps_content: bool = False  # a store wants every response, also those that no policy looks at
+    on_unrecorded: str = "block"  # or "allow": what happens when a decision cannot be made durable
+
+
+def concerned(event: Any) -> dict[str, Any]:
+    """What of the exchange an event is, for the record; its text is in the record of the response."""
+    if isinstance(event, ToolCall):
+        return {"tool_call": event.id, "tool": event.name, "choice": event.choice}
+    if isinstance(event, (ContentChunk, ContentCompleted)):
+        return {"channel": event.channel, "choice": event.choice, "index": event.index}
+    return {}
 
 
 class Exchange:
@@ -61,6 +87,13 @@ class Exchange:
         self.outcome: Outcome | None = None
         self.retries = 0
         self.released_any = False
+        self.said: str | None = None  # what the guard told the client instead of what it blocked
+        self.first_byte: float | None = (
+            None  # when something of the answer left first, on the services' clock
+        )
+        self.spent: dict[str, float] = {}  # seconds that hooks waited, by policy
+        self.begun = services.clock()
+        self.response: Response | None = None  # of the last attempt
         self._contexts: dict[int, PolicyContext] = {}
         self._running: dict[object, tuple[HookCall, float]] = {}
         self._closed = False
@@ -102,7 +135,7 @@ class Exchange:
         if result is None:
             return None
         if isinstance(result, (Block, Abort, Retry)):
-            return self.verdict(call, result)
+            return self.verdict(call, result, event)
         return result if call.registered.mode == "enforce" else None
 
     async def _awaited(self, call: HookCall, awaitable: Any) -> Any:
@@ -116,21 +149,30 @@ class Exchange:
             return stop.value
         key = object()
         context = self.context(call)
-        context.deadline = self.services.clock() + self._seconds(call)
+        begun = self.services.clock()
+        context.deadline = begun + self._seconds(call)
         self._running[key] = (call, context.deadline)
         try:
             return await Rest(awaitable, first)
         finally:
             self._running.pop(key, None)
+            self._waited(call, begun)
 
     async def _timed(self, call: HookCall, awaitable: Any) -> Any:
         seconds = self._seconds(call)
-        self.context(call).deadline = self.services.clock() + seconds
+        begun = self.services.clock()
+        self.context(call).deadline = begun + seconds
         try:
             return await self.services.within(awaitable, seconds)
         except TimeoutError:
             message = f"no answer in {seconds:g} s"
             raise PolicyTimeout(message, policy=call.registered.name, hook=call.hook) from None
+        finally:
+            self._waited(call, begun)
+
+    def _waited(self, call: HookCall, begun: float) -> None:
+        name = call.registered.name
+        self.spent[name] = self.spent.get(name, 0.0) + self.services.clock() - begun
 
     def _seconds(self, call: HookCall) -> float:
         return call.registered.timeout or self.services.limits.hook_timeout
@@ -164,8 +206,10 @@ class Exchange:
         )
         return self._failed(call, error)
 
-    def verdict(self, call: HookCall, verdict: Block | Abort | Retry) -> Intervention | None:
-        """Record a verdict; None for one that only a shadow spoke."""
+    def verdict(
+        self, call: HookCall, verdict: Block | Abort | Retry, event: Any = None
+    ) -> Intervention | None:
+        """Record a verdict and the piece that it concerned; None for one that only a shadow spoke."""
         enforced = call.registered.mode == "enforce"
         self.record(
             EventType.VERDICT,
@@ -174,6 +218,7 @@ class Exchange:
             verdict=type(verdict).__name__.lower(),
             reason=verdict.reason,
             enforced=enforced,
+            **concerned(event),
         )
         return Intervention(call.registered.name, verdict) if enforced else None
 
@@ -226,7 +271,9 @@ class Exchange:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def decide_outcome(self, status: OutcomeStatus, policy: str | None = None, reason: str | None = None) -> None:
+    def decide_outcome(
+        self, status: OutcomeStatus, policy: str | None = None, reason: str | None = None
+    ) -> None:
         """The first decision stands."""
         if self.outcome is None:
             self.outcome = Outcome(status, policy, reason)
@@ -252,6 +299,10 @@ class Exchange:
                 policy=self.outcome.policy,
                 outcome=self.outcome.status.value,
                 reason=self.outcome.reason,
+                model=self.request.model,
+                retries=self.retries,
+                first_byte=None if self.first_byte is None else round(self.first_byte - self.begun, 6),
+                hooks={name: round(seconds, 6) for name, seconds in self.spent.items()},
                 **details,
             )
         return self.outcome

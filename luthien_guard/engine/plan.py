@@ -50,7 +50,9 @@ class TextStagePlan:
 class Plan:
     """Everything about the policies that does not change between exchanges."""
 
-    def __init__(self, items: Iterable[Any] = (), *, mode: str = "enforce", allow_paths: bool = False) -> None:
+    def __init__(
+        self, items: Iterable[Any] = (), *, mode: str = "enforce", allow_paths: bool = False
+    ) -> None:
         self.registered: tuple[Registered, ...]
         registered, calls = build(items, allow_paths=allow_paths)
         self.registered = tuple(registered)
@@ -70,17 +72,25 @@ class Plan:
             _enforces(call) and call.registered.policy.hold == "response"
             for call in self.calls["on_response_completed"]
         )
-        self.response_waits = any(call.registered.policy.waits for call in self.calls["on_response_completed"])
+        self.response_waits = any(
+            call.registered.policy.waits for call in self.calls["on_response_completed"]
+        )
         self.looks_at_response = any(self.calls[hook] for hook in _RESPONSE_HOOKS)
-        self.may_wait = any(call.is_async for hook in (*_RESPONSE_HOOKS, "on_error") for call in self.calls[hook])
+        self.may_wait = any(
+            call.is_async for hook in (*_RESPONSE_HOOKS, "on_error") for call in self.calls[hook]
+        )
         # on_response_completed alone needs the pieces, but objects to nothing that it could not read
         self.enforces = any(_enforces(call) for hook in _RESPONSE_HOOKS for call in self.calls[hook])
-        self.holds_start = self.holds_calls or self.holds_response or any(stage.holds() for stage in self.text)
+        self.holds_start = (
+            self.holds_calls or self.holds_response or any(stage.holds() for stage in self.text)
+        )
 
     def bounds(self) -> list[tuple[str, str]]:
         """(policy, what it holds back) for everything that is held: the leak bound, as told to the operator."""
         found = [(stage.call.registered.name, held) for stage in self.text if (held := stage.holds())]
-        found += [(call.registered.name, "tool calls: whole") for call in self.call_completed if _enforces(call)]
+        found += [
+            (call.registered.name, "tool calls: whole") for call in self.call_completed if _enforces(call)
+        ]
         found += [
             (call.registered.name, "response: whole")
             for call in self.calls["on_response_completed"]

@@ -14,6 +14,7 @@ from typing import Any, Final
 from luthien_guard.engine.calls import CallLane
 from luthien_guard.engine.chunks import ChunkHooks
 from luthien_guard.engine.exchange import Exchange
+from luthien_guard.engine.snapshot import received, released, unsent
 from luthien_guard.engine.text import Slot, Stop, TextLane, inspect_opaque, settle
 from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.errors import IllegalOutput
@@ -73,6 +74,9 @@ class Response:
         self._tails: dict[Any, str] = {}
         self._started = False  # on_response_started was called
         self.left = False  # something has left
+        self.unsent: Mapping[
+            int, int
+        ] = {}  # deltas that were still queued when the answer was ended, by block
         self._judged = not self.plan.holds_response
         self._judging = False
         self._hooks = ChunkHooks(exchange)
@@ -357,6 +361,13 @@ class Response:
             usage=dict(self.usage or {}),
         )
 
+    def recorded(self) -> None:
+        """Put both ends of the response into the record: as it came, and as it left where that is something else."""
+        came, left = received(self), released(self, said=self.exchange.said)
+        self.exchange.record(EventType.RESPONSE_RECEIVED, chunk_count=self.count, **came)
+        if {**left, "said": None} != {**came, "said": None} or left["said"]:
+            self.exchange.record(EventType.RESPONSE_RELEASED, **left)
+
     def intervene(self, intervention: Intervention) -> None:
         """The answer ends here. What is still held never leaves."""
         if self.done:
@@ -365,12 +376,15 @@ class Response:
         self.intervention = intervention
         if not isinstance(intervention.verdict, Retry):
             self.exchange.intervened(intervention)
+        self.unsent = unsent(self.queue)
         self.queue.clear()
         self.jobs.clear()
         self.held_bytes = 0
 
     def _abort(self, reason: str) -> None:
-        self.exchange.record(EventType.VERDICT, policy="limits", verdict="abort", reason=reason, enforced=True)
+        self.exchange.record(
+            EventType.VERDICT, policy="limits", verdict="abort", reason=reason, enforced=True
+        )
         self.intervene(Intervention("limits", Abort(reason)))
 
     # -- out -----------------------------------------------------------------------------------------------------------
@@ -391,8 +405,9 @@ class Response:
         except IllegalOutput as error:
             self.intervene(self._hooks.illegal(error, ready))
             return self._last_words()
-        if items:
+        if items and not self.left:
             self.left = self.exchange.released_any = True
+            self.exchange.first_byte = self.exchange.services.clock()
         return items
 
     def _ready(self) -> list[ReadChunk]:
@@ -427,7 +442,7 @@ class Response:
 
     def closing(self, intervention: Intervention) -> bytes:
         """Bytes that end the answer with the intervention's message."""
-        message = message_for(intervention)
+        message = self.exchange.said = message_for(intervention)
         refused = self.exchange.services.on_block == "error"
         if refused and self.stream and self.left and self.exchange.format.name == "openai.responses":
             return self.writer.fail(400, "invalid_prompt", message)
@@ -468,4 +483,3 @@ def _call(block: WireBlock) -> ToolCall:
         block.index,
         complete=block.closed,
     )
-

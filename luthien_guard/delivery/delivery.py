@@ -1,0 +1,89 @@
+"""Where every record goes through: redacted, handed to the sinks at once, queued for the journal."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from luthien_guard.delivery.journal import Journal
+from luthien_guard.delivery.ledger import Ledger
+from luthien_guard.delivery.recorder import Recorder
+from luthien_guard.delivery.redaction import Redactor
+from luthien_guard.records import EventType, Record, Sink
+
+__all__ = ["Delivery"]
+
+logger = logging.getLogger("luthien_guard")
+
+
+class Delivery:
+    """Hands records to every sink and to the journal. `refused` counts what a sink refused, by sink and reason."""
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        *,
+        journal: Journal | None = None,
+        durability: Literal["balanced", "strict"] = "balanced",
+        redact: Redactor | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.sinks = tuple(sinks)
+        self.journal = journal
+        self.durability = durability
+        self.redact = redact or Redactor()
+        self._ledger = journal.ledger if journal is not None else Ledger()
+        self.refused: Counter[tuple[str, str]] = Counter()
+        self._now = now
+
+    def recorder(self, call_id: str, secrets: Sequence[str] = ()) -> Recorder:
+        """`secrets`: the credentials of this exchange, which no record may hold."""
+        return Recorder(self, call_id, secrets)
+
+    def put(
+        self,
+        call_id: str,
+        seq: int,
+        type: EventType,
+        policy: str | None,
+        details: Mapping[str, Any],
+        secrets: Sequence[str] = (),
+    ) -> bool:
+        """False for an activity for which there is no room: it is counted, and its number is free for the next."""
+        journal = self.journal
+        if journal is not None and not journal.has_room(type):
+            return False
+        record = Record(call_id, seq, self._now(), type, policy, self.redact.details(details, secrets))
+        for sink in self.sinks:
+            try:
+                sink.put(record)
+            except Exception as error:  # noqa: BLE001 -- a sink must not break traffic
+                self._refused(sink, error)
+        if journal is not None:
+            journal.put(record)
+        else:
+            self._ledger.accept()
+            self._ledger.store(1)
+        return True
+
+    async def durable(self) -> None:
+        """Everything that was put so far is on disk. Raises SinkError."""
+        if self.journal is not None:
+            await self.journal.durable()
+
+    def _refused(self, sink: Sink, error: Exception) -> None:
+        key = (type(sink).__name__, type(error).__name__)
+        self.refused[key] += 1
+        if (
+            self.refused[key].bit_count() == 1
+        ):  # 1, 2, 4, 8, ...: a flood of failures is no flood of log lines
+            logger.warning("sink %s refuses records (%d so far): %s", key[0], self.refused[key], error)
+
+    def ledger(self) -> Mapping[str, int]:
+        """`accepted == stored + spooled + in_memory + dropped`, always."""
+        counts = dict(self._ledger.snapshot())
+        counts["refused"] = self.refused.total()
+        return counts

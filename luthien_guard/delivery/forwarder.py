@@ -1,0 +1,103 @@
+"""The thread that carries rows from the spool to a remote store, at least once, in order, for as long as it takes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Final
+
+from luthien_guard.delivery.ledger import Ledger
+from luthien_guard.delivery.quarantine import BACKOFF, Quarantine, write
+from luthien_guard.delivery.spool import Spool
+from luthien_guard.errors import SinkError
+from luthien_guard.store import Store
+
+__all__ = ["Forwarder"]
+
+logger = logging.getLogger("luthien_guard")
+
+_SLEEP: Final = 0.5  # seconds without news after which it looks by itself
+
+
+class Forwarder:
+    """`start` it after the spool is open; `notify` tells it that there is something to carry."""
+
+    def __init__(self, spool: Spool, store: Store, ledger: Ledger, quarantine: Quarantine) -> None:
+        self.failure: str | None = None  # why the store takes nothing now
+        self._spool = spool
+        self._store = store
+        self._ledger = ledger
+        self._quarantine = quarantine
+        self._news = threading.Event()
+        self._stopping: float | None = None
+        self._thread: threading.Thread | None = None
+        self._open = False
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._stopping = None
+            self._ledger.accept(len(self._spool))  # left over from an earlier process
+            self._ledger.spool(len(self._spool))
+            self._thread = threading.Thread(target=self._run, name="luthien-guard-forwarder", daemon=True)
+            self._thread.start()
+
+    def notify(self) -> None:
+        self._news.set()
+
+    def stop(self, seconds: float) -> None:
+        """Carry what can be carried in that time; the rest waits in the spool for the next process."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stopping = time.monotonic() + seconds
+            self._news.set()
+            thread.join(seconds + 1)
+
+    def _run(self) -> None:
+        tries = 0
+        try:
+            while self._stopping is None or (len(self._spool) and time.monotonic() < self._stopping):
+                try:
+                    carried = self._carry(tries)
+                    tries = 0
+                except SinkError as error:
+                    tries += 1
+                    self._failed(str(error))
+                    if self._stopping is not None:
+                        return
+                    self._news.wait(BACKOFF[min(tries, len(BACKOFF)) - 1])
+                    self._news.clear()
+                    continue
+                if not carried:
+                    self._news.wait(_SLEEP)
+                    self._news.clear()
+        finally:
+            if self._open:
+                self._store.close()
+                self._open = False
+
+    def _carry(self, tries: int) -> int:
+        if not self._open:
+            self._store.open()
+            self._open = True
+        found = self._spool.peek()
+        if not found:
+            return 0
+        rows = [row for _, row in found]
+        written = write(self._store, rows, self._quarantine, tries)
+        self._spool.forget([position for position, _ in found])
+        lost = len(written.conflicts) + written.quarantined
+        self._ledger.store(len(rows) - lost, from_spool=True)
+        self._ledger.conflict(len(written.conflicts))
+        for reason, count in (("conflict", len(written.conflicts)), ("poison", written.quarantined)):
+            if count:
+                self._ledger.drop(reason, count, from_spool=True)
+        if self.failure is not None:
+            logger.warning("the store takes records again")
+            self.failure = None
+        return len(rows)
+
+    def _failed(self, problem: str) -> None:
+        if self.failure is None:
+            logger.error("the store takes no records, they wait in the spool: %s", problem)
+        self.failure = problem

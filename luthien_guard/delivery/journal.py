@@ -1,0 +1,177 @@
+"""The writer's thread: takes records from traffic without ever making it wait, writes them in groups.
+
+Traffic puts and goes on. Who needs a record to be durable first awaits `durable()`: the next group is then written at
+once, and one commit answers everybody who waits (group commit).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from luthien_guard.delivery.chain import Chain, shrunk
+from luthien_guard.delivery.ledger import Ledger
+from luthien_guard.delivery.quarantine import BACKOFF, Quarantine, Target, write
+from luthien_guard.delivery.waiting import Ticket
+from luthien_guard.errors import SinkError
+from luthien_guard.records import CLASSES, EventType, Record, RecordClass
+from luthien_guard.store import Row, Written
+
+__all__ = ["Journal"]
+
+logger = logging.getLogger("luthien_guard")
+
+_GROUP: Final = 500  # rows a transaction
+_LINGER: Final = 0.02  # seconds that a record waits for company
+
+
+class Journal:
+    """A bounded queue and the thread that empties it. `full` says whether the disk behind it is."""
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        ledger: Ledger | None = None,
+        strict: bool = False,
+        spooling: bool = False,
+        max_records: int = 20_000,
+        patience: float = 5.0,
+        quarantine: Quarantine | None = None,
+        written: Callable[[Sequence[Row]], None] = lambda _: None,
+        full: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.ledger = ledger or Ledger()
+        self.failure: str | None = None  # what the last attempt to write died of
+        self._target = target
+        self._strict = strict
+        self._spooling = spooling
+        self._max = max_records
+        self._patience = patience  # seconds that somebody waits for a commit before it counts as failed
+        self._quarantine = quarantine or Quarantine()
+        self._written = written
+        self._full = full
+        self._queue: deque[Record | Ticket] = deque()
+        self._wake = threading.Condition()
+        self._idle = True  # the thread is asleep, or about to be
+        self._urgent = False
+        self._stopping: float | None = None  # when the flush must be over
+        self._thread: threading.Thread | None = None
+        self._chain = Chain()
+        self._pending: list[
+            Row
+        ] = []  # the rows of a group that could not be written: they are chained already
+
+    # -- from traffic --------------------------------------------------------------------------------------------------
+
+    def has_room(self, type: EventType) -> bool:
+        """Activities are the first to go."""
+        if CLASSES[type] is not RecordClass.ACTIVITY or not self._is_full():
+            return True
+        self.ledger.accept()
+        self.ledger.drop("overflow")
+        return False
+
+    def put(self, record: Record) -> None:
+        """Queue the record. Content shrinks when there is no room for it, decisions never do."""
+        self.ledger.accept()
+        if CLASSES[record.type] is RecordClass.CONTENT and self._is_full():
+            self.ledger.degrade()
+            record = shrunk(record)
+        self._queue.append(record)
+        if self._idle:
+            with self._wake:
+                self._wake.notify()
+
+    def _is_full(self) -> bool:
+        return len(self._queue) >= self._max or self._full()
+
+    async def durable(self) -> None:
+        """Everything put so far is written (and on disk, in strict mode). Raises SinkError."""
+        ticket = Ticket.here()
+        with self._wake:
+            self._queue.append(ticket)
+            self._urgent = True
+            self._wake.notify()
+        if not await ticket.done(self._patience):
+            raise SinkError(
+                f"the record could not be stored in {self._patience:g} s: {self.failure or 'no answer'}"
+            )
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._stopping = None
+            self._thread = threading.Thread(target=self._run, name="luthien-guard-journal", daemon=True)
+            self._thread.start()
+
+    def stop(self, seconds: float = 5.0) -> bool:
+        """Write what is left, for at most so long. False when something could not be written: it is counted."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return True
+        with self._wake:
+            self._stopping = time.monotonic() + seconds
+            self._wake.notify()
+        thread.join(seconds + 1)
+        left = sum(isinstance(each, Record) for each in self._queue)
+        if left:
+            logger.error("%d records were not written before the end: %s", left, self.failure)
+        return not left
+
+    def _run(self) -> None:
+        tries = 0
+        while group := self._group():
+            try:
+                self._write(group, tries)
+                tries = 0
+            except SinkError as error:
+                tries += 1
+                self._told(str(error))
+                if self._stopping is not None and time.monotonic() >= self._stopping:
+                    return
+                time.sleep(BACKOFF[min(tries, len(BACKOFF)) - 1])
+
+    def _group(self) -> list[Record | Ticket]:
+        """What is written next; it stays in the queue until it is. Empty when it is time to go."""
+        with self._wake:
+            self._idle = True
+            while not self._queue and self._stopping is None:
+                self._wake.wait()
+            self._idle = False
+            if not self._urgent and self._stopping is None and len(self._queue) < _GROUP:
+                self._wake.wait(_LINGER)
+            self._urgent = False
+        return [self._queue[at] for at in range(min(len(self._queue), _GROUP))]
+
+    def _write(self, group: list[Record | Ticket], tries: int) -> None:
+        records = [each for each in group if isinstance(each, Record)]
+        tickets = [each for each in group if isinstance(each, Ticket)]
+        rows = self._pending
+        rows += [self._chain.row(record) for record in records[len(rows) :]]
+        written = write(self._target, rows, self._quarantine, tries, durable=self._strict and bool(tickets))
+        self._pending, self.failure = [], None
+        self._account(len(rows), written)
+        for _ in group:
+            self._queue.popleft()
+        for ticket in tickets:
+            ticket.resolve()
+        self._written(rows)
+
+    def _account(self, count: int, written: Written) -> None:
+        lost = len(written.conflicts) + written.quarantined
+        (self.ledger.spool if self._spooling else self.ledger.store)(count - lost)
+        self.ledger.conflict(len(written.conflicts))
+        for reason, number in (("conflict", len(written.conflicts)), ("poison", written.quarantined)):
+            if number:
+                self.ledger.drop(reason, number)
+
+    def _told(self, problem: str) -> None:
+        if self.failure is None:
+            logger.error("records cannot be written: %s", problem)
+        self.failure = problem

@@ -1,0 +1,67 @@
+"""Writing with patience: a row that a store never takes must not hold up those behind it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, Protocol
+
+from luthien_guard.errors import SinkError
+from luthien_guard.store import Row, Written
+
+__all__ = ["BACKOFF", "Quarantine", "Target", "write"]
+
+logger = logging.getLogger("luthien_guard")
+
+BACKOFF: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries
+_TRIES: Final = 5
+
+
+class Target(Protocol):
+    """Where rows go: a local store, a remote one, or the spool in front of it."""
+
+    def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written: ...
+
+
+class Quarantine:
+    """Rows that were given up, in a file of their own (one JSON object a line), never thrown away."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.count = 0
+
+    def put(self, row: Row, problem: str) -> None:
+        self.count += 1
+        logger.error("record %s/%d is in quarantine: %s", row.call_id, row.seq, problem)
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"problem": problem, **asdict(row)}) + "\n")
+
+
+def write(
+    target: Target, rows: Sequence[Row], quarantine: Quarantine, tries: int, *, durable: bool = False
+) -> Written:
+    """Write the rows. After five tries one by one: those that fail where others pass are poison. Raises SinkError
+    when nothing passes: then the store is to blame, not a row."""
+    if not rows:
+        return Written()
+    if tries < _TRIES or len(rows) == 1:
+        return target.write(rows, durable=durable)
+    written: list[Written] = []
+    poison: list[tuple[Row, str]] = []
+    for row in rows:
+        try:
+            written.append(target.write([row], durable=durable))
+        except SinkError as error:
+            poison.append((row, str(error)))
+    if not written:
+        raise SinkError(poison[0][1])
+    for row, problem in poison:
+        quarantine.put(row, problem)
+    conflicts = tuple(row for each in written for row in each.conflicts)
+    return Written(
+        sum(each.stored for each in written), sum(each.known for each in written), conflicts, len(poison)
+    )

@@ -1,0 +1,73 @@
+"""The facts of one exchange, in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from luthien_guard.records import EventType
+
+if TYPE_CHECKING:
+    from luthien_guard.delivery.delivery import Delivery
+
+__all__ = ["Recorder"]
+
+#: What must be on record before its effect: in mode `balanced` what somebody decided, in `strict` also that the
+#: exchange went on.
+_OWED: Final = {
+    "balanced": frozenset(
+        {EventType.REQUEST_REJECTED, EventType.VERDICT, EventType.CHANGED, EventType.POLICY_ERROR}
+    ),
+    "strict": frozenset(
+        {
+            EventType.REQUEST_RECEIVED,
+            EventType.REQUEST_REJECTED,
+            EventType.REQUEST_SENT,
+            EventType.RESPONSE_STARTED,
+            EventType.VERDICT,
+            EventType.CHANGED,
+            EventType.POLICY_ERROR,
+        }
+    ),
+}
+
+
+class Recorder:
+    """Records facts: `recorder(type, policy=None, **details)`. `owes` says that one of them must be durable before
+    anything else happens: await `settle()`."""
+
+    __slots__ = ("_delivery", "_owed", "_secrets", "call_id", "lost", "owes", "seq")
+
+    def __init__(self, delivery: Delivery, call_id: str, secrets: Sequence[str] = ()) -> None:
+        self._delivery = delivery
+        self._secrets = secrets
+        self._owed = _OWED[delivery.durability] if delivery.journal is not None else frozenset[EventType]()
+        self.call_id = call_id
+        self.seq = 0
+        self.lost = 0  # activities that found no place
+        self.owes = False
+
+    def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
+        if type is EventType.POLICY_RECORD or type is EventType.ACTIVITY:
+            details = _frozen(details)
+        if type is EventType.CLOSED and self.lost:
+            details["lost"] = self.lost
+        if self._delivery.put(self.call_id, self.seq, type, policy, details, self._secrets):
+            self.seq += 1
+            if type in self._owed:
+                self.owes = True
+        else:
+            self.lost += 1
+
+    async def settle(self) -> None:
+        """Wait until what is owed is durable. Raises SinkError when it cannot be made so."""
+        if self.owes:
+            self.owes = False
+            await self._delivery.durable()
+
+
+def _frozen(details: dict[str, Any]) -> dict[str, Any]:
+    """A copy that the policy cannot reach any more."""
+    copy: dict[str, Any] = json.loads(json.dumps(details, default=str, skipkeys=True))
+    return copy

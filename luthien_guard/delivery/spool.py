@@ -1,0 +1,170 @@
+"""The file between the journal and a remote store: rows wait here, durable, until the store has taken them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from luthien_guard.errors import SinkError
+from luthien_guard.store import EVENT_COLUMNS, Row, Written
+
+__all__ = ["Spool"]
+
+logger = logging.getLogger("luthien_guard")
+T = TypeVar("T")
+
+_NAMES: Final = ", ".join(EVENT_COLUMNS)
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS spool (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    call_id TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, event_type TEXT NOT NULL, policy TEXT,
+    payload TEXT NOT NULL, prev_hash TEXT NOT NULL, hash TEXT NOT NULL,
+    UNIQUE (call_id, seq)
+)
+"""
+_INSERT: Final = (
+    f"INSERT INTO spool ({_NAMES}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))}) ON CONFLICT DO NOTHING"  # noqa: S608
+)
+
+
+class Spool:
+    """A queue of rows in an SQLite file. Methods raise SinkError; any thread may call them."""
+
+    def __init__(self, path: Path, *, max_bytes: int = 1 << 30) -> None:
+        self.path = path
+        self.salvaged = 0  # rows that came out of a damaged file
+        self._max = max_bytes
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def open(self) -> None:
+        """Open the file. A damaged one is put aside, and what can be read of it goes into the new one."""
+        with self._lock:
+            try:
+                self._db = self._connect()
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+                    raise SinkError(f"spool {self.path}: {error}") from None
+                self._replace(str(error))
+
+    def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
+        """Append the rows; those that are there already stay as they are."""
+        values = [tuple(getattr(row, name) for name in EVENT_COLUMNS) for row in rows]
+
+        def insert(db: sqlite3.Connection) -> int:
+            db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            with db:
+                return db.executemany(_INSERT, values).rowcount
+
+        stored = self._do(insert)
+        self._count += stored
+        return Written(stored, len(rows) - stored)
+
+    def peek(self, limit: int = 500) -> list[tuple[int, Row]]:
+        """The oldest rows with their positions."""
+        query = f"SELECT position, {_NAMES} FROM spool ORDER BY position LIMIT ?"  # noqa: S608
+        found: list[Any] = self._do(lambda db: db.execute(query, (limit,)).fetchall())
+        return [(position, Row(*columns)) for position, *columns in found]
+
+    def forget(self, positions: Sequence[int]) -> None:
+        """The store has them."""
+
+        def delete(db: sqlite3.Connection) -> None:
+            with db:
+                db.executemany("DELETE FROM spool WHERE position = ?", [(each,) for each in positions])
+
+        self._do(delete)
+        self._count -= len(positions)
+
+    @property
+    def full(self) -> bool:
+        """No room for content any more: pages in use, against the limit. (A deleted row's pages are used again.)"""
+        if self._count == 0:
+            return False
+        pages, free, size = (
+            self._do(lambda db, name=name: int(db.execute(f"PRAGMA {name}").fetchone()[0]))  # type: ignore[misc]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size >= self._max
+
+    def close(self) -> None:
+        with self._lock:
+            if self._db is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.close()
+                self._db = None
+
+    # -- the file ------------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.touch(mode=0o600)
+        db = sqlite3.connect(self.path, check_same_thread=False, timeout=5.0)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            if (found := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
+            db.execute(_SCHEMA)
+            self._count = db.execute("SELECT count(*) FROM spool").fetchone()[0]
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with self._lock:
+            if self._db is None:
+                raise SinkError(f"spool {self.path}: it is not open")
+            try:
+                return work(self._db)
+            except sqlite3.Error as error:
+                if _is_damage(
+                    error
+                ):  # after a failed fsync nobody knows what is on disk: never write there again
+                    self._replace(str(error))
+                raise SinkError(f"spool {self.path}: {error}") from None
+
+    def _replace(self, problem: str) -> None:
+        logger.error("spool %s is damaged and is put aside: %s", self.path, problem)
+        aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
+        try:
+            if self._db is not None:
+                self._db.close()
+            for end in ("", "-wal", "-shm"):
+                part = self.path.with_name(self.path.name + end)
+                if part.exists():
+                    part.rename(aside.with_name(aside.name + end))
+            self._db = self._connect()
+            values = list(_readable(aside))
+            with self._db:
+                self._db.executemany(_INSERT, values)
+        except (sqlite3.Error, OSError) as error:
+            self._db = None
+            raise SinkError(f"spool {self.path}: {problem}; a new one cannot be made: {error}") from None
+        self.salvaged += len(values)
+        self._count = len(values)
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return type(error) is sqlite3.DatabaseError or "disk I/O error" in str(error) or "malformed" in str(error)
+
+
+def _readable(path: Path) -> Iterator[tuple[Any, ...]]:
+    """The rows of a damaged file, one by one, as far as they can be read."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
+        last = db.execute("SELECT max(position) FROM spool").fetchone()[0] or 0
+        for position in range(1, last + 1):
+            with contextlib.suppress(sqlite3.Error):
+                found = db.execute(f"SELECT {_NAMES} FROM spool WHERE position = ?", (position,)).fetchone()  # noqa: S608
+                if found is not None:
+                    yield found

@@ -1,0 +1,77 @@
+"""A response put together for the record: as it came, and as it left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from luthien_guard.wire.format import Block, PieceKind, ReadChunk
+
+if TYPE_CHECKING:
+    from luthien_guard.engine.response import Response
+
+__all__ = ["received", "released", "unsent"]
+
+Texts = Callable[[Block], str | None]
+
+
+def received(response: Response) -> dict[str, Any]:
+    """Everything that upstream said: {"model", "choices": [{"choice", "texts": [{"channel", "index", "text"}],
+    "tool_calls": [{"id", "name", "arguments", "kind"}], "finish_reason"}], "usage"}."""
+    return _assembled(response, lambda block: block.text, lambda block: block.name)
+
+
+def released(response: Response, *, said: str | None = None) -> dict[str, Any]:
+    """The same for what went to the client; `said` is what the guard added to end a blocked answer."""
+    queued = response.unsent or unsent(response.queue)
+    found = _assembled(
+        response,
+        lambda block: _left(block, queued.get(id(block), 0)) if response.left else None,
+        lambda block: block.new_name or block.name,
+    )
+    found["said"] = [block.replacement for block in response.blocks if block.removed and block.replacement]
+    if said is not None:
+        found["said"].append(said)
+    return found
+
+
+def unsent(queue: Iterable[ReadChunk]) -> Counter[int]:
+    """How many deltas of each block (by its id()) are still in the queue."""
+    return Counter(
+        id(piece.block)
+        for read in queue
+        for piece in read.pieces
+        if piece.kind is PieceKind.DELTA and piece.text
+    )
+
+
+def _left(block: Block, queued: int) -> str | None:
+    """The text of the block that left; None for a call that did not. Parts leave in the order in which they came."""
+    if block.removed or (block.kind == "call" and queued):
+        return None
+    parts = block.released or [part for part in block.source if part]
+    came = sum(1 for part in block.source if part)
+    return "".join(parts[: came - queued] if queued else parts)
+
+
+def _assembled(response: Response, text_of: Texts, name_of: Callable[[Block], str]) -> dict[str, Any]:
+    choices: dict[int, dict[str, Any]] = {}
+    for block in response.blocks:
+        text = text_of(block)
+        if text is None:
+            continue
+        choice = choices.setdefault(block.choice, {"choice": block.choice, "texts": [], "tool_calls": []})
+        if block.kind == "text":
+            choice["texts"].append({"channel": block.channel, "index": block.index, "text": text})
+        else:
+            call = {"id": block.id, "name": name_of(block), "arguments": text, "kind": block.tool_kind}
+            choice["tool_calls"].append(call)
+    for choice, reason in zip(choices.values(), response.finish_reasons, strict=False):
+        choice["finish_reason"] = reason
+    usage: Mapping[str, Any] | None = response.usage
+    return {
+        "model": response.reader.model,
+        "choices": [choices[at] for at in sorted(choices)],
+        "usage": dict(usage) if usage else None,
+    }

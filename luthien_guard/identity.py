@@ -1,0 +1,88 @@
+"""Whose conversation a request belongs to, as far as the request itself says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from luthien_guard.errors import ConfigError
+from luthien_guard.exchange import ChatRequest
+
+__all__ = ["SESSION_FROM", "SessionSource", "body_sources", "header_names", "session_of", "user_of"]
+
+#: "header:NAME", "body:PATH" (keys separated by dots), or a function of the request.
+SessionSource = str | Callable[[ChatRequest], str | None]
+
+SESSION_FROM: Final[tuple[SessionSource, ...]] = (
+    "header:x-session-id",
+    "header:session-id",
+    "header:session_id",
+    "header:x-claude-code-session-id",
+    "body:metadata.session_id",
+    "body:metadata.user_id",
+    "body:conversation",
+    "body:prompt_cache_key",
+    "body:previous_response_id",
+)
+_LONGEST: Final = 256
+#: Claude Code's plain form: user_<hash>_account_<uuid>_session_<uuid>
+_IN_USER: Final = re.compile(r"(?P<user>.+?)_session_(?P<session>[0-9a-fA-F-]{8,})\Z", re.DOTALL)
+
+
+def header_names(sources: Sequence[SessionSource]) -> tuple[bytes, ...]:
+    """The headers that name a session, in order. Raises ConfigError for a source of an unknown kind."""
+    for each in sources:
+        if isinstance(each, str) and not each.startswith(("header:", "body:")):
+            raise ConfigError(f'session_from: {each!r} is neither "header:NAME" nor "body:PATH"')
+    named = [each for each in sources if isinstance(each, str) and each.startswith("header:")]
+    return tuple(each[7:].lower().encode("latin-1") for each in named)
+
+
+def body_sources(sources: Sequence[SessionSource]) -> tuple[SessionSource, ...]:
+    return tuple(each for each in sources if callable(each) or each.startswith("body:"))
+
+
+def session_of(request: ChatRequest, sources: Sequence[SessionSource]) -> str | None:
+    """The first source that says something; at most 256 characters of it."""
+    for source in sources:
+        found = source(request) if callable(source) else _at(request.raw, source[5:].split("."))
+        if callable(source) or source != "body:metadata.user_id":
+            session = found.get("id") if isinstance(found, Mapping) else found
+        else:  # an id of the user, unless a session stands in it
+            session = _parts(found)[1]
+        if isinstance(session, str) and session:
+            return session[:_LONGEST]
+    return None
+
+
+def user_of(request: ChatRequest) -> str | None:
+    """Who the client says that its user is."""
+    raw = request.raw
+    user, _ = _parts(_at(raw, ["metadata", "user_id"]))
+    for found in (user, raw.get("safety_identifier"), raw.get("user")):
+        if isinstance(found, str) and found:
+            return found[:_LONGEST]
+    return None
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _parts(user_id: Any) -> tuple[str | None, str | None]:
+    """(user, session) in Anthropic's `metadata.user_id`, plain or JSON."""
+    if not isinstance(user_id, str) or len(user_id) > 4096:
+        return None, None
+    if user_id.startswith("{"):
+        try:
+            found = json.loads(user_id)
+        except (ValueError, RecursionError):
+            return user_id, None
+        user = next((found[key] for key in ("account_uuid", "device_id", "user_id") if found.get(key)), None)
+        return user, found.get("session_id")
+    match = _IN_USER.match(user_id)
+    return (match["user"], match["session"]) if match else (user_id, None)
