@@ -1,0 +1,45 @@
+"""Who may come in. Only the seam: the gateway's own keys are in `keys`, a service of the host's may stand here too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+__all__ = ["Anyone", "Authenticator", "Headers", "Principal", "Refusal"]
+
+#: As ASGI gives them: names in lower case, repeats kept.
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. `forwards_credential`: what stands in `authorization` and `x-api-key` is the caller's own with the
+    provider and may be sent to an upstream that has no `api_key`; a key of the gateway itself never is."""
+
+    id: str = ""
+    forwards_credential: bool = True
+    scopes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why not. `status` is 401 or 403, or 429 with `retry_after` in seconds."""
+
+    status: int
+    code: str
+    message: str
+    retry_after: float | None = None
+
+
+class Authenticator(Protocol):
+    """Decides by the headers alone, before a byte of the body is read."""
+
+    async def admit(self, headers: Headers) -> Principal | Refusal: ...
+
+
+class Anyone:
+    """Modes `passthrough` and `off`: the upstream decides about the credential."""
+
+    async def admit(self, headers: Headers) -> Principal | Refusal:
+        return Principal()

@@ -1,0 +1,61 @@
+"""`/health` and `/metrics`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from luthien_guard.asgi.types import Receive, Scope, Send
+from luthien_guard.gateway.metrics import Metrics
+from luthien_guard.gateway.upstreams import Upstreams
+from luthien_guard.guard import Guard
+
+__all__ = ["Health", "MetricsPage"]
+
+
+class Health:
+    """`{"status": "ok"|"degraded"|"starting", "reasons": [...]}`. `/health` and `/health/live` answer 200 while the
+    process can answer at all; `/health/ready` answers 503 until it can serve."""
+
+    def __init__(self, guard: Guard, upstreams: Upstreams) -> None:
+        self._guard = guard
+        self._upstreams = upstreams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        report = self.report()
+        waits = scope["path"].endswith("/ready") and report["status"] == "starting"
+        await _answer(send, 503 if waits else 200, b"application/json", json.dumps(report).encode())
+
+    def report(self) -> dict[str, Any]:
+        reasons = [
+            f"upstream {name}: {state.reason}"
+            for name, state in self._upstreams.states.items()
+            if state.reason is not None
+        ]
+        reasons += [
+            f"records: {count} dropped by {sink} ({why})"
+            for (sink, why), count in getattr(self._guard.delivery, "dropped", {}).items()
+        ]
+        if not self._upstreams.started:
+            return {"status": "starting", "live": True, "ready": False, "reasons": reasons}
+        return {"status": "degraded" if reasons else "ok", "live": True, "ready": True, "reasons": reasons}
+
+
+class MetricsPage:
+    """The text format of Prometheus."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._metrics.available:
+            kind, body = self._metrics.render()
+            await _answer(send, 200, kind.encode(), body)
+        else:
+            await _answer(send, 404, b"text/plain", b"no metrics: pip install 'luthien-guard[prometheus]'\n")
+
+
+async def _answer(send: Send, status: int, kind: bytes, body: bytes) -> None:
+    headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

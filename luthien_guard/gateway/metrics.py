@@ -1,0 +1,84 @@
+"""What `/metrics` tells: nothing is counted where `prometheus-client` is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Metrics"]
+
+
+class Metrics:
+    """Counters in a registry of their own: two gateways in one process, or one in a host that has metrics already, do
+    not meet."""
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self._client: Any = _prometheus() if enabled else None
+        if self._client is not None:
+            self._make(self._client)
+
+    @property
+    def available(self) -> bool:
+        return self._client is not None
+
+    def render(self) -> tuple[str, bytes]:
+        """Content type and body."""
+        return self._client.CONTENT_TYPE_LATEST, self._client.generate_latest(self._registry)
+
+    def answered(self, wire_format: str, upstream: str, status: int, seconds: float) -> None:
+        """The first byte of an answer is there."""
+        if self._client is not None:
+            self._answers.labels(wire_format, upstream, str(status)).inc()
+            self._first_byte.labels(wire_format, upstream).observe(seconds)
+
+    def failed(self, wire_format: str, code: str) -> None:
+        if self._client is not None:
+            self._failures.labels(wire_format, code).inc()
+
+    def refused(self, why: str) -> None:
+        """A request that did not come past the door."""
+        if self._client is not None:
+            self._refusals.labels(why).inc()
+
+    @contextmanager
+    def running(self, wire_format: str) -> Generator[None]:
+        """While a request is under way."""
+        if self._client is None:
+            yield
+            return
+        with self._in_flight.labels(wire_format).track_inprogress():
+            yield
+
+    def _make(self, client: Any) -> None:
+        registry = self._registry = client.CollectorRegistry()
+        self._answers = client.Counter(
+            "luthien_gateway_answers", "Answers of upstreams.", ["wire_format", "upstream", "status"], registry=registry
+        )
+        self._failures = client.Counter(
+            "luthien_gateway_upstream_failures",
+            "Requests without an answer, and answers that broke off.",
+            ["wire_format", "code"],
+            registry=registry,
+        )
+        self._refusals = client.Counter(
+            "luthien_gateway_refusals", "Requests turned away at the door.", ["why"], registry=registry
+        )
+        self._in_flight = client.Gauge(
+            "luthien_gateway_in_flight", "Requests under way.", ["wire_format"], registry=registry
+        )
+        self._first_byte = client.Histogram(
+            "luthien_gateway_first_byte_seconds",
+            "From the decided request to the upstream's first byte.",
+            ["wire_format", "upstream"],
+            registry=registry,
+            buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+        )
+
+
+def _prometheus() -> Any:
+    try:
+        import prometheus_client
+    except ImportError:
+        return None
+    return prometheus_client

@@ -1,0 +1,218 @@
+"""The ASGI endpoint: a decided request to an upstream, its answer back. One task more per request listens for the
+client and for silence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import anyio
+
+from luthien_guard.asgi.handle import ExchangeHandle
+from luthien_guard.asgi.headers import frozen
+from luthien_guard.asgi.types import Headers, Receive, Scope, Send
+from luthien_guard.gateway.auth import Principal
+from luthien_guard.gateway.metrics import Metrics
+from luthien_guard.gateway.upstreams import Upstreams
+from luthien_guard.gateway.upstreams.types import Call, Reply, UpstreamError
+from luthien_guard.limits import Limits
+from luthien_guard.wire.formats import FORMATS
+
+__all__ = ["PRINCIPAL", "Relay", "answer_error", "read_all"]
+
+#: Where the doorway leaves who asks: `scope["state"][PRINCIPAL]`.
+PRINCIPAL: Final = "luthien_principal"
+_CLOSING: Final = 1.0  # seconds to close an upstream connection in
+_JSON: Final = (b"content-type", b"application/json")
+
+
+class Relay:
+    """Serves the paths of one wire format."""
+
+    def __init__(self, wire_format: str, upstreams: Upstreams, limits: Limits, metrics: Metrics) -> None:
+        self.wire_format = wire_format
+        self.upstreams = upstreams
+        self.limits = limits
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.upstreams.start()
+        body = await read_all(receive, self.limits.max_request_bytes)
+        if body is None:
+            return
+        await _Passage(self, call_of(scope, self.wire_format, body), receive, send).run()
+
+
+class _Passage:
+    """One request."""
+
+    def __init__(self, relay: Relay, call: Call, receive: Receive, send: Send) -> None:
+        self._relay = relay
+        self._call = call
+        self._receive = receive
+        self._send = send
+        self._began = False
+        self._since: float | None = time.monotonic()  # when the upstream's turn began; None while it is not
+        self._patience = relay.limits.total_timeout
+        self._stalled = False
+        self._started_at = time.monotonic()
+        self._upstream = ""
+
+    async def run(self) -> None:
+        with self._relay.metrics.running(self._call.wire_format):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._listen, tasks.cancel_scope)
+                await self._serve()
+                tasks.cancel_scope.cancel()
+            if self._stalled:
+                await self._failed(UpstreamError(504, "idle_timeout", "the upstream fell silent"))
+
+    async def _serve(self) -> None:
+        try:
+            upstream, reply = await self._relay.upstreams.ask(self._call)
+        except UpstreamError as error:
+            return await self._failed(error)
+        self._upstream = upstream.name
+        self._call.record("upstream.answered", upstream=upstream.name, status=reply.status)
+        try:
+            await self._pass_on(reply)
+        except UpstreamError as error:
+            await self._failed(error)
+        finally:
+            with anyio.move_on_after(_CLOSING, shield=True):
+                await reply.aclose()
+        return None
+
+    async def _pass_on(self, reply: Reply) -> None:
+        data = await reply.read()
+        if not reply.stream:
+            return await self._whole(reply, _legible(reply.status, data, self._call.wire_format))
+        await self._begin(reply.status, [pair for pair in reply.headers if pair[0] != b"content-length"])
+        self._patience = self._relay.limits.idle_timeout * 1.05 + 0.25  # the middleware's own deadline goes first
+        send = self._send
+        while data:
+            self._since = None
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+            self._since = time.monotonic()
+            data = await reply.read()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return None
+
+    async def _whole(self, reply: Reply, body: bytes) -> None:
+        headers = [pair for pair in reply.headers if pair[0] != b"content-type"]
+        self._since = None
+        await self._begin(reply.status, [*headers, _JSON, (b"content-length", b"%d" % len(body))])
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._began = True
+        took = time.monotonic() - self._started_at
+        self._relay.metrics.answered(self._call.wire_format, self._upstream, status, took)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _failed(self, error: UpstreamError) -> None:
+        """Before the first byte: an error of our own. After it: leave without an end; the middleware says so in the
+        client's wire format."""
+        self._call.record("upstream.failed", code=error.code, status=error.status, reason=str(error))
+        self._relay.metrics.failed(self._call.wire_format, error.code)
+        if not self._began:
+            self._began = True
+            await answer_error(self._send, self._call.wire_format, error.status, error.code, str(error))
+
+    async def _listen(self, scope: anyio.CancelScope) -> None:
+        """Until the client is gone, or the upstream has been silent for too long."""
+        while True:
+            with anyio.move_on_after(max(0.01, self._time_left())):
+                while (await self._receive())["type"] != "http.disconnect":
+                    pass
+                break
+            if self._time_left() <= 0:
+                self._stalled = True
+                break
+        scope.cancel()
+
+    def _time_left(self) -> float:
+        if self._since is None:
+            return self._patience
+        return self._since + self._patience - time.monotonic()
+
+
+def call_of(scope: Scope, wire_format: str, body: bytes) -> Call:
+    """The request as upstreams see it. The path is the application's own, without its mount."""
+    state: Any = scope.get("state") or {}
+    principal = state.get(PRINCIPAL)
+    handle = state.get("luthien")
+    known = {"record": handle.record} if isinstance(handle, ExchangeHandle) else {}
+    model, stream = _asked(body)
+    return Call(
+        wire_format=wire_format,
+        method=scope["method"],
+        path=_own_path(scope),
+        query=scope.get("query_string", b""),
+        headers=frozen(scope["headers"]),
+        body=body,
+        model=model,
+        stream=stream,
+        forwards_credential=principal.forwards_credential if isinstance(principal, Principal) else True,
+        **known,
+    )
+
+
+async def read_all(receive: Receive, limit: int) -> bytes | None:
+    """The request's body; None when the client is gone or the body is past the limit."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            return None
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def answer_error(
+    send: Send, wire_format: str, status: int, code: str, message: str, headers: Headers = ()
+) -> None:
+    """An error in the shape that the clients of this wire format read."""
+    body = FORMATS[wire_format].error(status, code, message)
+    start = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": start})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _own_path(scope: Scope) -> str:
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path.removeprefix(root) if root and path.startswith(root + "/") else path
+
+
+def _asked(body: bytes) -> tuple[str, bool]:
+    """Model and `stream`: only to pick an upstream; what the request means was decided before."""
+    import jiter
+
+    try:
+        data = jiter.from_json(body) if body else None
+    except ValueError:
+        return "", False
+    if not isinstance(data, Mapping):
+        return "", False
+    model = data.get("model")
+    return model if isinstance(model, str) else "", bool(data.get("stream", False))
+
+
+def _legible(status: int, body: bytes, wire_format: str) -> bytes:
+    """A body that is JSON, as far as its ends show: an error page in HTML says nothing to an SDK, and a success that is
+    no JSON is none."""
+    text = body.strip()
+    if text[:1] in (b"{", b"[") and text[-1:] in (b"}", b"]"):
+        return body
+    if status < 400:
+        raise UpstreamError(502, "upstream_error", "the upstream's answer is not JSON")
+    return FORMATS[wire_format].error(status, "upstream_error", f"the upstream answered with status {status}")
+
+

@@ -1,0 +1,252 @@
+"""An upstream that speaks the client's own wire format: bytes go through unconverted.
+
+aiohttp, because it costs a sixth of httpx per chunk; so asyncio only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from luthien_guard.config.settings import UpstreamSettings
+from luthien_guard.errors import ConfigError
+from luthien_guard.gateway.upstreams.headers import for_client, for_upstream
+from luthien_guard.gateway.upstreams.match import Match, formats_of
+from luthien_guard.gateway.upstreams.types import Call, Reply, UpstreamError, WholeReply
+from luthien_guard.limits import Limits
+from luthien_guard.wire.json_text import patch
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["NativeUpstream"]
+
+#: Where the SDKs of these APIs ask when nobody says otherwise.
+_PUBLIC: Final[Mapping[str, str]] = {
+    "anthropic.messages": "https://api.anthropic.com",
+    "openai.chat": "https://api.openai.com/v1",
+    "openai.responses": "https://api.openai.com/v1",
+}
+_BROKEN: Final = "the upstream broke off before its answer was complete"
+_GARBLED: Final = "the upstream did not answer in HTTP that can be read"
+
+
+class NativeUpstream:
+    """One base URL with its connection pool."""
+
+    def __init__(self, settings: UpstreamSettings, name: str, limits: Limits) -> None:
+        self.name = name
+        self.fallback: Sequence[str] = tuple(settings.fallback)
+        self.retries = settings.retries
+        self.formats = formats_of(settings, name)
+        self._match = Match(settings.match)
+        self._settings = settings
+        self._limits = limits
+        self._base = {each: _base(settings.base_url or _PUBLIC[each], each, name) for each in self.formats}
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Where it sends requests: scheme and host."""
+        return frozenset("{0.scheme}://{0.netloc}".format(urlsplit(base)) for base in self._base.values())
+
+    @property
+    def has_own_key(self) -> bool:
+        return self._settings.api_key is not None
+
+    def speaks(self, call: Call) -> bool:
+        return call.wire_format in self.formats
+
+    def serves(self, call: Call) -> bool:
+        return self.speaks(call) and self._match(call.model)
+
+    async def start(self) -> None:
+        if self._session is not None:
+            return
+        aiohttp = _aiohttp(self.name)
+        try:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+        except RuntimeError:
+            raise ConfigError(
+                f"upstream {self.name} rides on asyncio, and no asyncio loop runs here: serve with uvicorn"
+            ) from None
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),  # what one client was given is never sent for another
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout),
+            skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
+        )
+
+    async def stop(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def ask(self, call: Call) -> Reply:
+        import aiohttp
+
+        try:
+            response = await self._request(call)
+        except aiohttp.ClientResponseError:
+            raise UpstreamError(502, "upstream_error", _GARBLED) from None
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            raise self._unreachable(error) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(error) from None
+        return await _reply(response, self._limits)
+
+    async def models(self, call: Call) -> Sequence[Mapping[str, Any]]:
+        import jiter
+
+        own = call if self.speaks(call) else replace(call, wire_format=self.formats[0])
+        reply = await self.ask(replace(own, query=b"limit=1000" if own.wire_format == "anthropic.messages" else b""))
+        if reply.status != 200:
+            raise UpstreamError(reply.status, "upstream_error", f"status {reply.status}")
+        try:
+            data = jiter.from_json(await reply.read())
+        except ValueError:
+            data = None
+        await reply.aclose()
+        found = data.get("data") if isinstance(data, dict) else None
+        return [each for each in found or () if isinstance(each, dict) and self._match(str(each.get("id")))]
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    async def _request(self, call: Call) -> aiohttp.ClientResponse:
+        from yarl import URL
+
+        if self._session is None:
+            await self.start()
+        assert self._session is not None
+        query = b"?" + call.query if call.query else b""
+        url = self._base[call.wire_format] + call.path.removeprefix("/v1") + query.decode("latin-1")
+        return await self._session.request(
+            call.method,
+            URL(url, encoded=True),
+            data=self._body(call) or None,
+            headers=for_upstream(call, self._settings.api_key, self._settings.headers),
+            allow_redirects=False,  # a credential goes where the deployer said, and nowhere else
+        )
+
+    def _body(self, call: Call) -> bytes:
+        model = self._settings.model
+        if model is None or not call.model or model == call.model:
+            return call.body
+        return patch(call.body.decode(), {("model",): model}).encode()
+
+    def _unreachable(self, error: Exception) -> UpstreamError:
+        import aiohttp
+
+        if isinstance(error, aiohttp.ServerDisconnectedError):
+            return UpstreamError(502, "upstream_error", _BROKEN)
+        if isinstance(error, TimeoutError):
+            return UpstreamError(504, "upstream_timeout", f"the upstream {self.name} did not answer in time")
+        return UpstreamError(502, "upstream_unreachable", f"the upstream {self.name} cannot be reached")
+
+
+class _Streamed:
+    """An answer that is still coming."""
+
+    stream = True
+
+    def __init__(self, response: aiohttp.ClientResponse, first: bytes) -> None:
+        self.status = response.status
+        self.headers = for_client(response.raw_headers)
+        self._response = response
+        self._first: bytes | None = first
+        self._readany = response.content.readany
+
+    async def read(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        try:
+            return await self._readany()
+        except Exception as error:  # noqa: BLE001 -- aiohttp's payload, OS and decoding errors have no common root
+            raise UpstreamError(502, "upstream_error", _BROKEN, again=False) from error
+
+    async def aclose(self) -> None:
+        self._response.close()  # gives back a connection whose answer was read to its end; closes any other
+
+
+async def _reply(response: aiohttp.ClientResponse, limits: Limits) -> Reply:
+    """The answer with its first bytes; a body that is not streamed whole."""
+    whole: Reply | None = None
+    streamed = _kind(response) == b"text/event-stream"
+    try:
+        if not streamed:
+            whole = await _whole(response, limits)
+            return whole
+        first = await _first(response, limits)
+        return _Streamed(response, first)
+    except BaseException:
+        response.close()
+        raise
+
+
+async def _first(response: aiohttp.ClientResponse, limits: Limits) -> bytes:
+    import anyio
+
+    try:
+        with anyio.fail_after(limits.idle_timeout):
+            first = await response.content.readany()
+    except TimeoutError:
+        raise UpstreamError(504, "idle_timeout", "the upstream fell silent") from None
+    except Exception as error:  # noqa: BLE001
+        raise UpstreamError(502, "upstream_error", _BROKEN) from error
+    if not first:
+        raise UpstreamError(502, "upstream_error", "the upstream's stream is empty")
+    return first
+
+
+async def _whole(response: aiohttp.ClientResponse, limits: Limits) -> WholeReply:
+    import anyio
+
+    body = bytearray()
+    try:
+        while True:
+            with anyio.fail_after(limits.idle_timeout):
+                part = await response.content.readany()
+            if not part:
+                break
+            body += part
+            if len(body) > limits.max_response_bytes:
+                raise UpstreamError(502, "response_too_large", "the upstream's answer is too large", again=False)
+    except TimeoutError:
+        raise UpstreamError(504, "idle_timeout", "the upstream fell silent in its answer") from None
+    except UpstreamError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise UpstreamError(502, "upstream_error", _BROKEN) from error
+    response.release()
+    return WholeReply(response.status, for_client(response.raw_headers), bytes(body))
+
+
+def _kind(response: aiohttp.ClientResponse) -> bytes:
+    return response.headers.get("content-type", "").split(";", 1)[0].strip().lower().encode()
+
+
+def _base(url: str, wire_format: str, name: str) -> str:
+    """What stands before "/messages" or "/chat/completions". OpenAI's SDKs are given a URL that ends in "/v1",
+    Anthropic's one that does not: both conventions are kept, and either spelling is understood."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ConfigError(f"upstream {name}: base_url is {url!r}: use http(s)://host[:port][/path]")
+    if parts.username or parts.password:
+        raise ConfigError(f"upstream {name}: base_url holds a credential: use api_key or headers")
+    path = parts.path.rstrip("/")
+    if wire_format == "anthropic.messages":
+        path = path.removesuffix("/v1") + "/v1"
+    return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+
+
+def _aiohttp(name: str) -> Any:
+    try:
+        import aiohttp
+    except ImportError:
+        raise ConfigError(f"upstream {name} needs aiohttp: pip install 'luthien-guard[serve]'") from None
+    return aiohttp
+
+
