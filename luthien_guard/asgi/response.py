@@ -18,6 +18,7 @@ from luthien_guard.errors import WireError
 from luthien_guard.exchange import Outcome, OutcomeStatus
 from luthien_guard.limits import Limits
 from luthien_guard.pipeline import Deadlines, Expiry, Lanes
+from luthien_guard.wire.formats import FORMATS
 
 __all__ = ["Attempt", "Outlet", "Response", "Straight"]
 
@@ -258,6 +259,8 @@ class Straight:
         self.began = False
         self.finished = False
         self._outlet = outlet
+        self._status = 0
+        self._stream = False
 
     async def send(self, message: Message) -> None:
         client = self._outlet.client
@@ -266,20 +269,34 @@ class Straight:
         kind = message["type"]
         if kind == "http.response.start":
             self.began = True
-            await client.begin(message["status"], frozen(message.get("headers", ())))
+            self._status, headers = message["status"], frozen(message.get("headers", ()))
+            self._stream = says_event_stream(first(headers, b"content-type"))
+            await client.begin(self._status, headers)
         elif kind == "http.response.body":
             self.finished = not message.get("more_body", False)
             await client.write(message.get("body", b""), end=self.finished)
             if self.finished:
-                await self._outlet.finished(_GONE if client.gone else None)
+                await self._outlet.finished(_GONE if client.gone else self._refused())
         else:
             raise RuntimeError(f"{kind} goes around the body of a guarded response")
 
     async def fail(self, expiry: Expiry) -> None:
         client = self._outlet.client
         if client.started:
-            await client.write(b"", end=True)
+            await client.write(self._error_event(expiry), end=True)
         else:
             await client.answer(self._outlet.error(expiry))
         status = OutcomeStatus.TIMEOUT if expiry.status == 504 else OutcomeStatus.UPSTREAM_ERROR
-        await self._outlet.finished(Outcome(status, reason=expiry.message))
+        await self._outlet.finished(_GONE if client.gone else Outcome(status, reason=expiry.message))
+
+    def _error_event(self, expiry: Expiry) -> bytes:
+        """What tells a stream's client that this was not the end. The blank line ends an event that was cut."""
+        if not self._stream:
+            return b""
+        writer = FORMATS[self._outlet.wire_format].writer(stream=True, model="", call_id=self._outlet.call_id)
+        return b"\n\n" + writer.fail(expiry.status, expiry.code, expiry.message)
+
+    def _refused(self) -> Outcome | None:
+        if self._status < 400:
+            return None
+        return Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"status {self._status}")
