@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 import anyio
+from anyio import to_thread
 
+from luthien_guard.callers import Callers, pepper_of
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import ControlPlaneService
 from luthien_guard.delivery import Delivery
+from luthien_guard.delivery.redaction import Redactor
+from luthien_guard.delivery.storage import Storage
 from luthien_guard.engine.exchange import Services
 from luthien_guard.engine.plan import Plan
 from luthien_guard.errors import ConfigError
+from luthien_guard.identity import SESSION_FROM, SessionSource
 from luthien_guard.judge import ask_with_litellm
 from luthien_guard.limits import Limits
 from luthien_guard.policy import Judge
+from luthien_guard.pubsub import PubSub
 from luthien_guard.records import Record, Sink
 from luthien_guard.sinks.memory import MemorySink
+from luthien_guard.store import Store
 from luthien_guard.wire.format import WireFormat
 from luthien_guard.wire.formats import FORMATS
 
@@ -39,9 +46,12 @@ class Guard:
     `policies`: Policy instances, names of installed policies, or mappings `{"use": name, "config": {...}, "mode":
     "enforce"|"shadow"|"off", "on_error": "block"|"allow", "timeout": seconds}`; they run in this order.
     `mode="observe"` puts every policy in shadow. `on_block` says how a block answers: a complete answer that says so
-    ("refuse"), or the provider's error ("error"; for the
-    client "raise" says the same). `unknown="block"` refuses chunks of kinds that the wire format does
-    not know. `judge` answers `ctx.judge(...)`; by default litellm does. Raises ConfigError.
+    ("refuse"), or the provider's error ("error"; for the client "raise" says the same). `unknown="block"` refuses
+    chunks of kinds that the wire format does not know. `store` and `pubsub` say by URL where records go and who hears
+    of them (`sqlite:///guard.db`, `postgresql://...`, `jsonl:///path`, `memory://`, `redis://...`); with
+    `durability="strict"` every decision is on disk before its effect. A decision that cannot be stored has no effect,
+    unless `on_unrecorded="allow"`. `session_from` groups exchanges: "header:NAME", "body:PATH", or functions of the
+    request. `judge` answers `ctx.judge(...)`; by default litellm does. Raises ConfigError.
     """
 
     def __init__(
@@ -52,6 +62,12 @@ class Guard:
         on_block: OnBlock = "refuse",
         unknown: Literal["allow", "block"] = "allow",
         limits: Limits | None = None,
+        store: str | Store | None = None,
+        pubsub: str | PubSub | None = None,
+        durability: Literal["balanced", "strict"] = "balanced",
+        on_unrecorded: Literal["block", "allow"] = "block",
+        session_from: Sequence[SessionSource] = SESSION_FROM,
+        redact: Redactor | None = None,
         sinks: Iterable[Sink] = (),
         judge: Judge | None = None,
         clock: Callable[[], float] | None = None,
@@ -67,7 +83,13 @@ class Guard:
         self.formats: Mapping[str, WireFormat] = FORMATS
         self._plan = Plan(policies, mode=mode, allow_paths=allow_paths)
         self._memory = MemorySink()
-        self.delivery = Delivery([self._memory, *sinks])
+        self.storage = None if store is None else Storage(store, hub=pubsub, durability=durability)
+        self.redactor = redact or Redactor()
+        pepper = None if self.storage is None else pepper_of(self.storage.folder)
+        self.callers = Callers(pepper=pepper, session_from=session_from)
+        self.delivery = Delivery(
+            [self._memory, *sinks], storage=self.storage, durability=durability, redact=self.redactor
+        )
         services = Services(
             clock=self.clock,
             within=_within,
@@ -75,9 +97,11 @@ class Guard:
             limits=self.limits,
             on_block="refuse" if on_block == "refuse" else "error",
             unknown=unknown,
+            keeps_content=self.storage is not None,
+            on_unrecorded=on_unrecorded,
         )
         self.plane: ControlPlaneService = plane or LocalControlPlane(
-            lambda: self._plan, services, self.formats, self.delivery.recorder
+            lambda: self._plan, services, self.formats, self.delivery.recorder, session_from
         )
         self._started = False
 
@@ -107,12 +131,29 @@ class Guard:
         return self._memory.calls()
 
     async def start(self) -> None:
-        """Start what has to run beside traffic. Idempotent; the shells call it."""
-        self._started = True
+        """Start what has to run beside traffic. Idempotent; the shells call it. Raises SinkError when the store cannot
+        be used."""
+        if not self._started:
+            self._started = True
+            if self.storage is not None:
+                await to_thread.run_sync(self.storage.start)
 
     async def stop(self) -> None:
         """Flush and end it. Idempotent."""
-        self._started = False
+        if self._started:
+            self._started = False
+            if self.storage is not None:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(self.storage.stop)
+
+    def ledger(self) -> Mapping[str, int]:
+        """What became of every record: `accepted == stored + spooled + in_memory + dropped`, always."""
+        return self.delivery.ledger()
+
+    @property
+    def health(self) -> Mapping[str, str]:
+        """What is wrong now, by part; empty when all is well."""
+        return {} if self.storage is None else self.storage.health
 
     # -- the client's doors: they open upwards, so they are looked for only when somebody goes through ------------------
 

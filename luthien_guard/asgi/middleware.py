@@ -8,7 +8,7 @@ from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.exchange import Exchange
 from luthien_guard.asgi.inner import SEAL, Seal
 from luthien_guard.asgi.lifespan import Lifespan, Start
-from luthien_guard.asgi.request import ClientGone, check_headers, headers_of, metadata_of, read_body
+from luthien_guard.asgi.request import ClientGone, check_headers, headers_of, read_body
 from luthien_guard.asgi.routes import Route, Routes
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope, Send
 from luthien_guard.asgi.websocket import REASON, deny
@@ -73,7 +73,7 @@ class GuardMiddleware:
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         headers = headers_of(scope)
-        metadata = metadata_of(headers)
+        metadata = self.guard.callers.metadata(headers, scope["path"])
         client = Client(send, metadata.call_id, bodiless=scope["method"] == "HEAD")
         try:
             body = await self._body(scope, receive, route, headers)
@@ -106,6 +106,6 @@ class GuardMiddleware:
 
     async def _denied(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         headers = headers_of(scope)
-        metadata = metadata_of(headers)
+        metadata = self.guard.callers.metadata(headers, scope["path"])
         answer = self.guard.plane.reject(metadata, route.wire_format, 426, "websocket_not_guarded", REASON)
         await deny(scope, receive, send, answer)

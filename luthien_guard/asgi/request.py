@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import time
 from typing import Final
 
 from luthien_guard.asgi.encoding import decode_body, layers
@@ -12,7 +9,6 @@ from luthien_guard.asgi.headers import frozen, is_utf8, values, without
 from luthien_guard.asgi.types import Headers, Receive, Scope
 from luthien_guard.clock import Clock
 from luthien_guard.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, WireError
-from luthien_guard.exchange import RequestMetadata, new_call_id
 from luthien_guard.limits import Limits
 
 __all__ = [
@@ -21,7 +17,6 @@ __all__ = [
     "body_headers",
     "check_headers",
     "headers_of",
-    "metadata_of",
     "read_body",
 ]
 
@@ -39,8 +34,6 @@ _REPLACED: Final = frozenset(
         b"transfer-encoding",
     }
 )
-_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_SESSION: Final = (b"x-session-id", b"session-id", b"session_id", b"x-claude-code-session-id")
 
 
 class RequestTimeout(WireError):
@@ -52,21 +45,6 @@ class RequestTimeout(WireError):
 
 class ClientGone(Exception):
     """The client hung up before its request was whole."""
-
-
-def metadata_of(headers: Headers) -> RequestMetadata:
-    """Who asks. The key itself never leaves: only its SHA-256, which is enough to tell callers apart."""
-    fields = dict(headers)
-    key = fields.get(b"authorization", b"").rpartition(b" ")[2] or fields.get(b"x-api-key", b"")
-    trace = _TRACEPARENT.fullmatch(fields.get(b"traceparent", b""))
-    session = next((fields[name] for name in _SESSION if name in fields), b"")
-    return RequestMetadata(
-        call_id=new_call_id(),
-        timestamp=time.time(),
-        trace_id=trace[1].decode() if trace else None,
-        session_id=session.decode("latin-1") or None,
-        api_key_hash=hashlib.sha256(key).hexdigest() if key else None,
-    )
 
 
 def check_headers(headers: Headers, limits: Limits) -> list[str]:

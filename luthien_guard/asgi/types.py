@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol, TypeAlias
 
+from luthien_guard.callers import Callers
 from luthien_guard.control_plane.service import ControlPlaneService
 from luthien_guard.limits import Limits
 from luthien_guard.wire.format import WireFormat
@@ -26,6 +27,7 @@ class AppGuard(Protocol):
     clock: Callable[[], float]
     formats: Mapping[str, WireFormat]
     plane: ControlPlaneService
+    callers: Callers
 
     async def start(self) -> None: ...
 

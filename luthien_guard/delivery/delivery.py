@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from luthien_guard.delivery.journal import Journal
 from luthien_guard.delivery.ledger import Ledger
 from luthien_guard.delivery.recorder import Recorder
 from luthien_guard.delivery.redaction import Redactor
+from luthien_guard.delivery.storage import Storage
 from luthien_guard.records import EventType, Record, Sink
 
 __all__ = ["Delivery"]
@@ -26,16 +26,17 @@ class Delivery:
         self,
         sinks: Sequence[Sink],
         *,
-        journal: Journal | None = None,
+        storage: Storage | None = None,
         durability: Literal["balanced", "strict"] = "balanced",
         redact: Redactor | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.sinks = tuple(sinks)
-        self.journal = journal
+        self.journal = None if storage is None else storage.journal
+        self._writer = None if storage is None else storage.writer.id  # this process, as the store knows it
         self.durability = durability
         self.redact = redact or Redactor()
-        self._ledger = journal.ledger if journal is not None else Ledger()
+        self._ledger = Ledger() if storage is None else storage.ledger
         self.refused: Counter[tuple[str, str]] = Counter()
         self._now = now
 
@@ -56,6 +57,8 @@ class Delivery:
         journal = self.journal
         if journal is not None and not journal.has_room(type):
             return False
+        if seq == 0 and self._writer is not None:
+            details = {**details, "writer": self._writer}
         record = Record(call_id, seq, self._now(), type, policy, self.redact.details(details, secrets))
         for sink in self.sinks:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from luthien_guard.delivery.ledger import Ledger
@@ -23,7 +24,14 @@ _SLEEP: Final = 0.5  # seconds without news after which it looks by itself
 class Forwarder:
     """`start` it after the spool is open; `notify` tells it that there is something to carry."""
 
-    def __init__(self, spool: Spool, store: Store, ledger: Ledger, quarantine: Quarantine) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        store: Store,
+        ledger: Ledger,
+        quarantine: Quarantine,
+        drained: Callable[[], None] = lambda: None,
+    ) -> None:
         self.failure: str | None = None  # why the store takes nothing now
         self._spool = spool
         self._store = store
@@ -33,6 +41,9 @@ class Forwarder:
         self._stopping: float | None = None
         self._thread: threading.Thread | None = None
         self._open = False
+        self._drained: Callable[[], None] | None = (
+            drained  # called once, when everything of before has been carried
+        )
 
     def start(self) -> None:
         if self._thread is None:
@@ -82,6 +93,9 @@ class Forwarder:
             self._open = True
         found = self._spool.peek()
         if not found:
+            if self._drained is not None:
+                self._drained()
+                self._drained = None
             return 0
         rows = [row for _, row in found]
         written = write(self._store, rows, self._quarantine, tries)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import anyio
 
+from luthien_guard.callers import Callers
 from luthien_guard.control_plane.service import (
     Answer,
     ControlPlaneService,
@@ -160,6 +161,7 @@ class ScriptedGuard:
             name: SimpleNamespace(name=name, suffix=suffix, error=_format_error)
             for name, suffix in _SUFFIXES.items()
         }
+        self.callers = Callers()
         self.starts = self.stops = 0
 
     async def start(self) -> None:

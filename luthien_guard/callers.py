@@ -1,0 +1,74 @@
+"""Who asks, from the headers of a request: in a form that may be stored."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from luthien_guard.exchange import RequestMetadata, new_call_id
+from luthien_guard.identity import SESSION_FROM, SessionSource, header_names
+
+__all__ = ["Callers", "pepper_of"]
+
+#: Where clients put their key, in the order in which it identifies them.
+_CREDENTIALS: Final = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"proxy-authorization")
+_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Callers:
+    """Reads headers. A key never leaves: what stays is its HMAC-SHA-256 under `pepper`, which tells callers apart and
+    cannot be tried out by who finds it. Without a pepper there is a random one, for this process only."""
+
+    def __init__(
+        self, *, pepper: bytes | None = None, session_from: Sequence[SessionSource] = SESSION_FROM
+    ) -> None:
+        self._pepper = pepper or secrets.token_bytes(32)
+        self._sessions = header_names(session_from)
+
+    def metadata(self, headers: Iterable[tuple[bytes, bytes]], endpoint: str = "") -> RequestMetadata:
+        """The facts of a new exchange. `headers`: names in lower case."""
+        fields = dict(headers)
+        keys = [_key(fields[name]) for name in _CREDENTIALS if name in fields]
+        trace = _TRACEPARENT.fullmatch(fields.get(b"traceparent", b""))
+        session = next((fields[name] for name in self._sessions if name in fields), b"")
+        return RequestMetadata(
+            call_id=new_call_id(),
+            timestamp=time.time(),
+            trace_id=trace[1].decode() if trace else None,
+            session_id=session[:256].decode("latin-1") or None,
+            api_key_hash=self.hashed(keys[0]) if keys else None,
+            endpoint=endpoint,
+            secrets=tuple(key.decode("latin-1") for key in keys),
+        )
+
+    def hashed(self, key: bytes) -> str:
+        """Hex HMAC-SHA-256."""
+        return hmac.digest(self._pepper, key, "sha256").hex()
+
+
+def pepper_of(folder: Path) -> bytes:
+    """The pepper of a deployment: LUTHIEN_PEPPER, or 32 random bytes in a file that is made on first use (0600)."""
+    named = os.environ.get("LUTHIEN_PEPPER")
+    if named:
+        return hashlib.sha256(named.encode()).digest()
+    path = folder / "pepper"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(file, "wb") as made:
+        made.write(secrets.token_bytes(32))
+    return path.read_bytes()
+
+
+def _key(value: bytes) -> bytes:
+    """The credential without its scheme ("Bearer ")."""
+    return value.strip().rpartition(b" ")[2]

@@ -1,0 +1,76 @@
+"""The thread that tells the hub what was stored. A hub that hangs delays nobody: its notices are dropped, counted."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from luthien_guard.errors import SinkError
+from luthien_guard.pubsub import Notice, PubSub
+from luthien_guard.store import Row
+
+__all__ = ["Publisher"]
+
+logger = logging.getLogger("luthien_guard")
+
+_MOST: Final = 10_000
+_GROUP: Final = 500
+
+
+class Publisher:
+    """`put` rows that were written; subscribers hear of them soon, or of a gap."""
+
+    def __init__(self, hub: PubSub) -> None:
+        self.dropped = 0
+        self._hub = hub
+        self._queue: deque[Notice] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def put(self, rows: Sequence[Row]) -> None:
+        with self._wake:
+            room = _MOST - len(self._queue)
+            self.dropped += max(len(rows) - room, 0)
+            self._queue.extend(
+                Notice("", row.call_id, row.seq, row.at, row.event_type, row.policy) for row in rows[:room]
+            )
+            self._wake.notify()
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._stopping = False
+            self._thread = threading.Thread(target=self._run, name="luthien-guard-publisher", daemon=True)
+            self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            with self._wake:
+                self._stopping = True
+                self._wake.notify()
+            thread.join(seconds)
+
+    def _run(self) -> None:
+        opened = False
+        while group := self._group():
+            try:
+                if not opened:
+                    self._hub.open()
+                    opened = True
+                self._hub.publish(group)
+            except SinkError as error:
+                self.dropped += len(group)
+                if self.dropped.bit_count() == 1 or self.dropped == len(group):
+                    logger.warning("notices are dropped (%d so far): %s", self.dropped, error)
+        if opened:
+            self._hub.close()
+
+    def _group(self) -> list[Notice]:
+        with self._wake:
+            while not self._queue and not self._stopping:
+                self._wake.wait()
+            return [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]

@@ -1,0 +1,187 @@
+"""A store with everything that stands before it: the journal, for remote ones the spool, and who tells the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from luthien_guard.delivery.forwarder import Forwarder
+from luthien_guard.delivery.journal import Journal
+from luthien_guard.delivery.ledger import Ledger
+from luthien_guard.delivery.publisher import Publisher
+from luthien_guard.delivery.quarantine import Quarantine
+from luthien_guard.delivery.spool import Spool
+from luthien_guard.delivery.writers import Writer, dead_writers
+from luthien_guard.errors import SinkError
+from luthien_guard.pubsub import PubSub
+from luthien_guard.records import EventType
+from luthien_guard.store import Row, Store, Written, chained
+
+__all__ = ["Storage"]
+
+logger = logging.getLogger("luthien_guard")
+
+
+class Storage:
+    """`start` and `stop` block: call them from a worker thread.
+
+    `folder` is where the writer's lock, the pepper, the quarantine and (for a store that is not on this machine) the
+    spool live; by default beside the store's file, or in the user's data folder.
+    """
+
+    def __init__(
+        self,
+        store: str | Store,
+        folder: Path | None = None,
+        *,
+        durability: Literal["balanced", "strict"] = "balanced",
+        hub: str | PubSub | None = None,
+    ) -> None:
+        url = store if isinstance(store, str) else None
+        store = _store(store)
+        hub = _hub(hub)
+        folder = folder or _folder(store, url)
+        self.url = url
+        self.hub = hub
+        self.folder = folder
+        self.ledger = Ledger()
+        self.writer = Writer(folder)
+        self._store = store
+        self._publisher = None if hub is None else Publisher(hub)
+        quarantine = Quarantine(folder / "quarantine.jsonl")
+        self._spool = Spool(folder / f"{self.writer.id}.spool") if store.remote else None
+        self._forwarder = (
+            None
+            if self._spool is None
+            else Forwarder(self._spool, store, self.ledger, quarantine, self._closed_dead)
+        )
+        self.journal = Journal(
+            store if self._spool is None else self._spool,
+            ledger=self.ledger,
+            strict=durability == "strict",
+            spooling=self._spool is not None,
+            quarantine=quarantine,
+            written=self._written,
+            full=self._full,
+        )
+
+    def start(self) -> None:
+        """Open everything. Raises SinkError when the local part cannot be used; a remote store may be away."""
+        if not self.writer.acquire():
+            raise SinkError(f"{self.writer.path}: it cannot be locked")
+        if self._spool is None:
+            self._store.open()
+            self._closed_dead()
+        else:
+            self._spool.open()
+            self._adopted()
+        self.journal.start()
+        if self._forwarder is not None:
+            self._forwarder.start()
+        if self._publisher is not None:
+            self._publisher.start()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """Flush within that time. What a remote store could not take stays in the spool for the next process."""
+        end = time.monotonic() + seconds
+        flushed = self.journal.stop(seconds)
+        if self._forwarder is not None:
+            self._forwarder.stop(max(end - time.monotonic(), 0.1))
+        if self._publisher is not None:
+            self._publisher.stop(max(end - time.monotonic(), 0.1))
+        if self._spool is None:
+            self._store.close()
+        else:
+            self._spool.close()
+        if flushed and not (self._spool is not None and len(self._spool)):
+            self._gone()
+
+    @property
+    def health(self) -> Mapping[str, str]:
+        """What is wrong now, by part; empty when all is well."""
+        failures = {"journal": self.journal.failure, "store": self._forwarder and self._forwarder.failure}
+        return {name: failure for name, failure in failures.items() if failure}
+
+    # -- what happens beside -------------------------------------------------------------------------------------------
+
+    def _written(self, rows: Sequence[Row]) -> None:
+        if self._forwarder is not None:
+            self._forwarder.notify()
+        if self._publisher is not None:
+            self._publisher.put(rows)
+
+    def _full(self) -> bool:
+        return self._spool is not None and self._spool.full
+
+    def _gone(self) -> None:
+        self.writer.release()
+        if self._spool is not None:
+            for end in ("", "-wal", "-shm"):
+                self._spool.path.with_name(self._spool.path.name + end).unlink(missing_ok=True)
+
+    # -- what dead processes left --------------------------------------------------------------------------------------
+
+    def _adopted(self) -> None:
+        """Take over the spools of processes that have died."""
+        assert self._spool is not None
+        for path in sorted(self.folder.glob("*.spool")):
+            dead = Writer(self.folder, path.name.removesuffix(".spool"))
+            if path == self._spool.path or not dead.acquire():
+                continue
+            other = Spool(path)
+            other.open()
+            while found := other.peek():
+                self._spool.write([row for _, row in found], durable=True)
+                other.forget([position for position, _ in found])
+            other.close()
+            for end in ("", "-wal", "-shm"):
+                path.with_name(path.name + end).unlink(missing_ok=True)
+            dead.keep()
+
+    def _closed_dead(self) -> None:
+        """Close the calls of processes that have died: their outcome is `interrupted`. For a remote store this runs
+        when everything that they had spooled has been carried there."""
+        for dead in dead_writers(self.folder):
+            for call_id in self._store.unfinished(dead.id):
+                interrupt(self._store, call_id)
+            dead.release()
+
+
+def _store(store: str | Store) -> Store:
+    if not isinstance(store, str):
+        return store
+    from luthien_guard.sinks.urls import open_store  # loaded for who has a store
+
+    return open_store(store)
+
+
+def _hub(hub: str | PubSub | None) -> PubSub | None:
+    if not isinstance(hub, str):
+        return hub
+    from luthien_guard.sinks.pubsub import open_pubsub
+
+    return open_pubsub(hub)
+
+
+def _folder(store: Store, url: str | None) -> Path:
+    path: Path | None = getattr(store, "path", None)
+    if path is not None:
+        return path.with_name(f"{path.name}-guard")
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "luthien-guard"
+    return data / "stores" / hashlib.sha256((url or type(store).__name__).encode()).hexdigest()[:16]
+
+
+def interrupt(store: Store, call_id: str) -> Written:
+    """Close a call whose process has died."""
+    rows = store.rows(call_id)
+    last = rows[-1]
+    payload = '{"outcome":"interrupted","reason":"the process that served it ended"}'
+    return store.write(
+        [chained(call_id, last.seq + 1, time.time(), EventType.CLOSED.value, None, payload, last.hash)],
+        durable=True,
+    )
