@@ -145,6 +145,8 @@ class Written:
 class Store(Protocol):
     """A storage sink. Every method may raise SinkError; `write` is one transaction: all of it or nothing."""
 
+    remote: bool  # not on this machine: a spool stands before it
+
     def open(self) -> None:
         """Connect and bring the schema up to date, under a lock. Raises SinkError that says precisely what is wrong
         (unreachable, malformed, a newer schema than this code)."""
