@@ -1,0 +1,116 @@
+"""The sink: records in, spans and metrics out. Uses the OpenTelemetry API only; without an SDK it does next to nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from opentelemetry import _logs, metrics, trace
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from luthien_guard.records import EventType, Record
+from luthien_guard.sinks.opentelemetry.content import Capture
+from luthien_guard.sinks.opentelemetry.exchange import ExchangeTrace
+from luthien_guard.sinks.opentelemetry.metrics import Instruments
+from luthien_guard.sinks.opentelemetry.semconv import DROP_REASON, SCOPE, Semconv, choose
+from luthien_guard.sinks.opentelemetry.shared import Telemetry
+from luthien_guard.sinks.opentelemetry.values import Vocabulary
+
+__all__ = ["OpenTelemetrySink"]
+
+_OPENING: Final = (EventType.REQUEST_RECEIVED, EventType.REQUEST_REJECTED)
+
+
+class OpenTelemetrySink:
+    """One span per exchange with children per phase and intervening policy, and metrics, through whatever providers
+    the process has (or those given here). Nothing global is set, no span is made current.
+
+    `semconv`: "stable" (what backends read today), "latest" (the names after the move of 2026), "legacy" (1.36);
+    None asks `OTEL_SEMCONV_STABILITY_OPT_IN`. `capture`: where prompts, answers and reasons go; None asks
+    `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`, which by default says nowhere. At most `max_open` exchanges
+    are waited for, each at most `max_age` seconds by the records' clock. Raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
+        *,
+        semconv: Semconv | None = None,
+        capture: Capture | None = None,
+        max_open: int = 10_000,
+        max_age: float = 3600.0,
+    ) -> None:
+        names = choose(semconv)
+        scope, release = SCOPE, _version()
+        self._shared = Telemetry(
+            tracer=trace.get_tracer(scope, release, tracer_provider),
+            events=_logs.get_logger(scope, release, logger_provider),
+            instruments=Instruments(metrics.get_meter(scope, release, meter_provider), names),
+            names=names,
+            capture=capture if capture is not None else Capture.from_environment(),
+            models=Vocabulary(),
+        )
+        self._max_open = max_open
+        self._max_age = max_age
+        self._open: OrderedDict[str, ExchangeTrace] = OrderedDict()  # oldest first
+        self._lock = threading.Lock()  # exchanges may run on several loops
+
+    def put(self, record: Record) -> None:
+        """Take one record, in the task of its exchange. May raise what a provider raises; the delivery catches it."""
+        if record.type is EventType.CLOSED:
+            self._close(record)
+            return
+        exchange = self._open.get(record.call_id)
+        if exchange is None and record.type in _OPENING:
+            exchange = self._begin(record)
+        if exchange is not None:
+            exchange.place.enter()
+            exchange.tell(record)
+
+    def watch(self, ledger: Callable[[], Mapping[str, int]]) -> None:
+        """Report the counters of a delivery (`guard.delivery.ledger`) as metrics. Call it once."""
+        self._shared.instruments.watch(ledger)
+
+    @property
+    def open(self) -> int:
+        """Exchanges that have begun and not ended."""
+        return len(self._open)
+
+    def _begin(self, record: Record) -> ExchangeTrace:
+        exchange = ExchangeTrace(self._shared, record)
+        with self._lock:
+            self._open[record.call_id] = exchange
+            given_up = self._overdue(record.at)
+        for each in given_up:
+            self._shared.instruments.dropped.add(1, {DROP_REASON: "abandoned"})
+            each.abandon(record.at)
+        return exchange
+
+    def _overdue(self, now: float) -> list[ExchangeTrace]:
+        found: list[ExchangeTrace] = []
+        while self._open:
+            call_id, oldest = next(iter(self._open.items()))
+            if len(self._open) <= self._max_open and now - oldest.facts.at <= self._max_age:
+                break
+            found.append(self._open.pop(call_id))
+        return found
+
+    def _close(self, record: Record) -> None:
+        with self._lock:
+            exchange = self._open.pop(record.call_id, None)
+        if exchange is not None:
+            exchange.close(record)
+
+
+def _version() -> str:
+    try:
+        return version("luthien-guard")
+    except PackageNotFoundError:  # vendored
+        return ""
