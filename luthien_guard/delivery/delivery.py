@@ -13,6 +13,7 @@ from luthien_guard.delivery.recorder import Recorder
 from luthien_guard.delivery.redaction import Redactor
 from luthien_guard.delivery.storage import Storage
 from luthien_guard.records import EventType, Record, Sink
+from luthien_guard.store import Written
 
 __all__ = ["Delivery"]
 
@@ -69,7 +70,7 @@ class Delivery:
             journal.put(record)
         else:
             self._ledger.accept()
-            self._ledger.store(1)
+            self._ledger.wrote(1, Written())
         return True
 
     async def durable(self) -> None:

@@ -48,8 +48,7 @@ class Forwarder:
     def start(self) -> None:
         if self._thread is None:
             self._stopping = None
-            self._ledger.accept(len(self._spool))  # left over from an earlier process
-            self._ledger.spool(len(self._spool))
+            self._ledger.found(len(self._spool))
             self._thread = threading.Thread(target=self._run, name="luthien-guard-forwarder", daemon=True)
             self._thread.start()
 
@@ -100,12 +99,7 @@ class Forwarder:
         rows = [row for _, row in found]
         written = write(self._store, rows, self._quarantine, tries)
         self._spool.forget([position for position, _ in found])
-        lost = len(written.conflicts) + written.quarantined
-        self._ledger.store(len(rows) - lost, from_spool=True)
-        self._ledger.conflict(len(written.conflicts))
-        for reason, count in (("conflict", len(written.conflicts)), ("poison", written.quarantined)):
-            if count:
-                self._ledger.drop(reason, count, from_spool=True)
+        self._ledger.wrote(len(rows), written, from_spool=True)
         if self.failure is not None:
             logger.warning("the store takes records again")
             self.failure = None

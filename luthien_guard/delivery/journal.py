@@ -19,7 +19,7 @@ from luthien_guard.delivery.quarantine import BACKOFF, Quarantine, Target, write
 from luthien_guard.delivery.waiting import Ticket
 from luthien_guard.errors import SinkError
 from luthien_guard.records import CLASSES, EventType, Record, RecordClass
-from luthien_guard.store import Row, Written
+from luthien_guard.store import Row
 
 __all__ = ["Journal"]
 
@@ -156,20 +156,12 @@ class Journal:
         rows += [self._chain.row(record) for record in records[len(rows) :]]
         written = write(self._target, rows, self._quarantine, tries, durable=self._strict and bool(tickets))
         self._pending, self.failure = [], None
-        self._account(len(rows), written)
+        self.ledger.wrote(len(rows), written, into_spool=self._spooling)
         for _ in group:
             self._queue.popleft()
         for ticket in tickets:
             ticket.resolve()
         self._written(rows)
-
-    def _account(self, count: int, written: Written) -> None:
-        lost = len(written.conflicts) + written.quarantined
-        (self.ledger.spool if self._spooling else self.ledger.store)(count - lost)
-        self.ledger.conflict(len(written.conflicts))
-        for reason, number in (("conflict", len(written.conflicts)), ("poison", written.quarantined)):
-            if number:
-                self.ledger.drop(reason, number)
 
     def _told(self, problem: str) -> None:
         if self.failure is None:

@@ -5,11 +5,16 @@ accepted == stored + spooled + in_memory + dropped
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping
 
+from luthien_guard.store import Written
+
 __all__ = ["Ledger"]
+
+logger = logging.getLogger("luthien_guard")
 
 
 class Ledger:
@@ -28,29 +33,33 @@ class Ledger:
         with self._lock:
             self.accepted += count
 
-    def store(self, count: int, *, from_spool: bool = False) -> None:
+    def wrote(
+        self, count: int, written: Written, *, into_spool: bool = False, from_spool: bool = False
+    ) -> None:
+        """A group of `count` records went into the store or the spool, except for what `written` says otherwise."""
+        lost = {"conflict": len(written.conflicts), "poison": written.quarantined}
         with self._lock:
-            self.stored += count
-            if from_spool:
-                self.spooled -= count
+            kept = count - sum(lost.values())
+            self.stored += 0 if into_spool else kept
+            self.spooled += (kept if into_spool else 0) - (count if from_spool else 0)
+            self.conflicts += len(written.conflicts)
+            self.dropped.update({reason: number for reason, number in lost.items() if number})
+        if written.conflicts:
+            logger.error("%d records have a number that is taken by another content", len(written.conflicts))
 
-    def spool(self, count: int) -> None:
+    def found(self, count: int) -> None:
+        """An earlier process left these in the spool."""
         with self._lock:
+            self.accepted += count
             self.spooled += count
 
-    def drop(self, reason: str, count: int = 1, *, from_spool: bool = False) -> None:
+    def drop(self, reason: str, count: int = 1) -> None:
         with self._lock:
             self.dropped[reason] += count
-            if from_spool:
-                self.spooled -= count
 
     def degrade(self) -> None:
         with self._lock:
             self.degraded += 1
-
-    def conflict(self, count: int) -> None:
-        with self._lock:
-            self.conflicts += count
 
     def snapshot(self) -> Mapping[str, int]:
         """`in_memory` is what is neither stored nor spooled nor dropped yet."""

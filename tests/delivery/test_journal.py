@@ -1,0 +1,174 @@
+"""The journal: order, groups, full queues, stores that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from luthien_guard.delivery.journal import Journal
+from luthien_guard.delivery.quarantine import Quarantine
+from luthien_guard.errors import SinkError
+from luthien_guard.records import EventType, Record
+from luthien_guard.store import chained
+from tests.delivery.stores import ListStore
+
+
+def fact(seq: int, type: EventType = EventType.POLICY_RECORD, call: str = "c", **details: Any) -> Record:
+    return Record(call, seq, 1.0 + seq, type, "p", details)
+
+
+@contextmanager
+def journal(store: ListStore, **options: Any) -> Iterator[Journal]:
+    made = Journal(store, **options)
+    made.start()
+    try:
+        yield made
+    finally:
+        store.gate.set()
+        store.problem = None
+        made.stop(20)
+
+
+def balanced(journal: Journal) -> dict[str, int]:
+    counts = dict(journal.ledger.snapshot())
+    assert (
+        counts["accepted"] == counts["stored"] + counts["spooled"] + counts["in_memory"] + counts["dropped"]
+    )
+    return counts
+
+
+def test_rows_are_stored_in_order_and_chained() -> None:
+    store = ListStore()
+    with journal(store) as made:
+        for seq in range(100):
+            for call in ("a", "b"):
+                made.put(fact(seq, call=call, text="é\udc80\0"))
+    for call in ("a", "b"):
+        before = ""
+        for seq, row in enumerate(store.rows(call)):
+            assert row == chained(call, seq, 1.0 + seq, "policy.record", "p", row.payload, before)
+            assert row.details == {"text": "é\udc80\0"}
+            before = row.hash
+    assert balanced(made)["stored"] == 200
+
+
+async def test_who_waits_is_answered_by_one_commit_for_all() -> None:
+    store = ListStore()
+    store.gate.clear()
+    with journal(store, strict=True) as made:
+        for seq in range(50):
+            made.put(fact(seq))
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(made.durable)
+            await anyio.lowlevel.checkpoint()
+            assert not store.kept
+            store.gate.set()
+        assert len(store.kept) == 50
+        assert len(store.writes) <= 3
+        assert any(durable for _, durable in store.writes)
+
+
+async def test_a_store_that_takes_nothing_is_told_to_who_waits_and_nothing_is_lost() -> None:
+    store = ListStore()
+    store.problem = "disk full"
+    with journal(store, patience=0.05) as made:
+        made.put(fact(0))
+        with pytest.raises(SinkError, match="disk full"):
+            await made.durable()
+        assert made.failure == "disk full"
+        assert balanced(made)["in_memory"] == 1
+        store.problem = None
+        made.put(fact(1))
+        with anyio.fail_after(20):
+            while made.failure is not None or len(store.kept) < 2:
+                await anyio.to_thread.run_sync(store.wait, 2)
+    assert [row.seq for row in store.rows("c")] == [0, 1]
+    assert balanced(made)["stored"] == 2
+
+
+def test_a_full_queue_drops_activities_shrinks_content_keeps_decisions() -> None:
+    store = ListStore()
+    store.gate.clear()
+    with journal(store, max_records=10) as made:
+        seq = 0
+        for type in (EventType.REQUEST_RECEIVED, EventType.ACTIVITY, EventType.VERDICT) * 1000:
+            if made.has_room(type):
+                made.put(fact(seq, type, body="x" * 100))
+                seq += 1
+        counts = balanced(made)
+        assert counts["accepted"] == 3000
+        assert counts["dropped"] == counts["dropped.overflow"] > 990
+        assert counts["degraded"] > 990
+        store.gate.set()
+    counts = balanced(made)
+    assert counts["stored"] == 3000 - counts["dropped"] == seq
+    verdicts = [row for row in store.rows("c") if row.event_type == "policy.verdict"]
+    assert len(verdicts) == 1000
+    assert all(row.details == {"body": "x" * 100} for row in verdicts)
+    assert [row.seq for row in store.rows("c")] == list(range(seq)), "no gap: what was dropped had no number"
+    shrunk = [row.details for row in store.rows("c") if row.event_type == "request.received"][-1]
+    assert shrunk["length"] == len('{"body":"' + "x" * 100 + '"}')
+    assert len(shrunk["sha256"]) == 64
+
+
+def test_a_poison_row_is_put_aside_and_the_rest_flows(tmp_path: Path) -> None:
+    store = ListStore()
+    store.poison = lambda row: row.seq == 3
+    quarantine = Quarantine(tmp_path / "quarantine.jsonl")
+    with journal(store, quarantine=quarantine) as made:
+        for seq in range(10):
+            made.put(fact(seq))
+        store.wait(9)
+    assert [row.seq for row in store.rows("c")] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert quarantine.count == 1
+    assert '"seq": 3' in (tmp_path / "quarantine.jsonl").read_text()
+    counts = balanced(made)
+    assert (counts["stored"], counts["dropped.poison"]) == (9, 1)
+
+
+def test_a_key_that_is_taken_by_another_content_is_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    store = ListStore()
+    store.write([chained("c", 0, 9.0, "policy.record", None, "{}", "")])
+    with journal(store) as made:
+        made.put(fact(0, text="something else"))
+        made.put(fact(1))
+        store.wait(2)
+    counts = balanced(made)
+    assert (counts["conflicts"], counts["dropped.conflict"], counts["stored"]) == (1, 1, 1)
+    assert store.kept["c", 0].payload == "{}", "never overwritten"
+    assert "another content" in caplog.text
+
+
+def test_stopping_flushes_and_says_what_was_left(caplog: pytest.LogCaptureFixture) -> None:
+    store = ListStore()
+    made = Journal(store)
+    made.start()
+    for seq in range(2000):
+        made.put(fact(seq))
+    assert made.stop(20)
+    assert len(store.kept) == 2000
+    store.problem = "gone"
+    made.start()
+    made.put(fact(2000))
+    assert not made.stop(0.1)
+    assert "1 records were not written" in caplog.text
+    assert balanced(made)["in_memory"] == 1
+
+
+def test_a_million_records_and_a_store_that_hangs_need_bounded_memory() -> None:
+    store = ListStore()
+    store.gate.clear()
+    with journal(store, max_records=100) as made:
+        for seq in range(1_000_000):
+            if made.has_room(EventType.ACTIVITY):
+                made.put(fact(seq, EventType.ACTIVITY))
+        assert len(made._queue) <= 100
+        counts = balanced(made)
+        assert counts["accepted"] == 1_000_000
+        assert counts["dropped"] == 1_000_000 - counts["in_memory"]

@@ -1,0 +1,151 @@
+"""The spool against a list: appended, carried, crashed, damaged."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from luthien_guard.delivery.forwarder import Forwarder
+from luthien_guard.delivery.ledger import Ledger
+from luthien_guard.delivery.quarantine import Quarantine
+from luthien_guard.delivery.spool import Spool
+from luthien_guard.errors import SinkError
+from luthien_guard.store import Row, chained
+from tests.delivery.stores import ListStore
+
+
+class SpoolMachine(RuleBasedStateMachine):
+    """`model` is what was acknowledged, in order. Whatever happens, spool plus store hold exactly that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "s.spool"
+        self.store = ListStore(remote=True)
+        self.model: list[Row] = []
+        self.lost_by_damage = 0
+        self.spool = Spool(self.path)
+        self.spool.open()
+
+    @rule(count=st.integers(1, 5), durable=st.booleans())
+    def append(self, count: int, durable: bool) -> None:
+        fresh = []
+        for _ in range(count):
+            seq = len(self.model) + len(fresh)
+            fresh.append(chained("c", seq, float(seq), "policy.record", None, "{}", ""))
+        self.spool.write(fresh, durable=durable)
+        self.model += fresh
+
+    @rule(again=st.integers(0, 3))
+    def append_again(self, again: int) -> None:
+        """At least once: a row that comes twice is there once."""
+        self.spool.write([row for _, row in self.spool.peek(again)])
+
+    @rule(limit=st.integers(1, 4))
+    def carry(self, limit: int) -> None:
+        found = self.spool.peek(limit)
+        try:
+            self.store.write([row for _, row in found])
+        except SinkError:
+            return
+        self.spool.forget([position for position, _ in found])
+
+    @rule(limit=st.integers(1, 4))
+    def crash_between_store_and_spool(self, limit: int) -> None:
+        try:
+            self.store.write([row for _, row in self.spool.peek(limit)])
+        except SinkError:
+            pass
+        self.restart()
+
+    @rule()
+    def restart(self) -> None:
+        self.spool.close()
+        self.spool = Spool(self.path)
+        self.spool.open()
+
+    @rule()
+    def primary_goes_away_or_comes_back(self) -> None:
+        self.store.problem = None if self.store.problem else "away"
+
+    @precondition(lambda self: len(self.model) > 20)
+    @rule(data=st.data())
+    def damage(self, data: st.DataObject) -> None:
+        """A byte of a page turns over while the process is down: whatever can still be read is kept, and no row is
+        ever made up."""
+        self.spool.close()
+        raw = bytearray(self.path.read_bytes())
+        at = data.draw(st.integers(100, len(raw) - 1))
+        raw[at] ^= 0xFF
+        self.path.write_bytes(bytes(raw))
+        self.spool = Spool(self.path)
+        self.spool.open()
+        kept = {row.seq for _, row in self.spool.peek(10_000)} | {seq for _, seq in self.store.kept}
+        self.model = [row for row in self.model if row.seq in kept]
+
+    @invariant()
+    def nothing_lost_nothing_made_up(self) -> None:
+        waiting = [row for _, row in self.spool.peek(10_000)]
+        assert [row.seq for row in waiting] == sorted(row.seq for row in waiting)
+        assert {row.seq for row in self.model} == {row.seq for row in waiting} | {
+            seq for _, seq in self.store.kept
+        }
+        assert len(self.spool) == len(waiting)
+
+    def teardown(self) -> None:
+        self.spool.close()
+        self.folder.cleanup()
+
+
+TestSpool = SpoolMachine.TestCase
+TestSpool.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def rows(count: int) -> list[Row]:
+    return [chained("c", seq, float(seq), "policy.record", None, "{}", "") for seq in range(count)]
+
+
+def test_the_forwarder_carries_all_when_the_store_comes_back(tmp_path: Path) -> None:
+    spool, store, ledger = Spool(tmp_path / "s"), ListStore(remote=True), Ledger()
+    store.problem = "connection refused"
+    spool.open()
+    spool.write(rows(1234))
+    carrier = Forwarder(spool, store, ledger, Quarantine())
+    carrier.start()
+    try:
+        assert not store.kept
+        store.problem = None
+        store.wait(1234)
+    finally:
+        carrier.stop(10)
+    counts = ledger.snapshot()
+    assert (counts["accepted"], counts["stored"], counts["spooled"]) == (1234, 1234, 0)
+    assert spool.peek() == []
+
+
+def test_a_poison_row_does_not_hold_up_the_spool(tmp_path: Path) -> None:
+    spool, store, ledger = Spool(tmp_path / "s"), ListStore(remote=True), Ledger()
+    store.poison = lambda row: row.seq in (3, 7)
+    spool.open()
+    spool.write(rows(10))
+    carrier = Forwarder(spool, store, ledger, Quarantine(tmp_path / "q"))
+    carrier.start()
+    store.wait(8)
+    carrier.stop(10)
+    counts = ledger.snapshot()
+    assert (counts["stored"], counts["dropped.poison"], counts["spooled"]) == (8, 2, 0)
+    assert len((tmp_path / "q").read_text().splitlines()) == 2
+
+
+def test_a_spool_is_full_by_what_waits_in_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=60_000)
+    spool.open()
+    assert not spool.full
+    spool.write([chained("c", seq, 1.0, "x", None, '{"a":"' + "x" * 1000 + '"}', "") for seq in range(100)])
+    assert spool.full
+    spool.forget([position for position, _ in spool.peek(1000)])
+    assert not spool.full
