@@ -45,6 +45,7 @@ class Callers:
             session_id=session[:256].decode("latin-1") or None,
             api_key_hash=self.hashed(keys[0]) if keys else None,
             endpoint=endpoint,
+            traceparent=trace[0].decode() if trace else None,
             secrets=tuple(key.decode("latin-1") for key in keys),
         )
 

@@ -51,6 +51,7 @@ class RequestMetadata:
     session_id: str | None = None
     api_key_hash: str | None = None
     endpoint: str = ""  # the path
+    traceparent: str | None = None  # W3C, as it came; `trace_id` is part of it
     secrets: tuple[str, ...] = field(default=(), repr=False)  # the caller's credentials, which no record may hold
 
 

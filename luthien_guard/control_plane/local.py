@@ -128,6 +128,7 @@ class LocalControlPlane:
             user_id=metadata.user_id or user_of(request),
             api_key_hash=metadata.api_key_hash,
             trace_id=metadata.trace_id,
+            traceparent=metadata.traceparent,
             body=None if body is None else _text(body),
         )
 
