@@ -27,6 +27,7 @@ _AROUND: Final = re.compile(
     r"context_window_fallback_dict|caching|cache|ttl|logger_fn|verbose|drop_params|allowed_openai_params|"
     r"additional_drop_params|(?:input|output)_cost_per_.*|no-log|ssl_verify"
 )
+_SECRET: Final = re.compile(r"api_key|.*_(?:secret|token|password|credentials|access_key)")
 #: What carries prompt text or decides about it: must be JSON, or the call is refused.
 _POLICED: Final = frozenset(
     {
@@ -55,6 +56,12 @@ class Arguments:
             if value is not None and not _AROUND.fullmatch(name):
                 self._place(name, value)
         self.body = dumps(self.request).encode()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The credentials among the arguments, the provider's key first."""
+        named = sorted(name for name in self._given if _SECRET.fullmatch(name))
+        return tuple(value for name in named if isinstance(value := self._given[name], str))
 
     def _place(self, name: str, value: Any) -> None:
         plain = _OPAQUE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Protocol
 
 from luthien_guard.client.litellm_api import litellm
@@ -14,7 +14,7 @@ from luthien_guard.wire.json_text import dumps
 __all__ = ["CHAT", "MESSAGES", "RESPONSES", "Dialect"]
 
 
-class Dialect(Protocol):
+class Dialect(Hashable, Protocol):
     """One of litellm's functions."""
 
     wire_format: str

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 
+from luthien_guard.callers import Callers
 from luthien_guard.client.arguments import Arguments
 from luthien_guard.client.dialects import Dialect
 from luthien_guard.client.litellm_api import PROVIDER, litellm, violation_type
@@ -43,6 +44,8 @@ class ClientGuard(Protocol):
     def limits(self) -> Limits: ...
     @property
     def clock(self) -> Callable[[], float]: ...
+    @property
+    def callers(self) -> Callers: ...
     async def start(self) -> None: ...
 
 
@@ -96,11 +99,8 @@ class ClientExchange:
         """Run the request's hooks: None to go on, or what to answer without asking anybody. Raises litellm's
         BadRequestError for a request that no policy could read."""
         await self.guard.start()
-        metadata = RequestMetadata(
-            self.call_id, time.time(), user_id=_text(self.arguments.request.get("user"))
-        )
         result = await self._in_time(
-            self.guard.plane.decide_request(metadata, self.dialect.wire_format, self.body),
+            self.guard.plane.decide_request(self._metadata(), self.dialect.wire_format, self.body),
             "the request's policies",
         )
         decision = result.value
@@ -111,6 +111,18 @@ class ClientExchange:
             await self.close()
             raise litellm().BadRequestError(result.reason or "malformed request", self.model, PROVIDER)
         return decision.answer
+
+    def _metadata(self) -> RequestMetadata:
+        secrets = self.arguments.secrets
+        key = secrets[0] if secrets else None
+        return RequestMetadata(
+            self.call_id,
+            time.time(),
+            user_id=_text(self.arguments.request.get("user")),
+            api_key_hash=self.guard.callers.hashed(key.encode()) if key else None,
+            endpoint=f"litellm.{self.dialect.function}",
+            secrets=secrets,
+        )
 
     async def ask(self) -> Any:
         """litellm's own answer to the request as it stands now; its exceptions pass unchanged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from luthien_guard.errors import SinkError
@@ -14,8 +15,9 @@ from luthien_guard.store import Call, CallFilter, Row, Written
 class ListStore:
     """`problem` says why it takes nothing; `gate` must be set for a write to go through; `poison` is never taken."""
 
-    def __init__(self, *, remote: bool = False) -> None:
+    def __init__(self, *, remote: bool = False, path: Path | None = None) -> None:
         self.remote = remote
+        self.path = path  # what belongs to it stands beside this
         self.kept: dict[tuple[str, int], Row] = {}
         self.problem: str | None = None
         self.poison: Callable[[Row], bool] = lambda row: False

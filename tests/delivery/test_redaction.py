@@ -1,0 +1,131 @@
+"""Canary secrets in every place where one can stand: none is found in anything that a sink gets."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luthien_guard import Abort, ChatRequest, Guard, GuardMiddleware, Policy, PolicyContext, hookimpl
+from luthien_guard.callers import Callers, pepper_of
+from luthien_guard.delivery.redaction import MASK, Redactor
+from tests.asgi_drive import ask
+from tests.delivery.stores import ListStore
+
+pytestmark = pytest.mark.anyio
+
+KEY = "canary-0123456789-abcdef"
+PLACES = [
+    "authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization",
+    "prompt", "system", "tool", "argument", "metadata", "user", "unknown field", "key of an object",
+    "answer", "answer's unknown field", "answer's error", "exception", "policy record", "policy reason",
+    "policy error", "url of the prompt",
+]  # fmt: skip
+HEADERS = PLACES[:5]
+
+
+class Talks(Policy):
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    @hookimpl
+    def on_request_started(self, request: ChatRequest, ctx: PolicyContext) -> Abort | None:
+        ctx.record("saw", deep={"list": [KEY if self.place == "policy record" else ""]})
+        if self.place == "policy error":
+            raise ValueError(f"bad {KEY}")
+        return Abort(f"because {KEY}") if self.place == "policy reason" else None
+
+
+def request_with(place: str) -> bytes:
+    def at(name: str) -> str:
+        return KEY if place == name else "x"
+
+    body: dict[str, Any] = {
+        "model": "m",
+        "messages": [
+            {"role": "system", "content": at("system")},
+            {"role": "user", "content": [
+                {"type": "text", "text": f"say {at('prompt')} now"},
+                {"type": "image_url", "image_url": {"url": f"https://h/?k={at('url of the prompt')}"}},
+            ]},
+            {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {
+                "name": "f", "arguments": json.dumps({"k": at("argument")})}}]},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "description": at("tool")}}],
+        "metadata": {"a": at("metadata"), at("key of an object"): "v"},
+        "user": at("user"),
+        "brand_new": at("unknown field"),
+    }  # fmt: skip
+    return json.dumps(body).encode()
+
+
+def upstream(place: str) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if place == "exception":
+            raise RuntimeError(f"cannot reach https://{KEY}@host")
+        message = {"role": "assistant", "content": KEY if place == "answer" else "x"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        body: dict[str, Any] = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        if place == "answer's unknown field":
+            body["debug"] = {"sent": [KEY]}
+        if place == "answer's error":
+            body = {"error": {"message": f"bad key {KEY}", "type": "auth", "code": KEY}}
+        status = 401 if place == "answer's error" else 200
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+    return app
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_credential_is_in_no_record_and_in_no_log(
+    place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    store = ListStore(path=tmp_path / "s")
+    guard = Guard([Talks(place)], store=store)
+    app = GuardMiddleware(upstream(place), guard=guard)
+    header = place.encode() if place in HEADERS else b"authorization"
+    value = f"Bearer {KEY}".encode() if header.endswith(b"authorization") else KEY.encode()
+    async with guard:
+        try:
+            await ask(app, "/v1/chat/completions", request_with(place), headers=[(header, value)])
+        except RuntimeError as error:
+            assert place == "exception", error
+    assert store.kept
+    for row in store.kept.values():
+        assert KEY not in row.payload, (place, row)
+    for call_id in guard.recent_calls:
+        assert KEY not in repr(guard.records_of(call_id))
+    assert KEY not in caplog.text
+    stored = "".join(row.payload for row in store.kept.values())
+    if place not in (*HEADERS, "exception", "answer's error", "answer's unknown field"):
+        assert MASK in stored, "the place was on record"
+    received = next(row for row in store.kept.values() if row.event_type == "request.received").details
+    assert received["api_key_hash"] == Callers(pepper=pepper_of(tmp_path / "s-guard")).hashed(KEY.encode())
+
+
+def test_what_looks_like_a_key_is_one() -> None:
+    redact = Redactor()
+    for text in (
+        "sk-ant-api03-" + "a1" * 30,
+        "sk-proj-" + "Zz9" * 12,
+        "AKIAIOSFODNN7EXAMPLE",
+        "ghp_" + "a" * 36,
+        "xoxb-1234567890-abcdef",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
+    ):
+        assert redact(f"the key is {text}, you see") == f"the key is {MASK}, you see"
+    for text in ("ask-me task-force risk-free", "the ghost of gh_1", "eyJ", "lg_", "sk-8", ""):
+        assert redact(text) == text
+
+
+def test_a_secret_inside_another_leaves_nothing() -> None:
+    assert Redactor(["password", "password-and-more"])("x password-and-more y") == f"x {MASK} y"
+    assert Redactor(["short"])("short words stay short") == "short words stay short"
+    assert Redactor(more=lambda text: text.replace("Ann", "A."))("Ann") == "A."
