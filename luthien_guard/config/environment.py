@@ -19,8 +19,10 @@ PREFIX: Final = "LUTHIEN_"
 #: The variable that names the file.
 VARIABLE: Final = "POLICY_CONFIG"
 #: Variables of the library that are no settings of the file.
-OWN: Final = frozenset({"LUTHIEN_PEPPER", "LUTHIEN_HOME", "LUTHIEN_API_KEY"})
-_REFERENCE: Final = re.compile(r"\$(?:\$\{|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<bad>\{))")
+OWN: Final = frozenset({"LUTHIEN_PEPPER", "LUTHIEN_API_KEY"})
+_REFERENCE: Final = re.compile(
+    r"\$(?:\$\{|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<bad>\{))"
+)
 #: Below these keys no type says what a text means: it is read as YAML, as it would be in the file.
 _UNTYPED: Final = frozenset({"config", "litellm"})
 
@@ -42,7 +44,8 @@ def substituted(
         return _REFERENCE.sub(lambda found: _looked_up(found, environ, where(place)), value)
     if isinstance(value, dict):
         return {
-            key: substituted(each, environ, where, skip=skip, place=(*place, key)) for key, each in value.items()
+            key: substituted(each, environ, where, skip=skip, place=(*place, key))
+            for key, each in value.items()
         }
     if isinstance(value, list):
         return [
@@ -75,7 +78,9 @@ def overlaid(raw: dict[str, Any], set_by: Mapping[Place, str], environ: Mapping[
         try:
             _put(result, place, _value(environ[name], place))
         except (LookupError, TypeError, yaml.YAMLError):
-            raise ConfigError(f"environment variable {name}: there is nothing to set at {_dotted(place)}") from None
+            raise ConfigError(
+                f"environment variable {name}: there is nothing to set at {_dotted(place)}"
+            ) from None
     return result
 
 
@@ -86,7 +91,9 @@ def _looked_up(found: re.Match[str], environ: Mapping[str, str], where: str) -> 
     if found[0] == "$${":
         return "${"
     if found["bad"]:
-        raise ConfigError(f"{where}: `${{` is followed by no NAME}} or NAME:-default}} (write `$${{` for the characters)")
+        raise ConfigError(
+            f"{where}: `${{` is followed by no NAME}} or NAME:-default}} (write `$${{` for the characters)"
+        )
     name, default = found["name"], found["default"]
     value = environ.get(name)
     if value is None or (not value and default is not None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from luthien_guard.config.yaml_file import Place, YamlFile
@@ -18,8 +18,8 @@ class Origins:
     """Looked up by place. The command line stands over the environment, the environment over the file."""
 
     file: YamlFile | None = None
-    variables: Mapping[Place, str] = {}  # noqa: RUF008 -- a Mapping: nobody writes to it
-    options: Mapping[Place, str] = {}  # noqa: RUF008
+    variables: Mapping[Place, str] = field(default_factory=dict[Place, str])
+    options: Mapping[Place, str] = field(default_factory=dict[Place, str])
 
     def of(self, place: Place) -> str:
         """`--port`, `environment LUTHIEN_SERVER__PORT`, `guard.yaml:7` or `default`."""

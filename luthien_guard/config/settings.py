@@ -2,74 +2,119 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from luthien_guard.limits import Limits
 
 __all__ = ["AuthSettings", "GuardConfig", "PolicySettings", "ServerSettings", "UpstreamSettings"]
 
+AuthMode = Literal["client_key", "passthrough", "both", "off"]
+
+
+def _credential(value: str) -> str:
+    """An empty variable must not become an empty credential, nor a line end a header of its own."""
+    if not value or value != value.strip() or not value.isprintable():
+        raise ValueError("a credential is not empty and holds no spaces around it and no control characters")
+    return value
+
+
+Credential = Annotated[str, AfterValidator(_credential)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    # messages of errors never repeat the input: it may be a credential
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class PolicySettings(_Settings):
     """One policy of the chain."""
 
-    use: str
-    config: dict[str, Any] = {}
-    mode: str = "enforce"
-    on_error: str = "block"
-    timeout: float | None = None
-    name: str | None = None
+    use: str = Field(description='The name of an installed policy, or "module:Class".')
+    config: dict[str, Any] = Field(default={}, description="What the policy itself is told.")
+    mode: Literal["enforce", "shadow", "off"] = Field(
+        default="enforce", description="`shadow` records what it would do and changes nothing."
+    )
+    on_error: Literal["block", "allow"] = "block"
+    timeout: Seconds | None = Field(default=None, description="Seconds for one call of one hook.")
+    name: str | None = Field(default=None, description="In records; default: that of `use`.")
 
 
 class UpstreamSettings(_Settings):
     """Where requests for some models go: exactly one of `native`, `litellm` and `replay`. The first match wins."""
 
-    match: str | list[str] = "*"  # shell patterns over the model's name
-    name: str | None = None  # for fallbacks and for records; default: the kind and its number
-    native: str | list[str] | None = None  # wire formats that the upstream speaks itself
-    litellm: dict[str, Any] | None = None  # further arguments for litellm
-    replay: str | None = None  # a folder of recorded exchanges
+    match: str | list[str] = Field(default="*", description="Shell patterns over the model's name.")
+    name: str | None = Field(default=None, description="For fallbacks and records; default: kind and number.")
+    native: str | list[str] | None = Field(default=None, description="Wire formats that it speaks itself.")
+    litellm: dict[str, Any] | None = Field(default=None, description="Further arguments for litellm.")
+    replay: str | None = Field(default=None, description="A folder of recorded exchanges.")
     base_url: str | None = None
-    api_key: str | None = None  # None: the caller's own credential is passed on (auth mode passthrough)
-    headers: dict[str, str] = {}
-    model: str | None = None  # ask for this model instead of the one that the client named
-    fallback: list[str] = []  # names of upstreams to ask when this one fails before its first byte
-    retries: int = 0
-    connect_timeout: float = 10.0
-    pace: float = 1.0  # of a replay: 1 as recorded, 0 at once
+    api_key: Credential | None = Field(
+        default=None,
+        repr=False,
+        description="None: the caller's own credential is passed on (mode passthrough).",
+    )
+    headers: dict[str, str] = Field(default={}, repr=False, description="Put into every request.")
+    model: str | None = Field(default=None, description="Asked for instead of the one that the client named.")
+    fallback: list[str] = Field(
+        default=[], description="Upstreams to ask when this one fails before its first byte."
+    )
+    retries: Annotated[int, Field(ge=0)] = 0
+    connect_timeout: Seconds = 10.0
+    pace: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="Of a replay: 1 as recorded, 0 at once."
+    )
 
 
 class AuthSettings(_Settings):
     """Who may use the gateway, and with whose credential it asks."""
 
-    mode: Literal["client_key", "passthrough", "both", "off"] = "passthrough"
+    mode: AuthMode = Field(default="passthrough", description="`off` serves loopback only.")
+    keys: str | None = Field(
+        default=None, description="The file of the gateway's keys; default: in the data folder."
+    )
 
 
 class ServerSettings(_Settings):
     """How the gateway serves."""
 
     host: str = "127.0.0.1"
-    port: int = 8000
-    workers: int = 1
-    allowed_hosts: list[str] = []  # further names for the Host header; loopback names are always allowed
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8000, description="0 takes a free one.")
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    allowed_hosts: list[str] = Field(
+        default=[], description="Further names for the Host header; loopback names are always allowed."
+    )
     unknown_paths: Literal["deny", "observe", "pass"] = "deny"
     metrics: bool = True
+    reload: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="Seconds between two looks at this file; 0 reloads on SIGHUP only."
+    )
+    shutdown_timeout: Annotated[int, Field(ge=0)] = Field(
+        default=30, description="Seconds that running exchanges have to end."
+    )
 
 
 class GuardConfig(_Settings):
     """The file."""
 
-    policies: list[str | PolicySettings] = []
-    mode: str = "enforce"
-    on_block: str = "refuse"
-    unknown: str = "allow"
-    limits: dict[str, float] = {}
-    store: str | None = None
-    pubsub: str | None = None
+    policies: list[str | PolicySettings] = Field(default=[], description="They run in this order.")
+    mode: Literal["enforce", "observe"] = Field(
+        default="enforce", description="`observe` puts all in shadow."
+    )
+    on_block: Literal["refuse", "error", "raise"] = "refuse"
+    unknown: Literal["allow", "block"] = Field(default="allow", description="Chunks of unknown kinds.")
+    limits: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default={}, description="Of: " + ", ".join(Limits.__dataclass_fields__)
+    )
+    store: str | None = Field(
+        default=None, description="sqlite:///guard.db, postgresql://..., jsonl:///..., memory://"
+    )
+    pubsub: str | None = Field(default=None, description="redis://... hears of what is stored.")
     durability: Literal["balanced", "strict"] = "balanced"
+    on_unrecorded: Literal["block", "allow"] = "block"
+    session_from: list[str] | None = Field(default=None, description='"header:NAME" and "body:PATH".')
     auth: AuthSettings = AuthSettings()
     upstreams: list[UpstreamSettings] = []
     server: ServerSettings = ServerSettings()

@@ -28,7 +28,9 @@ class YamlFile:
 
     def line(self, place: Place) -> int:
         """The line of the innermost thing around `place` that the file has."""
-        return next((self.lines[place[:size]] for size in range(len(place), -1, -1) if place[:size] in self.lines), 1)
+        return next(
+            (self.lines[place[:size]] for size in range(len(place), -1, -1) if place[:size] in self.lines), 1
+        )
 
     def at(self, place: Place) -> str:
         """`guard.yaml:7`, as editors open it."""
@@ -61,7 +63,9 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
             if not isinstance(name, str):
-                raise yaml.MarkedYAMLError(problem=f"key {name!r} is no text: quote it", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {name!r} is no text: quote it", problem_mark=key.start_mark
+                )
             if name in seen:
                 raise yaml.MarkedYAMLError(problem=f"duplicate key {name!r}", problem_mark=key.start_mark)
             seen.add(name)
@@ -85,7 +89,8 @@ def _refuse_aliases(text: str) -> None:
     """An alias of an alias grows a small file without bound, and makes two places out of one line."""
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported", problem_mark=event.start_mark)
+            mark: Any = event.start_mark
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported", problem_mark=mark)
 
 
 def _lines(node: Any, at: Place = ()) -> dict[Place, int]:

@@ -1,0 +1,63 @@
+"""What is wrong, where, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from luthien_guard.config.settings import (
+    AuthSettings,
+    GuardConfig,
+    PolicySettings,
+    ServerSettings,
+    UpstreamSettings,
+)
+from luthien_guard.config.yaml_file import Place
+
+__all__ = ["did_you_mean", "explained"]
+
+_MODELS: Final[dict[str, type[BaseModel]]] = {
+    "policies": PolicySettings,
+    "upstreams": UpstreamSettings,
+    "auth": AuthSettings,
+    "server": ServerSettings,
+}
+#: pydantic puts the members of a union that it tried into the place; no file has them.
+_UNION_MEMBERS: Final = frozenset({"str", "PolicySettings", "list[str]"})
+
+
+def explained(error: ValidationError, where: Callable[[Place], str]) -> str:
+    """One line for each problem: `guard.yaml:7: server.port: ...`. `where` gives what stands before the first colon."""
+    lines = [
+        _line(each, where)
+        for each in error.errors(include_input=False, include_url=False)
+        if not _is_noise(each)
+    ]
+    return "\n".join(dict.fromkeys(lines)) or str(error)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing when nothing is near."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _line(each: Any, where: Callable[[Place], str]) -> str:
+    place = tuple(part for part in each["loc"] if part not in _UNION_MEMBERS)
+    problem = each["msg"].removeprefix("Value error, ")
+    if each["type"] == "extra_forbidden":
+        problem = f"unknown key{did_you_mean(str(place[-1]), _keys_at(place))}"
+    return f"{where(place)}: {'.'.join(str(part) for part in place) or 'the file'}: {problem}"
+
+
+def _is_noise(each: Any) -> bool:
+    """Of `str | PolicySettings` and `str | list[str]`, what was tried first is not what was meant."""
+    return bool(each["type"] == "string_type" and each["loc"][-1:] == ("str",))
+
+
+def _keys_at(place: Place) -> Iterable[str]:
+    model = _MODELS.get(str(place[0])) if len(place) > 1 else GuardConfig
+    return model.model_fields if model is not None else ()

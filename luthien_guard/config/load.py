@@ -1,0 +1,156 @@
+"""From a file, the environment and the command line to one configuration that knows where each value came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from luthien_guard.config.environment import VARIABLE, overlaid, places, substituted
+from luthien_guard.config.explain import did_you_mean, explained
+from luthien_guard.config.origin import DEFAULT, Origins
+from luthien_guard.config.settings import GuardConfig, PolicySettings
+from luthien_guard.config.yaml_file import Place, YamlFile, read_yaml
+from luthien_guard.errors import ConfigError
+from luthien_guard.limits import Limits
+
+__all__ = ["Loaded", "config_from_environment", "guard_arguments", "load_config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that is valid. `path` is None when there is no file."""
+
+    config: GuardConfig
+    origins: Origins
+    path: Path | None = None
+
+
+def config_from_environment(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The file that `POLICY_CONFIG` names."""
+    named = environ.get(VARIABLE)
+    return Path(named) if named else None
+
+
+def load_config(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    options: Mapping[Place, tuple[str, Any]] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """`options`: what the command line says, place -> (the option's name, value). `defaults`: values of top-level keys
+    that neither the file nor anything else gives. Raises ConfigError, one line a problem, with file and line."""
+    file = None if path is None else _compatible(read_yaml(path))
+    variables = places(environ, _top())
+    options = options or {}
+    origins = Origins(file, variables, {place: name for place, (name, _) in options.items()})
+    raw = {} if file is None else file.raw
+    if file is not None:
+        skip = frozenset((*variables, *options))
+        raw = substituted(raw, environ, file.at, skip=skip)
+    raw = overlaid({**deepcopy(dict(defaults or {})), **raw}, variables, environ)
+    for place, (_, value) in options.items():
+        _set(raw, place, value)
+    return Loaded(_validated(raw, origins, path), origins, path)
+
+
+def guard_arguments(config: GuardConfig) -> dict[str, Any]:
+    """The keyword arguments for `Guard(...)`. A local file may name policies as "module:Class"."""
+    further = {} if config.session_from is None else {"session_from": config.session_from}
+    return {
+        "policies": [_item(each) for each in config.policies],
+        "mode": config.mode,
+        "on_block": config.on_block,
+        "unknown": config.unknown,
+        "limits": _limits(config.limits),
+        "store": config.store,
+        "pubsub": config.pubsub,
+        "durability": config.durability,
+        "on_unrecorded": config.on_unrecorded,
+        "allow_paths": True,
+        **further,
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _compatible(file: YamlFile) -> YamlFile:
+    """`policy: {class: "module:Class", config: {...}}`, the form of the system before this one, is one policy."""
+    if "policy" not in file.raw:
+        return file
+    policy = file.raw["policy"]
+    if "policies" in file.raw:
+        raise ConfigError(f"{file.at(('policy',))}: `policy` and `policies` exclude each other")
+    if not isinstance(policy, dict) or not isinstance(policy.get("class"), str):
+        raise ConfigError(f'{file.at(("policy",))}: policy needs `class: "module:Class"`')
+    for key in policy:
+        if key not in ("class", "config"):
+            raise ConfigError(
+                f"{file.at(('policy', key))}: unknown key{did_you_mean(key, ('class', 'config'))}"
+            )
+    rest = {key: value for key, value in file.raw.items() if key != "policy"}
+    item = {"use": policy["class"], "config": policy.get("config") or {}}
+    return YamlFile(file.path, {**rest, "policies": [item]}, {**file.lines, **_moved(file.lines)})
+
+
+def _moved(lines: Mapping[Place, int]) -> dict[Place, int]:
+    here = {("policies", 0, *place[1:]): line for place, line in lines.items() if place[:1] == ("policy",)}
+    return {**here, ("policies",): lines[("policy",)]}
+
+
+def _validated(raw: dict[str, Any], origins: Origins, path: Path | None) -> GuardConfig:
+    def where(place: Place) -> str:
+        origin = origins.of(place)
+        if origin != DEFAULT:
+            return origin
+        return origins.file.at(place) if origins.file is not None else str(path or "configuration")
+
+    try:
+        config = GuardConfig.model_validate(raw)
+        for name in config.limits:
+            if name not in Limits.__dataclass_fields__:
+                hint = did_you_mean(name, Limits.__dataclass_fields__)
+                raise ConfigError(f"{where(('limits', name))}: limits.{name}: unknown limit {name!r}{hint}")
+    except ValidationError as error:
+        raise ConfigError(explained(error, where)) from None
+    return config
+
+
+def _top() -> dict[str, bool]:
+    """The keys at the top, True for those that have parts."""
+    return {
+        name: name in ("policies", "limits", "upstreams", "session_from")
+        or (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
+        for name, field in GuardConfig.model_fields.items()
+    }
+
+
+def _set(raw: dict[str, Any], place: Place, value: Any) -> None:
+    target: Any = raw
+    for part in place[:-1]:
+        if target.get(part) is None:
+            target[part] = {}
+        target = target[part]
+        if not isinstance(target, dict):
+            return  # the file is wrong there, and will be told so
+    target[place[-1]] = value
+
+
+def _item(settings: str | PolicySettings) -> Any:
+    return settings if isinstance(settings, str) else settings.model_dump(exclude_none=True)
+
+
+def _limits(given: Mapping[str, float]) -> Limits:
+    kinds = {field.name: field.type for field in dataclasses.fields(Limits)}
+    whole: dict[str, Any] = {
+        name: int(value) if kinds[name] == "int" else value for name, value in given.items()
+    }
+    return Limits(**whole)
