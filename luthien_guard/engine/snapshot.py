@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from luthien_guard.wire.format import Block, PieceKind, ReadChunk
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["received", "released", "unsent"]
 
+_NO_CALLS: Final = {"tool_calls": "stop", "function_call": "stop", "tool_use": "end_turn"}
 Texts = Callable[[Block], str | None]
 
 
@@ -30,6 +31,8 @@ def released(response: Response, *, said: str | None = None) -> dict[str, Any]:
         lambda block: _left(block, queued.get(id(block), 0)) if response.left else None,
         lambda block: block.new_name or block.name,
     )
+    for choice in found["choices"]:
+        _retold(choice, response.blocks)
     found["said"] = [block.replacement for block in response.blocks if block.removed and block.replacement]
     if said is not None:
         found["said"].append(said)
@@ -53,6 +56,13 @@ def _left(block: Block, queued: int) -> str | None:
     parts = block.released or [part for part in block.source if part]
     came = sum(1 for part in block.source if part)
     return "".join(parts[: came - queued] if queued else parts)
+
+
+def _retold(choice: dict[str, Any], blocks: Iterable[Block]) -> None:
+    """A finish reason that says "calls" left as "the end" when no call was left."""
+    removed = any(block.removed for block in blocks if block.choice == choice["choice"])
+    if removed and not choice["tool_calls"] and choice.get("finish_reason") in _NO_CALLS:
+        choice["finish_reason"] = _NO_CALLS[choice["finish_reason"]]
 
 
 def _assembled(response: Response, text_of: Texts, name_of: Callable[[Block], str]) -> dict[str, Any]:

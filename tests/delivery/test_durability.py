@@ -65,6 +65,7 @@ async def test_both_ends_of_an_exchange_are_stored(tmp_path: Path) -> None:
     assert came["finish_reason"] == "tool_calls"
     left = rows["response.released"]
     assert left["choices"][0]["tool_calls"] == []
+    assert left["choices"][0]["finish_reason"] == "stop"
     assert [text["text"] for text in left["choices"][0]["texts"]] == ["look"]
     assert left["said"]
     assert rows["policy.verdict"]["tool"] == "bash"
