@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import anyio
 from anyio import to_thread
@@ -31,6 +31,9 @@ from luthien_guard.sinks.memory import MemorySink
 from luthien_guard.store import Store
 from luthien_guard.wire.format import WireFormat
 from luthien_guard.wire.formats import FORMATS
+
+if TYPE_CHECKING:
+    from luthien_guard.config.reload import ConfigStatus
 
 __all__ = ["Guard"]
 
@@ -103,6 +106,8 @@ class Guard:
         self.plane: ControlPlaneService = plane or LocalControlPlane(
             lambda: self._plan, services, self.formats, self.delivery.recorder, session_from
         )
+        #: Of the file that the policies come from, while somebody watches it (`luthien_guard.config.reload`).
+        self.config_status: ConfigStatus | None = None
         self._started = False
 
     @classmethod
@@ -116,6 +121,11 @@ class Guard:
     def policies(self) -> tuple[str, ...]:
         """The names of the policies, in order."""
         return tuple(each.name for each in self._plan.registered)
+
+    def adopt(self, other: Guard) -> None:
+        """Take over the policies of `other`, which was built and validated whole. Exchanges that run end under the
+        policies with which they began; `limits`, `on_block`, `unknown` and the store stay this guard's own."""
+        self._plan = other._plan
 
     def holds(self) -> list[tuple[str, str]]:
         """The leak bound: (policy, what it holds back before anything leaves)."""

@@ -13,6 +13,7 @@ from luthien_guard.config.settings import ServerSettings
 from luthien_guard.gateway.auth import Authenticator, Refusal
 from luthien_guard.gateway.metrics import Metrics
 from luthien_guard.gateway.relay import PRINCIPAL, answer_error
+from luthien_guard.gateway.scopes import scope_refusal
 from luthien_guard.wire.formats import FORMATS
 
 __all__ = ["Doorway", "Hosts", "wire_format_of"]
@@ -37,7 +38,9 @@ class Hosts:
             return None
         hosts = values(headers, b"host")
         if len(hosts) != 1 or not self._is_known(_hostname(b"//" + hosts[0])):
-            return Refusal(421, "host_not_allowed", "this host name is not served here: see server.allowed_hosts")
+            return Refusal(
+                421, "host_not_allowed", "this host name is not served here: see server.allowed_hosts"
+            )
         origin = first(headers, b"origin")
         if origin and not self._is_known(_hostname(origin)):
             return Refusal(403, "origin_not_allowed", "this origin may not ask: see server.allowed_hosts")
@@ -50,7 +53,9 @@ class Hosts:
 class Doorway:
     """Pure ASGI. `scope["state"][PRINCIPAL]` says further in who asks."""
 
-    def __init__(self, app: ASGIApp, *, auth: Authenticator, server: ServerSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, auth: Authenticator, server: ServerSettings, metrics: Metrics
+    ) -> None:
         self.app = app
         self._auth = auth
         self._hosts = Hosts(server)
@@ -67,6 +72,7 @@ class Doorway:
             if isinstance(admitted, Refusal):
                 refusal = admitted
             else:
+                refusal = scope_refusal(admitted, scope)
                 scope["state"] = {**(scope.get("state") or {}), PRINCIPAL: admitted}
         if refusal is None:
             await self.app(scope, receive, send)
@@ -85,7 +91,12 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
         await send({"type": "websocket.close", "code": 1008, "reason": refusal.message[:100]})
         return
     await answer_error(
-        send, wire_format_of(scope["path"]), refusal.status, refusal.code, refusal.message, tuple(_extra(refusal))
+        send,
+        wire_format_of(scope["path"]),
+        refusal.status,
+        refusal.code,
+        refusal.message,
+        tuple(_extra(refusal)),
     )
 
 

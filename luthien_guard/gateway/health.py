@@ -36,6 +36,8 @@ class Health:
             f"records: {count} dropped by {sink} ({why})"
             for (sink, why), count in getattr(self._guard.delivery, "dropped", {}).items()
         ]
+        status = self._guard.config_status
+        reasons += [f"configuration: {status.error}"] if status is not None and status.error else []
         if not self._upstreams.started:
             return {"status": "starting", "live": True, "ready": False, "reasons": reasons}
         return {"status": "degraded" if reasons else "ok", "live": True, "ready": True, "reasons": reasons}
@@ -56,6 +58,10 @@ class MetricsPage:
 
 
 async def _answer(send: Send, status: int, kind: bytes, body: bytes) -> None:
-    headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,152 @@
+"""New policies without a restart: on SIGHUP, and when the file changes.
+
+    guard = Guard.from_config("guard.yaml")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Reloader(guard, Path("guard.yaml")).run)
+
+The new set is built whole, in a worker thread, and swapped between exchanges. A file that is wrong changes nothing and
+is told in the log and in `guard.config_status`.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+from anyio import to_thread
+
+from luthien_guard.config.load import Loaded, guard_arguments, load_config
+from luthien_guard.config.settings import GuardConfig
+from luthien_guard.errors import ConfigError
+from luthien_guard.guard import Guard
+
+__all__ = ["ConfigStatus", "Reloader"]
+
+logger = logging.getLogger("luthien_guard")
+
+#: What a new file changes in a guard that runs; everything else waits for a restart.
+_LIVE: Final = frozenset({"policies", "mode"})
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigStatus:
+    """`version` counts the policy sets of this process from 1; `error` is what is wrong with the file now (the set
+    before it stays); `pending` names the settings that differ and take effect with the next start."""
+
+    path: Path
+    version: int = 1
+    loaded_at: float = 0.0  # Unix seconds
+    error: str | None = None
+    pending: tuple[str, ...] = ()
+
+
+class Reloader:
+    """Watches one file for one guard. `load` reads it (default: with the environment, without options); `interval` is
+    seconds between two looks, 0 for none."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        path: Path,
+        *,
+        load: Callable[[], Loaded] | None = None,
+        interval: float = 1.0,
+    ) -> None:
+        self._guard = guard
+        self._path = path
+        self._load = load or (lambda: load_config(path))
+        self._interval = interval
+        self._lock = anyio.Lock()
+        self._seen = _stamp(path)
+        self._first = _or_none(self._load)
+        self.status = ConfigStatus(path, loaded_at=time.time())
+        guard.config_status = self.status
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            if self._interval > 0:
+                tasks.start_soon(self._watch_file)
+            if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+                tasks.start_soon(self._watch_signal)
+
+    async def reload(self) -> bool:
+        """Read the file now; True when its policies are in effect."""
+        async with self._lock:
+            try:
+                loaded, made = await to_thread.run_sync(self._made)
+            except ConfigError as error:
+                self._tell(error=str(error))
+                logger.error("configuration not reloaded, the one before it stays: %s", error)
+                return False
+            before = self._guard.policies
+            self._guard.adopt(made)
+            pending = self._pending(loaded.config)
+            self._tell(version=self.status.version + 1, loaded_at=time.time(), error=None, pending=pending)
+            logger.info("configuration reloaded: %s -> %s", _named(before), _named(self._guard.policies))
+            if pending:
+                logger.warning("%s: changed, and in effect after a restart only", ", ".join(pending))
+            return True
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    async def _watch_file(self) -> None:
+        """A file that is being written is left alone until two looks find it the same: half of one may be valid."""
+        changed = False
+        while True:
+            await anyio.sleep(self._interval)
+            stamp = await to_thread.run_sync(_stamp, self._path)
+            if stamp != self._seen:
+                self._seen, changed = stamp, True
+            elif changed:
+                changed = False
+                await self.reload()
+
+    async def _watch_signal(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+            async for _ in signals:
+                await self.reload()
+
+    def _made(self) -> tuple[Loaded, Guard]:
+        loaded = self._load()
+        arguments = guard_arguments(loaded.config)
+        return loaded, Guard(arguments["policies"], mode=arguments["mode"], allow_paths=True)
+
+    def _pending(self, config: GuardConfig) -> tuple[str, ...]:
+        if self._first is None:
+            return ()
+        return tuple(
+            name
+            for name in GuardConfig.model_fields
+            if name not in _LIVE and getattr(config, name) != getattr(self._first.config, name)
+        )
+
+    def _tell(self, **changes: Any) -> None:
+        self.status = self._guard.config_status = replace(self.status, **changes)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Follows links: a mounted ConfigMap changes by a link that points elsewhere."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _or_none(load: Callable[[], Loaded]) -> Loaded | None:
+    try:
+        return load()
+    except ConfigError:
+        return None
+
+
+def _named(policies: tuple[str, ...]) -> str:
+    return ", ".join(policies) or "no policies"

@@ -1,0 +1,118 @@
+"""The modes of `auth`: the gateway's own keys, the caller's own credential, or either."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from luthien_guard.config.folders import data_folder
+from luthien_guard.config.settings import AuthSettings
+from luthien_guard.errors import ConfigError
+from luthien_guard.gateway.auth import Anyone, Authenticator, Headers, Principal, Refusal
+from luthien_guard.gateway.credentials import MISSING, credential_of
+from luthien_guard.gateway.keys import Key, KeyFile, looks_like_key, parse_key
+from luthien_guard.gateway.rate import Rates
+
+__all__ = ["ClientKeys", "Either", "Passthrough", "key_file", "make_authenticator"]
+
+logger = logging.getLogger("luthien_guard")
+
+#: One answer for every key that is not valid: which part was wrong is nobody's business.
+_INVALID: Final = Refusal(401, "invalid_api_key", "this key is not valid here")
+_UNAVAILABLE: Final = Refusal(403, "keys_unavailable", "keys cannot be checked at this time")
+_NOT_ONWARD: Final = Refusal(
+    401,
+    "invalid_api_key",
+    "this is a key for a gateway, and it is not sent to providers: use the provider's own",
+)
+
+
+class ClientKeys:
+    """Mode `client_key`."""
+
+    def __init__(self, file: KeyFile, *, now: Callable[[], float] = time.time) -> None:
+        self._file = file
+        self._now = now
+        self._stamp: object = ()
+        self._keys: Mapping[str, Key] = {}
+        self._nobody = secrets.token_bytes(32)
+        self._rates = Rates()
+
+    async def admit(self, headers: Headers) -> Principal | Refusal:
+        credential = credential_of(headers)
+        if isinstance(credential, Refusal):
+            return credential
+        return MISSING if credential is None else self.check(credential)
+
+    def check(self, text: str) -> Principal | Refusal:
+        """Who this key belongs to. A key that is unknown takes as long as one that is wrong."""
+        id = parse_key(text)
+        if id is None:
+            return _INVALID
+        try:
+            self._refresh()
+            key = self._keys.get(id)
+            matches = hmac.compare_digest(self._file.mac(text), key.mac if key is not None else self._nobody)
+        except (ConfigError, OSError) as error:  # a key that may have been revoked meanwhile opens nothing
+            logger.error("keys cannot be read: %s", error)
+            return _UNAVAILABLE
+        if key is None or not matches or key.state(self._now()) != "active":
+            return _INVALID
+        return self._rates.refusal(key) or Principal(id=key.id, forwards_credential=False, scopes=key.scopes)
+
+    def _refresh(self) -> None:
+        stamp = self._file.stamp
+        if stamp != self._stamp:
+            self._keys = {key.id: key for key in self._file.all()}
+            self._stamp = stamp
+
+
+class Passthrough:
+    """Mode `passthrough`: the upstream decides about the caller's own credential. `required`: there must be one (so
+    that a gateway that others reach never falls back on a credential of its host's)."""
+
+    def __init__(self, *, required: bool = False) -> None:
+        self._required = required
+
+    async def admit(self, headers: Headers) -> Principal | Refusal:
+        credential = credential_of(headers)
+        if isinstance(credential, Refusal):
+            return credential
+        if credential is None:
+            return MISSING if self._required else Principal()
+        return _NOT_ONWARD if looks_like_key(credential) else Principal()
+
+
+class Either:
+    """Mode `both`: a key of the gateway where there is one, the caller's own credential otherwise."""
+
+    def __init__(self, keys: ClientKeys, passthrough: Passthrough) -> None:
+        self._keys = keys
+        self._passthrough = passthrough
+
+    async def admit(self, headers: Headers) -> Principal | Refusal:
+        credential = credential_of(headers)
+        if isinstance(credential, str) and looks_like_key(credential):
+            return self._keys.check(credential)
+        return await self._passthrough.admit(headers)
+
+
+def make_authenticator(settings: AuthSettings, *, loopback: bool) -> Authenticator:
+    """For the mode that the configuration names. `loopback`: nobody from outside reaches the port. Raises ConfigError."""
+    if settings.mode == "off":
+        return Anyone()
+    passthrough = Passthrough(required=not loopback)
+    if settings.mode == "passthrough":
+        return passthrough
+    keys = ClientKeys(key_file(settings))
+    return keys if settings.mode == "client_key" else Either(keys, passthrough)
+
+
+def key_file(settings: AuthSettings) -> KeyFile:
+    """Where the keys of this configuration are."""
+    return KeyFile(Path(settings.keys).expanduser() if settings.keys else data_folder() / "keys.db")
