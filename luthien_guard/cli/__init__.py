@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from collections.abc import Mapping
 from typing import Final
 
 import click
@@ -11,21 +13,42 @@ from luthien_guard import __version__
 
 __all__ = ["main"]
 
-_COMMANDS: Final = {"demo": "luthien_guard.cli.demo", "check": "luthien_guard.cli.check"}
+#: Command -> what it does. The help of the group is made from this: importing every command for its own first line
+#: would take longer than the whole rest.
+_COMMANDS: Final[Mapping[str, str]] = {
+    "audit": "Check that nothing in the store was changed.",
+    "calls": "List recorded exchanges.",
+    "check": "Validate a configuration and print the effective plan.",
+    "completion": "Print the completion script of a shell.",
+    "config": "Show the configuration, its origins and its schema.",
+    "db": "Look after the store.",
+    "demo": "Watch policies act on provider traffic, without a key.",
+    "diff": "What policies changed in an exchange.",
+    "doctor": "Find out what keeps the gateway from working.",
+    "keys": "Make, list and revoke the gateway's own keys.",
+    "launch": "Start a coding agent behind the gateway.",
+    "policies": "List installed policies, show one, print the plan.",
+    "serve": "Serve the gateway.",
+    "show": "Show one exchange.",
+    "tail": "Follow exchanges as they happen.",
+}
 
 
 class _Lazy(click.Group):
     """A group that imports a command's module on its first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
+        return [name for name in sorted(_COMMANDS) if importlib.util.find_spec(f"luthien_guard.cli.{name}")]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = _COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = importlib.import_module(module).command
+        command: click.Command = importlib.import_module(f"luthien_guard.cli.{cmd_name}").command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name]) for name in self.list_commands(ctx)])
 
 
 @click.group(cls=_Lazy)

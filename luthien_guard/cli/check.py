@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-import sys
+import importlib.util
 from pathlib import Path
 
 import click
 
-from luthien_guard.config import config_from_environment
+from luthien_guard.cli.options import load_or_fail
+from luthien_guard.cli.plan import config_rows, policy_rows
+from luthien_guard.cli.terminal import fail, say
+from luthien_guard.config.load import Loaded, config_from_environment, guard_arguments
+from luthien_guard.engine.plan import Plan
 from luthien_guard.errors import ConfigError
-from luthien_guard.guard import Guard
+from luthien_guard.limits import Limits
 
 __all__ = ["command"]
 
 
 @click.command("check")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-def command(file: Path | None) -> None:
-    """Validate FILE (default: what POLICY_CONFIG names) and print the policies in order and what each holds back."""
-    path = file or config_from_environment()
+@click.option("--config", "config", type=click.Path(path_type=Path), help="The same as FILE.")
+def command(file: Path | None, config: Path | None) -> None:
+    """Validate FILE (default: what POLICY_CONFIG names) and print the effective plan: policies in order and what each
+    holds back, routes, upstreams, sinks. Asks nobody: for what can be reached, see `doctor`."""
+    path = file or config or config_from_environment()
     if path is None:
         raise click.UsageError("name a file, or set POLICY_CONFIG")
+    loaded = load_or_fail(path)
     try:
-        guard = Guard.from_config(path)
+        plan = _built(loaded)
     except ConfigError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    held = {name: [what for who, what in guard.holds() if who == name] for name in guard.policies}
-    for number, name in enumerate(guard.policies, start=1):
-        click.echo(f"{number}. {name}: holds {', '.join(held[name]) or 'nothing'}")
-    if not guard.policies:
-        click.echo("no policies: everything passes")
+        fail(f"{path}: {error}")
+    say("\n".join([*policy_rows(plan), "", *config_rows(loaded.config)]))
+
+
+def _built(loaded: Loaded) -> Plan:
+    """What serving would build, without opening anything. Raises ConfigError."""
+    arguments = guard_arguments(loaded.config)
+    plan = Plan(arguments["policies"], mode=arguments["mode"], allow_paths=True)
+    if importlib.util.find_spec("starlette") is not None:
+        from luthien_guard.gateway.hosts import check_binding
+        from luthien_guard.gateway.upstreams import Upstreams
+
+        check_binding(loaded.config)
+        if loaded.config.upstreams:
+            Upstreams(loaded.config.upstreams, Limits())
+    return plan

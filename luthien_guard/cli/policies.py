@@ -1,0 +1,105 @@
+"""`luthien-guard policies`: what is installed, what it does, what a configuration makes of it."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import click
+
+from luthien_guard.cli.options import config_option, load_or_fail
+from luthien_guard.cli.terminal import columns, fail, say
+from luthien_guard.errors import ConfigError
+
+__all__ = ["command"]
+
+
+@click.group("policies")
+def command() -> None:
+    """List installed policies, show one, print the plan."""
+
+
+@command.command("list")
+def list_() -> None:
+    """Every installed policy, with the package that brings it. Installed is not active: the configuration decides."""
+    from luthien_guard.registry import available
+
+    rows = [
+        (name, _first_line(_loaded(entry)), _package(entry)) for name, entry in sorted(available().items())
+    ]
+    say(columns(rows, heads=("use", "what it does", "from")))
+
+
+@command.command("show")
+@click.argument("name")
+def show(name: str) -> None:
+    """What the policy NAME does, its settings and the hooks that it implements."""
+    from luthien_guard.config.explain import did_you_mean
+    from luthien_guard.registry import HOOKS, available
+
+    entry = available().get(name)
+    if entry is None:
+        fail(f"no policy {name!r} is installed{did_you_mean(name, available())}")
+    found = _loaded(entry)
+    if isinstance(found, Exception):
+        fail(f"policy {name!r} cannot be loaded: {found}")
+    say(f"{name}: {found.__module__}:{found.__qualname__}, from {_package(entry)}\n")
+    say(f"{inspect.getdoc(found) or 'It says nothing about itself.'}\n")
+    settings = [(f"  {each.name}", _type(each), _default(each)) for each in _settings(found)]
+    say("config:" if settings else "config: none")
+    if settings:
+        say(columns(settings))
+    say("hooks: " + (", ".join(hook for hook in HOOKS if hasattr(found, hook)) or "none"))
+
+
+@command.command("plan")
+@config_option
+def plan(config: Path | None) -> None:
+    """The configured policies in order: what each hears, what it holds back, how strict it is."""
+    from luthien_guard.cli.plan import policy_rows
+    from luthien_guard.config.load import guard_arguments
+    from luthien_guard.engine.plan import Plan
+
+    loaded = load_or_fail(config)
+    arguments = guard_arguments(loaded.config)
+    try:
+        made = Plan(arguments["policies"], mode=arguments["mode"], allow_paths=True)
+    except ConfigError as error:
+        fail(f"{loaded.path or 'defaults'}: {error}")
+    say("\n".join(policy_rows(made, hooks=True)))
+
+
+def _loaded(entry: Any) -> Any:
+    """The class, or what went wrong: one broken package must not hide the others."""
+    try:
+        return entry.load()
+    except Exception as error:  # noqa: BLE001 -- a stranger's module
+        return error
+
+
+def _first_line(found: Any) -> str:
+    if isinstance(found, Exception):
+        return f"cannot be loaded: {found}"
+    text = (inspect.getdoc(found) or "-").split("\n\n")[0].replace("\n", " ")
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _package(entry: Any) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "-"
+
+
+def _settings(found: Any) -> list[inspect.Parameter]:
+    every = inspect.signature(found).parameters.values()
+    return [each for each in every if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+
+
+def _type(parameter: inspect.Parameter) -> str:
+    kind = parameter.annotation
+    return (
+        "" if kind is parameter.empty else kind if isinstance(kind, str) else inspect.formatannotation(kind)
+    )
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    return "required" if parameter.default is parameter.empty else f"default {parameter.default!r}"

@@ -1,0 +1,169 @@
+"""uvicorn around the gateway: the socket is bound first, so that the port is known and workers share it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from luthien_guard.config.environment import VARIABLE
+from luthien_guard.config.folders import data_folder, private_folder
+from luthien_guard.config.load import Loaded
+from luthien_guard.errors import ConfigError
+from luthien_guard.gateway.factory import application_of
+from luthien_guard.gateway.hosts import check_binding
+
+if TYPE_CHECKING:
+    import uvicorn
+
+__all__ = ["ANNOUNCED", "bound", "serve"]
+
+#: The gateway that was started last by this user, while it runs: `{"url", "pid", "config"}`.
+ANNOUNCED: Final = "gateway.json"
+_BACKLOG: Final = 2048
+
+
+def serve(loaded: Loaded, announce: Path | None = None, *, told: Callable[[str], None]) -> None:
+    """Serve until a signal ends it. `told` is called with the address once requests are taken. Raises ConfigError."""
+    check_binding(loaded.config)
+    private_folder(data_folder())
+    _hand_down(loaded)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    listening = bound(loaded.config.server.host, loaded.config.server.port)
+    notice = _Notice(announce or data_folder() / ANNOUNCED, _url(listening), loaded.path)
+
+    def up() -> None:
+        notice.write()
+        told(notice.url)
+
+    # uvicorn ends in order and then raises the signal again: to die of it would leave the notice behind
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: None)
+    try:
+        (_many if loaded.config.server.workers > 1 else _one)(loaded, listening, up)
+    finally:
+        notice.remove()
+        listening.close()
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigError that says who is in the way."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    if os.name == "posix":  # on Windows this would let two programs share a port
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host.strip("[]"), port))
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror or error} (--port takes another)"
+        ) from None
+    listening.set_inheritable(True)
+    return listening
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _one(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started and not self.should_exit:
+                up()
+
+    server = Server(_config(loaded, application_of(loaded)))
+    server.run([listening])
+    if not server.started:
+        raise ConfigError("the gateway did not start: see the log above")
+
+
+def _many(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> None:
+    """The parent only watches: workers read the file and the environment themselves, and reload themselves."""
+    from uvicorn.supervisors import Multiprocess
+
+    application_of(loaded)  # what is wrong is told once, here, and not by every worker
+
+    class Supervisor(Multiprocess):
+        def init_processes(self) -> None:
+            super().init_processes()
+            if all(each.wait_until_ready(60.0, self.should_exit) for each in self.processes):
+                up()
+
+        def handle_hup(self) -> None:
+            """Workers load new policies between two exchanges; uvicorn's own way would start new processes."""
+            for each in self.processes:
+                if each.pid is not None and each.is_alive():
+                    os.kill(each.pid, signal.SIGHUP)
+
+    Supervisor(_config(loaded, "luthien_guard.gateway.factory:application", factory=True), [listening]).run()
+
+
+def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Config:
+    import uvicorn
+
+    server = loaded.config.server
+    return uvicorn.Config(
+        app,
+        factory=factory,
+        host=server.host,
+        port=server.port,
+        workers=server.workers,
+        lifespan="on",
+        access_log=False,  # records say more, and addresses of clients are theirs
+        server_header=False,
+        proxy_headers=False,  # who asks is decided by credentials, never by a header
+        log_level="warning",
+        timeout_graceful_shutdown=server.shutdown_timeout,
+    )
+
+
+def _hand_down(loaded: Loaded) -> None:
+    """What the command line said, in the form in which workers (and every reload) read it again."""
+    server = loaded.config.server
+    os.environ.update(
+        LUTHIEN_SERVER__HOST=server.host,
+        LUTHIEN_SERVER__PORT=str(server.port),
+        LUTHIEN_SERVER__WORKERS=str(server.workers),
+    )
+    if loaded.path is not None:
+        os.environ[VARIABLE] = str(loaded.path.absolute())
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 -- where everybody may ask, so may we
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Notice:
+    """Tells other commands of this user where the gateway is."""
+
+    def __init__(self, path: Path, url: str, config: Path | None) -> None:
+        self.url = url
+        self._path = path
+        self._text = json.dumps(
+            {"url": url, "pid": os.getpid(), "config": str(config.absolute()) if config else None}
+        )
+
+    def write(self) -> None:
+        scratch = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        scratch.write_text(self._text, encoding="utf-8")
+        scratch.replace(self._path)
+
+    def remove(self) -> None:
+        try:
+            if self._path.read_text(encoding="utf-8") == self._text:
+                self._path.unlink()
+        except OSError:
+            pass
