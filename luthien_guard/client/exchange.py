@@ -165,10 +165,10 @@ class ClientExchange:
     async def _decided(
         self, stream: GuardedStream, raw: bytes
     ) -> tuple[Release, list[tuple[bytes, int | None]]]:
-        release = await watched(stream, self.clock, lambda: stream.feed(raw, last=True))
+        release = await watched(stream, lambda: stream.feed(raw, last=True))
         items = list(release.items)
         while release.pending and not release.done:
-            release = await watched(stream, self.clock, stream.settle)
+            release = await watched(stream, stream.settle)
             items += release.items
         return release, items
 

@@ -126,7 +126,7 @@ class GuardedIterator:
     async def _feed(self, guarded: GuardedStream, raw: bytes, *, last: bool) -> Release:
         if not self._exchange.watched:
             return await guarded.feed(raw, last=last)
-        return await watched(guarded, self._exchange.clock, lambda: guarded.feed(raw, last=last))
+        return await watched(guarded, lambda: guarded.feed(raw, last=last))
 
     async def _take(self, release: Release) -> None:
         """Make what was released ready, wait for verdicts that are pending, follow a retry."""
@@ -144,7 +144,7 @@ class GuardedIterator:
                 self._originals.clear()
             if not release.pending or guarded is None:
                 return
-            release = await watched(guarded, self._exchange.clock, guarded.settle)
+            release = await watched(guarded, guarded.settle)
 
     async def _done(self, release: Release) -> None:
         """The guard ended the answer."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+import asyncio  # noqa: TID251 - litellm runs on asyncio alone, and so does its client
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
-import anyio
-
-from luthien_guard.clock import Clock
 from luthien_guard.control_plane.service import GuardedStream, Release
+from luthien_guard.engine.suspension import Rest
 
 __all__ = ["watched"]
 
@@ -16,30 +15,44 @@ __all__ = ["watched"]
 POLL: Final = 0.5
 
 
-async def watched(stream: GuardedStream, clock: Clock, work: Callable[[], Awaitable[Release]]) -> Release:
-    """The release of `work()`; when a hook runs past its deadline, the stream's answer to that."""
-    found: list[Release] = []
-    errors: list[BaseException] = []
+async def watched(stream: GuardedStream, work: Callable[[], Coroutine[Any, Any, Release]]) -> Release:
+    """The release of `work()`; when a hook runs past its deadline, the stream's answer to that.
 
-    async def look() -> None:
-        while (late := stream.overdue()) is None:
-            with clock.until(clock() + POLL):
-                await anyio.sleep_forever()
-        # before the hook is cancelled: after it the stream could not tell whose fault it was
-        found.append(await stream.fail(504, "policy_timeout", f"a policy took too long: {late}"))
-        tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(look)
-        try:
-            release = await work()
-            if not found:
-                found.append(release)
-        except anyio.get_cancelled_exc_class():
+    Nearly always nothing waits: the first step is the last, and no timer was needed. One that is started later must
+    not be a cancel scope, which would not nest with those that the work has entered by then.
+    """
+    coroutine = work()
+    try:
+        first = coroutine.send(None)
+    except StopIteration as stop:
+        done: Release = stop.value
+        return done
+    look = _Look(stream)
+    try:
+        async with look.limit:
+            rest: Release = await Rest(coroutine, first)
+            return rest
+    except TimeoutError:
+        if not look.late:
             raise
-        except BaseException as raised:  # noqa: BLE001 - raised again outside: the task group would wrap it
-            errors.append(raised)
-        tasks.cancel_scope.cancel()
-    if errors:
-        raise errors[0]
-    return found[0]
+    finally:
+        look.timer.cancel()
+    return await stream.fail(504, "policy_timeout", f"a policy took too long: {look.late}")
+
+
+class _Look:
+    """Looks every half second; ends the work by `limit` when a hook is overdue."""
+
+    def __init__(self, stream: GuardedStream) -> None:
+        self.limit = asyncio.timeout(None)
+        self.late: str | None = None
+        self._stream = stream
+        self._loop = asyncio.get_running_loop()
+        self.timer = self._loop.call_later(POLL, self._once)
+
+    def _once(self) -> None:
+        self.late = self._stream.overdue()
+        if self.late is None:
+            self.timer = self._loop.call_later(POLL, self._once)
+        else:
+            self.limit.reschedule(self._loop.time())
