@@ -108,7 +108,8 @@ def _describe_call(span: Span, facts: Facts, end: Ending) -> None:
 
 def _finish_reasons(answer: Mapping[str, Any]) -> list[str]:
     choices = answer.get("choices")
-    found = [each.get("finish_reason") for each in choices or () if isinstance(each, Mapping)]
+    choices = choices if isinstance(choices, list) else []
+    found = [each.get("finish_reason") for each in choices if isinstance(each, Mapping)]
     return [name for name in map(values.label, found) if name is not None]
 
 

@@ -27,9 +27,7 @@ __all__ = [
 Attributes = dict[str, Any]
 
 OTHER: Final = "_OTHER"  # the conventions' own word for a value that is none of the known
-_LABEL: Final = re.compile(
-    r"[A-Za-z0-9_.:/@ -]{1,128}"
-)  # as the guard tells identifiers from text, and the blank
+_LABEL: Final = re.compile(r"[A-Za-z0-9_.:/@-]{1,128}")  # as the guard tells identifiers from text
 _EXCEPTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 _LARGEST: Final = 2**53
 _PARSED: Final = 65_536  # characters of a request that are parsed for its parameters: about 0.1 ms
