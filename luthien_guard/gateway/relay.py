@@ -118,7 +118,8 @@ class _Passage:
         self._relay.metrics.failed(self._call.wire_format, error.code)
         if not self._began:
             self._began = True
-            await answer_error(self._send, self._call.wire_format, error.status, error.code, str(error))
+            wire_format, headers = self._call.wire_format, tuple(error.headers)
+            await answer_error(self._send, wire_format, error.status, error.code, str(error), headers)
 
     async def _listen(self, scope: anyio.CancelScope) -> None:
         """Until the client is gone, or the upstream has been silent for too long."""

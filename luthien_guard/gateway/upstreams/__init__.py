@@ -122,7 +122,7 @@ def make_upstream(settings: UpstreamSettings, at: int, limits: Limits) -> Upstre
         return ReplayUpstream(settings, name)
     from luthien_guard.gateway.upstreams.litellm import LitellmUpstream
 
-    return LitellmUpstream(settings, name)
+    return LitellmUpstream(settings, name, limits)
 
 
 def _check(upstreams: Sequence[Upstream], named: dict[str, Upstream]) -> None:
@@ -155,8 +155,8 @@ async def _asked(upstream: Upstream, call: Call) -> Reply | UpstreamError:
 
 def _wait(outcome: Reply | UpstreamError, tries: int) -> float | None:
     """Seconds until the next try; None when there should be none."""
-    if isinstance(outcome, UpstreamError):
-        return _backoff(tries) if outcome.again else None
+    if isinstance(outcome, UpstreamError) and not outcome.again:
+        return None
     headers = dict(outcome.headers)
     try:
         asked = float(headers.get(b"retry-after-ms", b"")) / 1000

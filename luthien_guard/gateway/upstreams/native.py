@@ -36,7 +36,9 @@ _GARBLED: Final = "the upstream did not answer in HTTP that can be read"
 class NativeUpstream:
     """One base URL with its connection pool."""
 
-    def __init__(self, settings: UpstreamSettings, name: str, limits: Limits) -> None:
+    def __init__(
+        self, settings: UpstreamSettings, name: str, limits: Limits, *, ambient_key: str | None = None
+    ) -> None:
         self.name = name
         self.fallback: Sequence[str] = tuple(settings.fallback)
         self.retries = settings.retries
@@ -45,6 +47,7 @@ class NativeUpstream:
         self._settings = settings
         self._limits = limits
         self._base = {each: _base(settings.base_url or _PUBLIC[each], each, name) for each in self.formats}
+        self._ambient_key = ambient_key  # for callers who bring no credential of their own
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -126,9 +129,12 @@ class NativeUpstream:
             call.method,
             URL(url, encoded=True),
             data=self._body(call) or None,
-            headers=for_upstream(call, self._settings.api_key, self._settings.headers),
+            headers=for_upstream(call, self._key(call), self._settings.headers),
             allow_redirects=False,  # a credential goes where the deployer said, and nowhere else
         )
+
+    def _key(self, call: Call) -> str | None:
+        return self._settings.api_key or (None if call.forwards_credential else self._ambient_key)
 
     def _body(self, call: Call) -> bytes:
         model = self._settings.model

@@ -32,6 +32,7 @@ class UpstreamError(LuthienError):
         self.status = status
         self.code = code
         self.again = again
+        self.headers: HeaderList = []  # what the upstream said beside it, `retry-after` above all
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,174 @@
+"""Any provider that litellm reaches, in any client's wire format. The middleware has decided the request already, so
+litellm is called bare.
+
+A request that its provider would take as it is goes there natively: litellm's own way would parse and rebuild it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+import anyio
+
+from luthien_guard.client.dialects import CHAT, MESSAGES, RESPONSES, Dialect
+from luthien_guard.client.litellm_api import litellm, needs_asyncio
+from luthien_guard.config.settings import UpstreamSettings
+from luthien_guard.errors import ConfigError
+from luthien_guard.gateway.upstreams.arguments import Arguments, credential_of
+from luthien_guard.gateway.upstreams.conversion import dropped_fields
+from luthien_guard.gateway.upstreams.direct import Direct
+from luthien_guard.gateway.upstreams.headers import for_client
+from luthien_guard.gateway.upstreams.litellm_errors import failure_of
+from luthien_guard.gateway.upstreams.match import Match
+from luthien_guard.gateway.upstreams.sent import Sent
+from luthien_guard.gateway.upstreams.types import Call, HeaderList, Reply, UpstreamError, WholeReply
+from luthien_guard.limits import Limits
+
+__all__ = ["LitellmUpstream"]
+
+_DIALECTS: Final[Mapping[str, Dialect]] = {each.wire_format: each for each in (CHAT, MESSAGES, RESPONSES)}
+_PATHS: Final = ("/v1/chat/completions", "/v1/messages", "/v1/responses")
+_DROPPED: Final = b"x-luthien-dropped"
+
+
+class LitellmUpstream:
+    """`litellm: {...}` holds further arguments of litellm's functions, for every call."""
+
+    def __init__(self, settings: UpstreamSettings, name: str, limits: Limits) -> None:
+        self.name = name
+        self.fallback: Sequence[str] = tuple(settings.fallback)
+        self.retries = settings.retries
+        self._match = Match(settings.match)
+        self._arguments = Arguments(settings, name)
+        self._direct = Direct(settings, name, limits)
+
+    def speaks(self, call: Call) -> bool:
+        return call.method == "POST" and call.path in _PATHS
+
+    def serves(self, call: Call) -> bool:
+        return self.speaks(call) and self._match(call.model)
+
+    async def start(self) -> None:
+        """litellm itself is imported by the first request: it takes seconds, and many gateways never need it."""
+        try:
+            needs_asyncio()
+        except RuntimeError as error:
+            raise ConfigError(f"upstream {self.name}: {error}") from None
+
+    async def stop(self) -> None:
+        await self._direct.stop()  # litellm keeps its own connections to itself
+
+    async def models(self, call: Call) -> Sequence[Mapping[str, Any]]:
+        return [{"id": each} for each in self._match.patterns if not set("*?[") & set(each)]
+
+    async def ask(self, call: Call) -> Reply:
+        if not call.model or "://" in call.model:  # some providers of litellm's take a URL for a model
+            raise UpstreamError(400, "invalid_model", "the request names no model that can be asked for", again=False)
+        if call.forwards_credential and not self._arguments.has_key and credential_of(call) is None:
+            raise UpstreamError(401, "missing_credential", "the request carries no credential to ask with", again=False)
+        if (direct := self._direct.taken(call)) is not None:
+            upstream, native = direct
+            return await upstream.ask(native)
+        dialect = _DIALECTS[call.wire_format]
+        if not _is_loaded():
+            await anyio.to_thread.run_sync(litellm)
+        given, unknown = self._arguments.of(call)
+        with Sent() as sent:
+            answer = await _asked(dialect, given)
+            if not hasattr(answer, "__anext__"):
+                headers = _noted(call, unknown, sent, _headers(answer))
+                return WholeReply(200, headers, dialect.json(answer))
+            stream = _Stream(dialect, answer)
+            await stream.begin()
+        stream.headers += _noted(call, unknown, sent, _headers(answer))
+        return stream
+
+
+class _Stream:
+    """litellm's chunks as SSE in the client's wire format."""
+
+    stream = True
+    status = 200
+
+    def __init__(self, dialect: Dialect, chunks: AsyncIterator[Any]) -> None:
+        self.headers: HeaderList = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        self._dialect = dialect
+        self._chunks = chunks
+        self._first: bytes | None = None
+        self._ended = False
+
+    async def begin(self) -> None:
+        """Await the first event. Raises UpstreamError."""
+        try:
+            self._first = await self._next()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def read(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return await self._next()
+
+    async def aclose(self) -> None:
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            await close()
+
+    async def _next(self) -> bytes:
+        if self._ended:
+            return b""
+        try:
+            return self._event(await anext(self._chunks))
+        except StopAsyncIteration:
+            self._ended = True
+            return b"data: [DONE]\n\n" if self._dialect is CHAT else b""
+        except Exception as error:  # noqa: BLE001 -- litellm's exceptions, and those of what it rides on
+            raise failure_of(error) from error
+
+    def _event(self, chunk: Any) -> bytes:
+        if isinstance(chunk, bytes):
+            return chunk
+        if isinstance(chunk, str):
+            return chunk.encode()
+        data = self._dialect.json(chunk)
+        kind = chunk.get("type") if isinstance(chunk, dict) else getattr(chunk, "type", None)
+        if self._dialect is CHAT or kind is None:
+            return b"data: " + data + b"\n\n"
+        return b"event: " + str(getattr(kind, "value", kind)).encode() + b"\ndata: " + data + b"\n\n"
+
+
+async def _asked(dialect: Dialect, given: dict[str, Any]) -> Any:
+    try:
+        return await dialect.call(given)
+    except Exception as error:  # noqa: BLE001
+        raise failure_of(error) from error
+
+
+def _noted(call: Call, unknown: Sequence[str], sent: Sent, headers: HeaderList) -> HeaderList:
+    """Say which fields did not arrive: in the record and to the client."""
+    lost = sorted({*unknown, *(dropped_fields(sent.given(call), sent.body) if sent.body is not None else ())})
+    if not lost:
+        return headers
+    call.record("upstream.dropped", fields=lost)
+    value = ", ".join(lost).encode("ascii", "replace")[:1000]
+    return [*headers, (_DROPPED, value)]
+
+
+def _headers(answer: Any) -> HeaderList:
+    """The provider's request ids and rate limits, which litellm keeps under a prefix."""
+    notes = getattr(answer, "_hidden_params", None)
+    found = notes.get("additional_headers") if isinstance(notes, dict) else None
+    pairs = found.items() if isinstance(found, dict) else ()
+    kept = [
+        (str(name).removeprefix("llm_provider-").encode("latin-1", "replace"), str(value).encode("latin-1", "replace"))
+        for name, value in pairs
+        if str(name).startswith("llm_provider-")
+    ]
+    return [pair for pair in for_client(kept) if pair[0] not in (b"content-type",)]
+
+
+def _is_loaded() -> bool:
+    return litellm.cache_info().currsize > 0
