@@ -25,16 +25,24 @@ __all__ = ["command"]
 @click.option(
     "--announce", type=click.Path(path_type=Path), hidden=True, help="Write address and pid there when up."
 )
+@click.option("--with-parent", is_flag=True, hidden=True, help="End when standard input does.")
 def command(
-    config: Path | None, host: str | None, port: int | None, workers: int | None, announce: Path | None
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    announce: Path | None,
+    with_parent: bool,
 ) -> None:
     """Serve the gateway. SIGHUP, or a change of the file, loads new policies; Ctrl-C ends it."""
     if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("starlette") is None:
         fail("the gateway needs a server: pip install 'luthien-guard[serve]'")
     loaded = load_or_fail(config, _options(host=host, port=port, workers=workers))
-    from luthien_guard.cli.serving import serve
+    from luthien_guard.cli.serving import end_with_parent, serve
 
     try:
+        if with_parent:
+            end_with_parent()
         serve(loaded, announce, told=lambda url: say(_greeting(loaded, url)))
     except (LuthienError, OSError) as error:
         fail(error)

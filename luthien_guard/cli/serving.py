@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from luthien_guard.cli.background import ANNOUNCED
 from luthien_guard.config.environment import VARIABLE
 from luthien_guard.config.folders import data_folder, private_folder
 from luthien_guard.config.load import Loaded
@@ -21,11 +23,20 @@ from luthien_guard.gateway.hosts import check_binding
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["ANNOUNCED", "bound", "serve"]
+__all__ = ["bound", "end_with_parent", "serve"]
 
-#: The gateway that was started last by this user, while it runs: `{"url", "pid", "config"}`.
-ANNOUNCED: Final = "gateway.json"
 _BACKLOG: Final = 2048
+#: Of every worker alike: the guard says what it loads, uvicorn only what goes wrong.
+_LOGGING: Final[dict[str, Any]] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "loggers": {
+        "luthien_guard": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "uvicorn": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+    },
+}
 
 
 def serve(loaded: Loaded, announce: Path | None = None, *, told: Callable[[str], None]) -> None:
@@ -33,7 +44,6 @@ def serve(loaded: Loaded, announce: Path | None = None, *, told: Callable[[str],
     check_binding(loaded.config)
     private_folder(data_folder())
     _hand_down(loaded)
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     listening = bound(loaded.config.server.host, loaded.config.server.port)
     notice = _Notice(announce or data_folder() / ANNOUNCED, _url(listening), loaded.path)
 
@@ -49,6 +59,17 @@ def serve(loaded: Loaded, announce: Path | None = None, *, told: Callable[[str],
     finally:
         notice.remove()
         listening.close()
+
+
+def end_with_parent() -> None:
+    """End in order when standard input does: whoever started this process holds its other end."""
+
+    def watched() -> None:
+        while sys.stdin.buffer.read(1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watched, daemon=True).start()
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -122,7 +143,7 @@ def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Confi
         access_log=False,  # records say more, and addresses of clients are theirs
         server_header=False,
         proxy_headers=False,  # who asks is decided by credentials, never by a header
-        log_level="warning",
+        log_config=_LOGGING,
         timeout_graceful_shutdown=server.shutdown_timeout,
     )
 

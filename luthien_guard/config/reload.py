@@ -83,8 +83,9 @@ class Reloader:
             try:
                 loaded, made = await to_thread.run_sync(self._made)
             except ConfigError as error:
-                self._tell(error=str(error))
-                logger.error("configuration not reloaded, the one before it stays: %s", error)
+                text = str(error) if str(self._path) in str(error) else f"{self._path}: {error}"
+                self._tell(error=text)
+                logger.error("configuration not reloaded, the one before it stays: %s", text)
                 return False
             before = self._guard.policies
             self._guard.adopt(made)

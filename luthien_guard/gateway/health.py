@@ -37,7 +37,8 @@ class Health:
             for (sink, why), count in getattr(self._guard.delivery, "dropped", {}).items()
         ]
         status = self._guard.config_status
-        reasons += [f"configuration: {status.error}"] if status is not None and status.error else []
+        if status is not None and status.error:  # what is wrong stands in the log: anybody may ask here
+            reasons.append("configuration: the file is not valid, the one before it is in effect")
         if not self._upstreams.started:
             return {"status": "starting", "live": True, "ready": False, "reasons": reasons}
         return {"status": "degraded" if reasons else "ok", "live": True, "ready": True, "reasons": reasons}
