@@ -15,7 +15,7 @@ from luthien_guard.engine.plan import Plan
 from luthien_guard.errors import ConfigError
 from luthien_guard.limits import Limits
 
-__all__ = ["command"]
+__all__ = ["built", "command"]
 
 
 @click.command("check")
@@ -29,13 +29,13 @@ def command(file: Path | None, config: Path | None) -> None:
         raise click.UsageError("name a file, or set POLICY_CONFIG")
     loaded = load_or_fail(path)
     try:
-        plan = _built(loaded)
+        plan = built(loaded)
     except ConfigError as error:
         fail(f"{path}: {error}")
     say("\n".join([*policy_rows(plan), "", *config_rows(loaded.config)]))
 
 
-def _built(loaded: Loaded) -> Plan:
+def built(loaded: Loaded) -> Plan:
     """What serving would build, without opening anything. Raises ConfigError."""
     arguments = guard_arguments(loaded.config)
     plan = Plan(arguments["policies"], mode=arguments["mode"], allow_paths=True)

@@ -11,7 +11,7 @@ from luthien_guard.engine.plan import Plan
 from luthien_guard.registry import Registered
 from luthien_guard.wire.formats import FORMATS
 
-__all__ = ["config_rows", "policy_rows"]
+__all__ = ["config_rows", "policy_rows", "upstream_name"]
 
 _KINDS: Final = ("native", "litellm", "replay")
 
@@ -48,6 +48,11 @@ def config_rows(config: GuardConfig) -> Iterator[str]:
     yield f"server: {server.host}:{server.port}, workers {server.workers}, authentication {config.auth.mode}"
 
 
+def upstream_name(settings: UpstreamSettings, number: int) -> str:
+    """As records and `fallback` call it."""
+    return settings.name or f"{_kind(settings)}-{number}"
+
+
 def _strictness(each: Registered, mode: str) -> str:
     """What differs from the strict defaults."""
     shown = "shadow" if mode == "observe" and each.mode == "enforce" else each.mode
@@ -58,7 +63,7 @@ def _strictness(each: Registered, mode: str) -> str:
 
 
 def _upstream(settings: UpstreamSettings) -> str:
-    kind = next((each for each in _KINDS if getattr(settings, each) is not None), "?")
+    kind = _kind(settings)
     patterns = settings.match if isinstance(settings.match, str) else ", ".join(settings.match)
     spoken = settings.native if isinstance(settings.native, str) else ", ".join(settings.native or ())
     where = (
@@ -71,3 +76,7 @@ def _upstream(settings: UpstreamSettings) -> str:
     after = f"; then {', '.join(settings.fallback)}" if settings.fallback else ""
     with_key = "" if kind == "replay" else f", with {credential}"
     return f"{patterns}{asked} -> {kind} {f'[{spoken}] ' if spoken else ''}{where}{with_key}{after}"
+
+
+def _kind(settings: UpstreamSettings) -> str:
+    return next((each for each in _KINDS if getattr(settings, each) is not None), "?")

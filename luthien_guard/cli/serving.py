@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from luthien_guard.cli.background import ANNOUNCED
@@ -53,7 +54,7 @@ def serve(loaded: Loaded, announce: Path | None = None, *, told: Callable[[str],
 
     # uvicorn ends in order and then raises the signal again: to die of it would leave the notice behind
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: None)
+        signal.signal(each, _nothing)
     try:
         (_many if loaded.config.server.workers > 1 else _one)(loaded, listening, up)
     finally:
@@ -158,6 +159,10 @@ def _hand_down(loaded: Loaded) -> None:
     )
     if loaded.path is not None:
         os.environ[VARIABLE] = str(loaded.path.absolute())
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """uvicorn has done already what the signal asks for."""
 
 
 def _url(listening: socket.socket) -> str:

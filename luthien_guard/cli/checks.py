@@ -1,0 +1,165 @@
+"""The checks of `doctor`, one function each."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import shutil
+import ssl
+import stat
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from luthien_guard.config.folders import data_folder
+from luthien_guard.config.load import Loaded
+from luthien_guard.config.settings import UpstreamSettings
+from luthien_guard.errors import ConfigError
+
+__all__ = ["Finding", "clock", "disk", "extras", "keys", "port", "reachable"]
+
+State = Literal["ok", "warning", "failure"]
+_SKEW: Final = 30.0  # seconds; `Date` has whole seconds, and the answer was on its way
+_FREE: Final = (100 * 1024**2, 1024**3)  # bytes: below is broken, below is a warning
+_TIMEOUT: Final = 5.0
+_NATIVE: Final = {"anthropic.messages": "https://api.anthropic.com"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    what: str
+    state: State
+    says: str
+
+
+def extras(loaded: Loaded) -> Finding:
+    """Packages that this configuration needs."""
+    wanted = {"uvicorn": "serve", "starlette": "serve", "aiohttp": "serve"}
+    if loaded.config.server.metrics:
+        wanted["prometheus_client"] = "prometheus"
+    missing = {extra: name for name, extra in wanted.items() if importlib.util.find_spec(name) is None}
+    if not missing:
+        return Finding("packages", "ok", "all there")
+    says = f"missing: {', '.join(missing.values())} (pip install 'luthien-guard[{','.join(missing)}]')"
+    return Finding("packages", "failure" if "serve" in missing else "warning", says)
+
+
+def port(loaded: Loaded) -> Finding:
+    """Free, or taken by a gateway that answers, or taken by somebody else."""
+    from luthien_guard.cli.background import is_gateway
+    from luthien_guard.cli.serving import bound
+
+    server = loaded.config.server
+    where = f"{server.host}:{server.port}"
+    try:
+        bound(server.host, server.port).close()
+    except ConfigError as error:
+        if is_gateway(f"http://{server.host}:{server.port}"):
+            return Finding("port", "ok", f"a gateway answers on {where}")
+        return Finding("port", "failure", str(error))
+    return Finding("port", "ok", f"{where} is free")
+
+
+def keys(loaded: Loaded) -> Finding:
+    """There are some where they are needed, and nobody else can read what they hang on."""
+    from luthien_guard.gateway.authentication import key_file
+
+    auth = loaded.config.auth
+    file = key_file(auth)
+    for path in (file.path, file.path.parent / "pepper"):
+        if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            return Finding("keys", "failure", f"{path} can be read by others: chmod 600 it")
+    try:
+        active = sum(1 for key in file.all() if key.state(time.time()) == "active")
+    except ConfigError as error:
+        return Finding("keys", "failure", str(error))
+    if auth.mode == "client_key" and not active:
+        return Finding(
+            "keys", "failure", "auth.mode is client_key and no key is active: luthien-guard keys create"
+        )
+    return Finding("keys", "ok", f"auth.mode {auth.mode}, {active} active")
+
+
+def disk(loaded: Loaded) -> Finding:
+    """Room where records go."""
+    store = loaded.config.store or ""
+    folder = (
+        Path(store.removeprefix("sqlite:///")).parent if store.startswith("sqlite:///") else data_folder()
+    )
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    state: State = "failure" if free < _FREE[0] else "warning" if free < _FREE[1] else "ok"
+    return Finding("disk", state, f"{free / 1024**3:.1f} GiB free at {folder}")
+
+
+def reachable(settings: UpstreamSettings, name: str) -> tuple[Finding, float | None]:
+    """Whether the upstream answers at all (any status will do), and by how many seconds our clock is ahead of its."""
+    what = f"upstream {name}"
+    if settings.replay is not None:
+        there = Path(settings.replay).is_dir()
+        return Finding(
+            what, "ok" if there else "failure", f"{settings.replay}: {'' if there else 'no '}folder"
+        ), None
+    if settings.native is None and settings.base_url is None:
+        return Finding(what, "ok", "litellm decides by the model: not asked"), None
+    url = settings.base_url or _NATIVE.get(str(settings.native), "https://api.openai.com/v1")
+    try:
+        date = _asked(url)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return Finding(what, "failure", f"{_shown(url)} does not answer: {_reason(error)}"), None
+    return Finding(what, "ok", f"{_shown(url)} answers"), _offset(date)
+
+
+def clock(offset: float | None) -> Finding:
+    """Expiring keys, records and TLS all believe our clock."""
+    if offset is None:
+        return Finding("clock", "ok", "no upstream said what time it is: not compared")
+    if abs(offset) > _SKEW:
+        return Finding(
+            "clock", "warning", f"{abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} an upstream's"
+        )
+    return Finding("clock", "ok", "agrees with an upstream's")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _asked(url: str) -> str | None:
+    """The `Date` of an answer to HEAD, without any credential."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an http(s) URL")
+    secure = parts.scheme == "https"
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT)
+    try:
+        connection.request("HEAD", parts.path or "/")
+        return connection.getresponse().getheader("date")
+    finally:
+        connection.close()
+
+
+def _offset(date: str | None) -> float | None:
+    try:
+        return time.time() - parsedate_to_datetime(date).timestamp() if date else None
+    except ValueError:
+        return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, TimeoutError):
+        return f"nothing within {_TIMEOUT:g} s"
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
