@@ -17,6 +17,8 @@ def serving(app: Any, *, lifespan: bool = False) -> Generator[str]:
     import uvicorn
 
     listener = socket.create_server(("127.0.0.1", 0))
+    # asyncio sets this only on sockets that say their protocol; accepted ones inherit it
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
         app,
         log_config=None,
