@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from opentelemetry.context import get_current
+from opentelemetry.trace import INVALID_SPAN
+
 from luthien_guard.records import EventType, Record
 from luthien_guard.sinks.opentelemetry import closing, semconv, values
+from luthien_guard.sinks.opentelemetry.context import Place
 from luthien_guard.sinks.opentelemetry.opening import place
 from luthien_guard.sinks.opentelemetry.phases import Phases
 from luthien_guard.sinks.opentelemetry.shared import Facts, Telemetry, nanoseconds, present
 
-__all__ = ["ExchangeTrace"]
+__all__ = ["ExchangeTrace", "Unheard"]
 
 _CAPTURED: Final = 2**22  # characters of a request that are parsed where its content is wanted
 
@@ -39,6 +43,10 @@ class ExchangeTrace:
             request = values.parsed(details.get("body"))
         if not self.place.host:
             self.place.span.set_attributes(values.parameters(request))
+
+    @property
+    def at(self) -> float:
+        return self.facts.at
 
     # -- in between ----------------------------------------------------------------------------------------------------
 
@@ -148,6 +156,25 @@ class ExchangeTrace:
     def _end(self, at: float) -> None:
         if not self.place.host:
             self.place.span.end(nanoseconds(max(at, self.facts.at)))
+
+
+class Unheard:
+    """An exchange in a process without an SDK: only log records may want to know of it."""
+
+    __slots__ = ("at", "place")
+
+    def __init__(self, record: Record) -> None:
+        self.at = record.at
+        self.place = Place(record.call_id, INVALID_SPAN, get_current(), kind="")
+
+    def tell(self, record: Record) -> None:
+        pass
+
+    def close(self, record: Record) -> None:
+        self.place.leave()
+
+    def abandon(self, at: float) -> None:
+        self.place.leave()
 
 
 def _verdict(record: Record) -> tuple[str, str | None]:

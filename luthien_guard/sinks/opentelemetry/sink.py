@@ -11,11 +11,11 @@ from typing import Final
 from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
+from opentelemetry.trace import INVALID_SPAN, TracerProvider
 
 from luthien_guard.records import EventType, Record
 from luthien_guard.sinks.opentelemetry.content import Capture
-from luthien_guard.sinks.opentelemetry.exchange import ExchangeTrace
+from luthien_guard.sinks.opentelemetry.exchange import ExchangeTrace, Unheard
 from luthien_guard.sinks.opentelemetry.metrics import Instruments
 from luthien_guard.sinks.opentelemetry.semconv import DROP_REASON, SCOPE, Semconv, choose
 from luthien_guard.sinks.opentelemetry.shared import Telemetry
@@ -23,6 +23,7 @@ from luthien_guard.sinks.opentelemetry.values import Vocabulary
 
 __all__ = ["OpenTelemetrySink"]
 
+_API: Final = ("opentelemetry.trace", "opentelemetry.metrics", "opentelemetry._logs")
 _OPENING: Final = (EventType.REQUEST_RECEIVED, EventType.REQUEST_REJECTED)
 
 
@@ -57,9 +58,12 @@ class OpenTelemetrySink:
             capture=capture if capture is not None else Capture.from_environment(),
             models=Vocabulary(),
         )
+        self._tracers = tracer_provider
+        self._meters = meter_provider
+        self._loggers = logger_provider
         self._max_open = max_open
         self._max_age = max_age
-        self._open: OrderedDict[str, ExchangeTrace] = OrderedDict()  # oldest first
+        self._open: OrderedDict[str, ExchangeTrace | Unheard] = OrderedDict()  # oldest first
         self._lock = threading.Lock()  # exchanges may run on several loops
 
     def put(self, record: Record) -> None:
@@ -83,8 +87,8 @@ class OpenTelemetrySink:
         """Exchanges that have begun and not ended."""
         return len(self._open)
 
-    def _begin(self, record: Record) -> ExchangeTrace:
-        exchange = ExchangeTrace(self._shared, record)
+    def _begin(self, record: Record) -> ExchangeTrace | Unheard:
+        exchange = ExchangeTrace(self._shared, record) if self._heard(record) else Unheard(record)
         with self._lock:
             self._open[record.call_id] = exchange
             given_up = self._overdue(record.at)
@@ -93,11 +97,21 @@ class OpenTelemetrySink:
             each.abandon(record.at)
         return exchange
 
-    def _overdue(self, now: float) -> list[ExchangeTrace]:
-        found: list[ExchangeTrace] = []
+    def _heard(self, record: Record) -> bool:
+        """Somebody listens, or there is a trace that has to be carried on."""
+        return (
+            _listens(self._tracers or trace.get_tracer_provider())
+            or _listens(self._meters or metrics.get_meter_provider())
+            or (self._shared.capture.event and _listens(self._loggers or _logs.get_logger_provider()))
+            or record.details.get("traceparent") is not None
+            or trace.get_current_span() is not INVALID_SPAN
+        )
+
+    def _overdue(self, now: float) -> list[ExchangeTrace | Unheard]:
+        found: list[ExchangeTrace | Unheard] = []
         while self._open:
             call_id, oldest = next(iter(self._open.items()))
-            if len(self._open) <= self._max_open and now - oldest.facts.at <= self._max_age:
+            if len(self._open) <= self._max_open and now - oldest.at <= self._max_age:
                 break
             found.append(self._open.pop(call_id))
         return found
@@ -107,6 +121,11 @@ class OpenTelemetrySink:
             exchange = self._open.pop(record.call_id, None)
         if exchange is not None:
             exchange.close(record)
+
+
+def _listens(provider: object) -> bool:
+    """The API's own providers stand in for an SDK that is not there (yet); anybody else's is one."""
+    return not type(provider).__module__.startswith(_API)
 
 
 def _version() -> str:
