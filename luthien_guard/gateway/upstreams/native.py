@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from luthien_guard.asgi.sniff import says_event_stream
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
 from luthien_guard.gateway.upstreams.headers import for_client, for_upstream
@@ -29,6 +30,7 @@ _PUBLIC: Final[Mapping[str, str]] = {
     "openai.chat": "https://api.openai.com/v1",
     "openai.responses": "https://api.openai.com/v1",
 }
+_DECODED: Final = ("", "identity", "gzip", "deflate", "br")  # by aiohttp; nothing was asked for
 _BROKEN: Final = "the upstream broke off before its answer was complete"
 _GARBLED: Final = "the upstream did not answer in HTTP that can be read"
 
@@ -179,14 +181,12 @@ class _Streamed:
 
 async def _reply(response: aiohttp.ClientResponse, limits: Limits) -> Reply:
     """The answer with its first bytes; a body that is not streamed whole."""
-    whole: Reply | None = None
-    streamed = _kind(response) == b"text/event-stream"
     try:
-        if not streamed:
-            whole = await _whole(response, limits)
-            return whole
-        first = await _first(response, limits)
-        return _Streamed(response, first)
+        if response.headers.get("content-encoding", "identity").strip().lower() not in _DECODED:
+            raise UpstreamError(502, "uninspectable_response", "the upstream's encoding cannot be undone")
+        if says_event_stream(response.headers.get("content-type", "").encode()):
+            return _Streamed(response, await _first(response, limits))
+        return await _whole(response, limits)
     except BaseException:
         response.close()
         raise
@@ -228,10 +228,6 @@ async def _whole(response: aiohttp.ClientResponse, limits: Limits) -> WholeReply
         raise UpstreamError(502, "upstream_error", _BROKEN) from error
     response.release()
     return WholeReply(response.status, for_client(response.raw_headers), bytes(body))
-
-
-def _kind(response: aiohttp.ClientResponse) -> bytes:
-    return response.headers.get("content-type", "").split(";", 1)[0].strip().lower().encode()
 
 
 def _base(url: str, wire_format: str, name: str) -> str:

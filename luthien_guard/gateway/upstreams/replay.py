@@ -10,7 +10,6 @@ import anyio
 import anyio.to_thread
 
 from luthien_guard.config.settings import UpstreamSettings
-from luthien_guard.errors import ConfigError
 from luthien_guard.gateway.upstreams.headers import for_client
 from luthien_guard.gateway.upstreams.match import Match
 from luthien_guard.gateway.upstreams.recordings import Recording, best, load, shape_of
@@ -39,8 +38,6 @@ class ReplayUpstream:
         self._pace = settings.pace
         self._match = Match(settings.match)
         self._recordings: dict[str, Recording] = {}
-        if settings.pace < 0:
-            raise ConfigError(f"upstream {name}: pace is {settings.pace}: 1 is as recorded, 0 at once")
 
     def speaks(self, call: Call) -> bool:
         return call.method == "POST" and call.path.count("/") <= 3

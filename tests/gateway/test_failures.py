@@ -1,0 +1,190 @@
+"""What an upstream can do wrong: the right status before the first byte, an in-band error after it, never a success."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from luthien_guard import Limits
+from luthien_guard.config.settings import UpstreamSettings
+from luthien_guard.testing import Script, render
+from luthien_guard.testing.provider import FakeProvider, Played
+from tests.gateway.harness import (
+    ENDS,
+    FORMATS,
+    POLICIES,
+    Wire,
+    chunked,
+    gateway,
+    gateway_to,
+    head,
+    native,
+)
+
+ERRORS = {"openai.chat": b'data: {"error"', "anthropic.messages": b"event: error", "openai.responses": b"response.failed"}
+both = pytest.mark.parametrize("policies", POLICIES)
+each_format = pytest.mark.parametrize("wire_format", FORMATS)
+
+
+def story(wire_format: str, length: int = 60) -> bytes:
+    text = " ".join(f"word{number}" for number in range(length))
+    return render(Script().text(text).split(20), wire_format, stream=True).body
+
+
+def is_error(wire_format: str, body: bytes) -> bool:
+    """As a client of the format takes it: the last event that says anything is an error."""
+    return ERRORS[wire_format] in body
+
+
+@both
+@each_format
+@pytest.mark.parametrize("status", [400, 401, 403, 429, 500, 529])
+def test_the_upstream_s_refusals_come_through(wire_format: str, policies: str, status: int) -> None:
+    body = json.dumps({"type": "error", "error": {"type": "some_error", "message": "no"}}).encode()
+    provider = FakeProvider(Played([body], status, stream=False, headers={"retry-after": "7", "x-request-id": "r1"}))
+    with gateway_to(provider, POLICIES[policies]) as gate:
+        answer = gate.model(wire_format)
+        assert gate.outcome(answer) == "upstream_error"
+    assert (answer.status, answer.body) == (status, body)
+    assert answer.headers["retry-after"] == "7" and answer.headers["x-request-id"] == "r1"
+
+
+@both
+@each_format
+def test_a_refusal_that_is_no_json_keeps_its_status_and_gets_the_format_s_shape(wire_format: str, policies: str) -> None:
+    page = Played([b"<html>proxy</html>"], 503, stream=False, headers={"content-type": "text/html"})
+    with gateway_to(FakeProvider(page), POLICIES[policies]) as gate:
+        answer = gate.model(wire_format)
+    assert answer.status == 503
+    assert "error" in answer.json and b"proxy" not in answer.body
+
+
+@each_format
+def test_nobody_listens(wire_format: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    with gateway([native(url)]) as gate:
+        answer = gate.model(wire_format)
+        assert (answer.status, gate.outcome(answer)) == (502, "upstream_error")
+    assert "127.0.0.1" not in answer.body.decode()
+    assert "error" in answer.json
+
+
+@both
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"", 502),
+        (b"\x00\x01garbage that is no HTTP\r\n\r\n", 502),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", 502),
+        (head(200, "application/json", content_length="1000") + b'{"id":', 502),
+        (head(200, "application/json", content_length="11") + b"not json at", 502),
+        (head(200, "application/json", content_length="0"), 502),
+        (head(200, content_length="0"), 502),
+        (head(200, content_encoding="gzip", content_length="5") + b"nogzi", 502),
+        (head(200, content_encoding="x-unknown", transfer_encoding="chunked") + chunked(b"data: 1\n\n"), 502),
+        (head(307, "text/plain", location="http://127.0.0.1:1/", content_length="0"), 502),
+        (head(204, "text/plain"), 502),
+    ],
+)
+def test_what_is_no_answer_is_a_502(said: bytes, status: int, policies: str) -> None:
+    with Wire(lambda connection, _: connection.sendall(said)) as wire:
+        with gateway([native(wire.url)], POLICIES[policies]) as gate:
+            for stream in (True, False):
+                answer = gate.model("openai.chat", stream=stream)
+                assert answer.status == status, answer
+                assert answer.json["error"]["message"]
+                assert gate.outcome(answer) == "upstream_error"
+
+
+@both
+def test_an_answer_that_is_compressed_unasked_is_read(policies: str) -> None:
+    body = story("openai.chat")
+    packed = gzip.compress(body)
+    said = head(200, content_encoding="gzip", content_length=str(len(packed))) + packed
+    with Wire(lambda connection, _: connection.sendall(said)) as wire:
+        with gateway([native(wire.url)], POLICIES[policies]) as gate:
+            answer = gate.model("openai.chat")
+    assert answer.body == body
+    assert "content-encoding" not in answer.headers
+
+
+@both
+@each_format
+def test_a_stream_that_is_cut_anywhere_is_no_success(wire_format: str, policies: str) -> None:
+    body = story(wire_format)[:4096]
+    place = {"at": 0}
+
+    def act(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(head(transfer_encoding="chunked") + chunked(body[: place["at"]]))
+
+    end = body.find(ENDS[wire_format])
+    with Wire(act) as wire, gateway([native(wire.url)], POLICIES[policies]) as gate:
+        # every byte around the borders of the first events, then in steps that are prime
+        for place["at"] in (*range(1, 40), *range(40, end if end > 0 else len(body), 61)):
+            answer = gate.model(wire_format)
+            assert answer.status == 200 or answer.status == 502
+            assert is_error(wire_format, answer.body) or answer.status == 502, (place, answer.body[-300:])
+            assert ENDS[wire_format] not in answer.body.split(ERRORS[wire_format])[0]
+            assert gate.outcome(answer) == "upstream_error"
+
+
+@both
+@pytest.mark.parametrize("when", ["before the head", "after the head", "within the stream", "within a body"])
+def test_silence_is_ended(when: str, policies: str) -> None:
+    said = {
+        "before the head": b"",
+        "after the head": head(transfer_encoding="chunked"),
+        "within the stream": head(transfer_encoding="chunked") + chunked(story("openai.chat")[:400]),
+        "within a body": head(200, "application/json", content_length="99") + b'{"id":',
+    }[when]
+
+    def act(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(said)
+        wire.wait_for_close(connection)
+
+    limits = Limits(idle_timeout=0.3, total_timeout=0.6)
+    with Wire(act) as wire, gateway([native(wire.url)], POLICIES[policies], limits=limits) as gate:
+        answer = gate.model("openai.chat")
+        assert gate.outcome(answer) in ("upstream_error", "timeout")
+    if when == "within the stream":
+        assert is_error("openai.chat", answer.body)
+    else:
+        assert answer.status == 504
+        assert answer.json["error"]["code"] in ("idle_timeout", "total_timeout", "upstream_timeout")
+
+
+def test_an_answer_past_the_limit_is_refused() -> None:
+    provider = FakeProvider(Played([b'{"a":"' + b"x" * 5000 + b'"}'], stream=False))
+    with gateway_to(provider, limits=Limits(max_response_bytes=1000)) as gate:
+        answer = gate.model("openai.chat", stream=False)
+    assert (answer.status, answer.json["error"]["code"]) == (502, "response_too_large")
+
+
+def test_a_model_that_nobody_serves_is_a_404_in_the_client_s_words() -> None:
+    with gateway([UpstreamSettings(match="a-*", native="openai.chat", base_url="http://127.0.0.1:1/v1")]) as gate:
+        for wire_format in FORMATS:
+            answer = gate.model(wire_format, model="b")
+            assert answer.status == 404
+            assert "error" in answer.json
+
+
+def test_the_error_of_a_stream_reads_as_one_to_the_official_clients() -> None:
+    import anthropic
+    import openai
+
+    cut = Script().text("And then ").disconnect()
+    with gateway_to(FakeProvider(cut)) as gate:
+        chat = openai.OpenAI(base_url=gate.url + "/v1", api_key="k", max_retries=0)
+        claude = anthropic.Anthropic(base_url=gate.url, api_key="k", max_retries=0)
+        hello: Any = [{"role": "user", "content": "hello"}]
+        with pytest.raises(openai.APIError):
+            list(chat.chat.completions.create(model="m", messages=hello, stream=True))
+        with pytest.raises(anthropic.APIError):
+            list(claude.messages.create(model="m", messages=hello, max_tokens=9, stream=True))
+        events = list(chat.responses.create(model="m", input="hello", stream=True))
+        assert events[-1].type == "response.failed"
