@@ -87,6 +87,8 @@ def bound(host: str, port: int) -> socket.socket:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror or error} (--port takes another)"
         ) from None
+    # asyncio sets this only where the socket names its protocol; accepted ones inherit it
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.set_inheritable(True)
     return listening
 

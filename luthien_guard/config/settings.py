@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from luthien_guard.limits import Limits
 
 __all__ = ["AuthSettings", "GuardConfig", "PolicySettings", "ServerSettings", "UpstreamSettings"]
-
-AuthMode = Literal["client_key", "passthrough", "both", "off"]
 
 
 def _credential(value: str) -> str:
@@ -20,6 +18,13 @@ def _credential(value: str) -> str:
     return value
 
 
+def _off(value: Any) -> Any:
+    """YAML 1.1 reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
+AuthMode = Annotated[Literal["client_key", "passthrough", "both", "off"], BeforeValidator(_off)]
+PolicyMode = Annotated[Literal["enforce", "shadow", "off"], BeforeValidator(_off)]
 Credential = Annotated[str, AfterValidator(_credential)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -34,7 +39,7 @@ class PolicySettings(_Settings):
 
     use: str = Field(description='The name of an installed policy, or "module:Class".')
     config: dict[str, Any] = Field(default={}, description="What the policy itself is told.")
-    mode: Literal["enforce", "shadow", "off"] = Field(
+    mode: PolicyMode = Field(
         default="enforce", description="`shadow` records what it would do and changes nothing."
     )
     on_error: Literal["block", "allow"] = "block"

@@ -95,6 +95,13 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, says: st
     assert says in problem(tmp_path, text)
 
 
+def test_off_is_a_word_here(tmp_path: Path) -> None:
+    """YAML 1.1 reads it as false."""
+    config = load(tmp_path, "auth: {mode: off}\npolicies: [{use: noop, mode: off}]").config
+    assert config.auth.mode == "off"
+    assert config.policies[0].mode == "off"
+
+
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     told = problem(tmp_path, "mode: x\nserver: {port: -1}\nauht: {}").splitlines()
     assert len(told) == 3
