@@ -172,3 +172,22 @@ def test_long_content_is_cut() -> None:
     (found,) = messages({"messages": talk}, {}, "openai.chat").values()
     assert len(json.dumps(found)) < 150_000
     assert found[-1]["parts"][0]["content"].endswith("...[cut]"), "the newest is kept"
+
+
+@pytest.mark.parametrize("where", ["parts", "messages", "system", "choices", "texts", "said"])
+def test_however_it_comes(where: str) -> None:
+    many = [{"type": "text", "text": "word " * 1000, "content": "word"}] * 2000
+    request: dict[str, Any] = {"messages": [{"role": "user", "content": many if where == "parts" else "x"}]}
+    request |= {"messages": many} if where == "messages" else {}
+    request |= {"system": many} if where == "system" else {}
+    choices = [{"texts": many if where == "texts" else many[:1]}] * (2000 if where == "choices" else 1)
+    answer = {"choices": choices, "said": ["word " * 1000] * (2000 if where == "said" else 0)}
+    found = messages(request, answer, "openai.chat")
+    assert all(each[0].get("parts", True) for each in found.values())
+    assert max(len(json.dumps(each)) for each in found.values()) < 300_000
+
+
+def test_lone_surrogates_become_something_that_can_be_exported() -> None:
+    request = {"messages": [{"role": "user", "content": "\ud800 hi"}], "system": ["\udfff"]}
+    for found in messages(request, {"said": ["\ud800"]}, "openai.chat").values():
+        json.dumps(found, ensure_ascii=False).encode()

@@ -14,7 +14,9 @@ __all__ = ["command"]
 
 
 @click.command("demo")
-@click.option("--recordings", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Replay a folder.")
+@click.option(
+    "--recordings", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Replay a folder."
+)
 @click.option("--pace", default=0.005, show_default=True, help="Seconds between two parts of an answer.")
 @click.option("--limit", default=0, help="At most so many exchanges; 0 is all.")
 @click.option("--serve", is_flag=True, help="Keep the guarded application up and say what to try.")

@@ -31,7 +31,9 @@ class Result:
 
 def play(case: Case, port: int, doors: Doors, upstream: Upstream) -> Result:
     """Send the case through the bare, the noop and the guarded door."""
-    runs = {door: f"{case.wire_format}/{case.stream}/{case.name}{door}" for door in ("/bare", "/noop", "/guarded")}
+    runs = {
+        door: f"{case.wire_format}/{case.stream}/{case.name}{door}" for door in ("/bare", "/noop", "/guarded")
+    }
     bare, noop, guarded = (visit(port, door, case, run) for door, run in runs.items())
     result = Result(
         case,
@@ -61,7 +63,9 @@ def _added(upstream: Upstream, runs: dict[str, str], bare: Visit, guarded: Visit
 
 def _actors(doors: Doors, guarded: Visit) -> tuple[str, ...]:
     facts = doors.guard.records_of(guarded.call_id)
-    acts = [fact.policy for fact in facts if fact.type in (EventType.VERDICT, EventType.CHANGED) and fact.policy]
+    acts = [
+        fact.policy for fact in facts if fact.type in (EventType.VERDICT, EventType.CHANGED) and fact.policy
+    ]
     return tuple(dict.fromkeys(acts))
 
 

@@ -28,7 +28,10 @@ async def scripted_judge(messages: list[dict[str, Any]], *, model: str, **params
 
     await anyio.sleep(JUDGE_SECONDS)
     harmful = HARMFUL in messages[-1]["content"]
-    verdict = {"probability": 0.97 if harmful else 0.02, "explanation": "deletes data" if harmful else "reads only"}
+    verdict = {
+        "probability": 0.97 if harmful else 0.02,
+        "explanation": "deletes data" if harmful else "reads only",
+    }
     return json.dumps(verdict)
 
 
@@ -112,7 +115,11 @@ def visit(port: int, door: str, case: Case, run: str) -> Visit:
             parts.append(part)
         last = time.perf_counter()
         return Visit(
-            response.status, b"".join(parts), response.headers.get("x-luthien-call-id", ""), first or last, last
+            response.status,
+            b"".join(parts),
+            response.headers.get("x-luthien-call-id", ""),
+            first or last,
+            last,
         )
     finally:
         connection.close()

@@ -13,7 +13,14 @@ from luthien_guard.testing.transcript import Transcript
 __all__ = ["progress", "show"]
 
 T = TypeVar("T")
-_HEAD = ("case", "wire format", "came from upstream", "left for the client", "policy", "added ms first / last")
+_HEAD = (
+    "case",
+    "wire format",
+    "came from upstream",
+    "left for the client",
+    "policy",
+    "added ms first / last",
+)
 
 
 def progress(items: Sequence[T]) -> Iterator[T]:
@@ -65,7 +72,11 @@ def _row(result: Result) -> tuple[str, ...]:
 
 
 def _said(transcript: Transcript) -> str:
-    parts = [_short(transcript.reasoning, "thinks: "), _short(transcript.text), _short(transcript.refusal, "refuses: ")]
+    parts = [
+        _short(transcript.reasoning, "thinks: "),
+        _short(transcript.text),
+        _short(transcript.refusal, "refuses: "),
+    ]
     parts += [_short(f"{call.name}({call.arguments})", "⚙ ") for call in transcript.tool_calls]
     if transcript.error is not None:
         parts.append(_short(str(transcript.error.get("message", transcript.error)), "error: "))
@@ -79,5 +90,3 @@ def _short(text: str, prefix: str = "", length: int = 90) -> str:
 def _printable(text: str) -> str:
     """A model's text must not move the terminal's cursor."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
-
-

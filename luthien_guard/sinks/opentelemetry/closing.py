@@ -17,6 +17,7 @@ from luthien_guard.sinks.opentelemetry.shared import Facts, Telemetry, nanosecon
 __all__ = ["MAX_EVENTS", "Ending", "capture", "describe", "measure"]
 
 MAX_EVENTS: Final = 64  # of one span: a hostile upstream can make a policy intervene as often as it likes
+_CHOICES: Final = 128  # whose finish reasons are told
 _UNANSWERED: Final = ("blocked", "policy_error")  # without a response: then nothing went upstream
 
 
@@ -108,7 +109,7 @@ def _describe_call(span: Span, facts: Facts, end: Ending) -> None:
 
 def _finish_reasons(answer: Mapping[str, Any]) -> list[str]:
     choices = answer.get("choices")
-    choices = choices if isinstance(choices, list) else []
+    choices = choices[:_CHOICES] if isinstance(choices, list) else []
     found = [each.get("finish_reason") for each in choices if isinstance(each, Mapping)]
     return [name for name in map(values.label, found) if name is not None]
 

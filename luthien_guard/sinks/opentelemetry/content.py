@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from luthien_guard.exchange import ChatRequest
-from luthien_guard.sinks.opentelemetry import semconv
+from luthien_guard.sinks.opentelemetry import semconv, values
 
 __all__ = ["Capture", "as_json", "messages"]
 
@@ -58,11 +59,7 @@ _MODES: Final[Mapping[str, Capture]] = {
 
 def as_json(messages: Sequence[Message]) -> str:
     """Attributes of spans cannot be structured."""
-    return (
-        json.dumps(messages, ensure_ascii=False, separators=(",", ":"), default=str)
-        .encode("utf-8", "replace")
-        .decode()
-    )
+    return json.dumps(messages, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def messages(
@@ -79,38 +76,44 @@ def messages(
 
 def _system_instructions(request: Mapping[str, Any]) -> list[Message]:
     """What stands beside the conversation: `system` (Anthropic), `instructions` (Responses)."""
-    return list(_parts(request.get("system") or request.get("instructions")))
+    return _within(_parts(request.get("system") or request.get("instructions")))
 
 
 def _input_messages(request: Mapping[str, Any], wire_format: str) -> list[Message]:
     """The conversation, oldest first; of a very long one only the end."""
-    found: list[Message] = []
-    left = _BUDGET
-    for raw in reversed(ChatRequest(wire_format, request).messages):
-        message = _message(raw)
-        left -= len(json.dumps(message, default=str))
-        if left < 0:
-            break
-        found.append(message)
-    return found[::-1]
+    newest_first = reversed(ChatRequest(wire_format, request).messages)
+    return _within(map(_message, newest_first))[::-1]
 
 
 def _output_messages(response: Mapping[str, Any]) -> list[Message]:
     """One message for each choice of an assembled response."""
-    found: list[Message] = []
-    for choice in _mappings(response.get("choices")):
-        parts = [
-            _text(each.get("text"), "reasoning" if each.get("channel") == "reasoning" else "text")
-            for each in _mappings(choice.get("texts"))
-        ]
-        parts += [_call(each, each.get("arguments")) for each in _mappings(choice.get("tool_calls"))]
-        found.append(
-            {"role": "assistant", "parts": parts, "finish_reason": str(choice.get("finish_reason") or "")}
-        )
+    found = (_choice(each) for each in _mappings(response.get("choices")))
     said = response.get("said")
-    if isinstance(said, list) and said:
-        parts = [_text(each) for each in said]
-        found.append({"role": "assistant", "parts": parts, "finish_reason": "content_filter"})
+    if not isinstance(said, list) or not said:
+        return _within(found)
+    parts = _within(_text(each) for each in said)
+    return [*_within(found), {"role": "assistant", "parts": parts, "finish_reason": "content_filter"}]
+
+
+def _choice(choice: Mapping[str, Any]) -> Message:
+    texts, calls = _mappings(choice.get("texts")), _mappings(choice.get("tool_calls"))
+    parts = chain(map(_spoken, texts), (_call(each, each.get("arguments")) for each in calls))
+    reason = _cut(choice.get("finish_reason"))
+    return {"role": "assistant", "parts": _within(parts, _BUDGET // 2), "finish_reason": reason}
+
+
+def _spoken(text: Mapping[str, Any]) -> Message:
+    return _text(text.get("text"), "reasoning" if text.get("channel") == "reasoning" else "text")
+
+
+def _within(messages: Iterable[Message], room: int = _BUDGET) -> list[Message]:
+    """The first of them, as many as there is room for."""
+    found: list[Message] = []
+    for message in messages:
+        room -= len(json.dumps(message, default=str))
+        if room < 0:
+            break
+        found.append(message)
     return found
 
 
@@ -123,12 +126,15 @@ def _message(raw: Any) -> Message:
         return {"role": role, "parts": [_part(raw)]}
     if role == "tool":
         return {"role": role, "parts": [_answer(raw.get("tool_call_id"), raw.get("content"))]}
-    parts = list(_parts(raw.get("content")))
-    for call in _mappings(raw.get("tool_calls")):
-        function = call.get("function")
-        function = function if isinstance(function, Mapping) else {}
-        parts.append(_call({"id": call.get("id"), "name": function.get("name")}, function.get("arguments")))
-    return {"role": role, "parts": parts}
+    calls = (_function_call(call) for call in _mappings(raw.get("tool_calls")))
+    # half of the room at most: one message of many parts must not crowd itself out
+    return {"role": _cut(role), "parts": _within(chain(_parts(raw.get("content")), calls), _BUDGET // 2)}
+
+
+def _function_call(call: Mapping[str, Any]) -> Message:
+    function = call.get("function")
+    function = function if isinstance(function, Mapping) else {}
+    return _call({"id": call.get("id"), "name": function.get("name")}, function.get("arguments"))
 
 
 def _parts(content: Any) -> Iterator[Message]:
@@ -173,7 +179,7 @@ def _cut(value: Any) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + _CUT
+    return values.text(text, _LONGEST) + (_CUT if len(text) > _LONGEST else "")
 
 
 def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:

@@ -17,9 +17,6 @@ from luthien_guard.sinks.opentelemetry import semconv
 __all__ = ["Place", "active", "exchange_context", "host_inference_span", "inject", "parent_context"]
 
 _W3C: Final = TraceContextTextMapPropagator()
-#: Attributes by which instrumentations mark the call of a model that name no operation: the conventions before 1.29,
-#: OpenInference, OpenLLMetry.
-_MARKS: Final = ("gen_ai.system", "llm.request.type")
 
 
 class Place:
@@ -72,7 +69,8 @@ def host_inference_span() -> Span | None:
     operation = attributes.get(semconv.OPERATION)
     if operation is not None:
         return span if operation in semconv.INFERENCE else None
-    marked = attributes.get("openinference.span.kind") == "LLM" or any(mark in attributes for mark in _MARKS)
+    name, kind = semconv.HOST_KIND
+    marked = attributes.get(name) == kind or any(mark in attributes for mark in semconv.HOST_MARKS)
     return span if marked else None
 
 

@@ -121,7 +121,7 @@ class ExchangeTrace:
     def _reason(self, details: Mapping[str, Any]) -> str | None:
         """Reasons and messages quote what was seen: they are content."""
         found = details.get("reason") or details.get("error")
-        return found[:1024] if self._shared.capture.span and isinstance(found, str) else None
+        return values.text(found, 1024) if self._shared.capture.span and isinstance(found, str) else None
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"
 ERROR_TYPE: Final = "error.type"
 STATUS_CODE: Final = "http.response.status_code"
 
+CHOICE_COUNT: Final = "gen_ai.request.choice.count"
 #: Numbers of the request: the key in its JSON (any wire format) and the attribute.
 PARAMETERS: Final[Mapping[str, str]] = {
     "max_tokens": "gen_ai.request.max_tokens",
@@ -52,7 +53,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "frequency_penalty": "gen_ai.request.frequency_penalty",
     "presence_penalty": "gen_ai.request.presence_penalty",
     "seed": "gen_ai.request.seed",
-    "n": "gen_ai.request.choice.count",
+    "n": CHOICE_COUNT,
 }
 CHAT: Final = "chat"  # values of `gen_ai.operation.name`
 FETCH: Final = "fetch_response"
@@ -61,6 +62,9 @@ FETCH: Final = "fetch_response"
 INFERENCE: Final = frozenset({"chat", "text_completion", "generate_content", "completion", "compaction"})
 #: Where `opentelemetry-util-genai` says in the context that an inference span is open.
 HOST_INFERENCE_KEY: Final = "opentelemetry.genai.client.inference.context"
+#: Marks of a call of a model that name no operation: the conventions before 1.29, OpenLLMetry; and OpenInference's.
+HOST_MARKS: Final = ("gen_ai.system", "llm.request.type")
+HOST_KIND: Final = ("openinference.span.kind", "LLM")
 PROVIDERS: Final[Mapping[str, str]] = {
     "openai.chat": "openai",
     "openai.responses": "openai",

@@ -21,6 +21,7 @@ __all__ = [
     "parameters",
     "parsed",
     "seconds",
+    "text",
     "usage_of",
 ]
 
@@ -47,6 +48,11 @@ def error_name(text: Any) -> str:
     """The type in front of a message ("KeyError: 'x'"); the message itself may quote what the policy saw."""
     found = _EXCEPTION.match(text) if isinstance(text, str) else None
     return found[0] if found is not None and text[found.end() : found.end() + 1] in ("", ":") else OTHER
+
+
+def text(value: str, longest: int) -> str:
+    """At most so much of it, without lone surrogates: no exporter could encode them."""
+    return value[:longest].encode("utf-8", "replace").decode()
 
 
 def count(value: Any) -> int | None:
@@ -78,8 +84,8 @@ def parameters(request: Mapping[str, Any]) -> Attributes:
         value = request.get(key)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST:
             found[attribute] = value
-    if found.get("gen_ai.request.choice.count") == 1:  # "if != 1", say the conventions
-        del found["gen_ai.request.choice.count"]
+    if found.get(semconv.CHOICE_COUNT) == 1:  # "if != 1", say the conventions
+        del found[semconv.CHOICE_COUNT]
     return {key: value for key, value in found.items() if math.isfinite(value)}
 
 
