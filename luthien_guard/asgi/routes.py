@@ -96,7 +96,7 @@ class Routes:
             return None
         name, exact = max(hits, key=lambda hit: hit[1])
         if plain and len({hit[0] for hit in hits}) == 1:
-            return None if self._is_harmless(path) else Route(name, exact)
+            return None if not exact and self._is_harmless(path) else Route(name, exact)
         return Route(name, exact, "the path is not spelled in its canonical form")
 
     def _lookup(self, path: str) -> tuple[str, bool] | None:

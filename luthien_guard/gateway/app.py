@@ -15,7 +15,8 @@ from luthien_guard.asgi import GuardMiddleware
 from luthien_guard.asgi.types import Receive, Scope, Send
 from luthien_guard.config.settings import ServerSettings, UpstreamSettings
 from luthien_guard.gateway.admission import Doorway
-from luthien_guard.gateway.auth import Anyone, Authenticator
+from luthien_guard.gateway.auth import Authenticator
+from luthien_guard.gateway.authentication import Passthrough
 from luthien_guard.gateway.health import Health, MetricsPage
 from luthien_guard.gateway.metrics import Metrics
 from luthien_guard.gateway.models import Models
@@ -54,7 +55,7 @@ def create_app(
     app = Starlette(
         routes=_routes(guard, pool, server, metrics),
         middleware=[
-            Middleware(Doorway, auth=auth or Anyone(), server=server, metrics=metrics),
+            Middleware(Doorway, auth=auth or Passthrough(), server=server, metrics=metrics),
             Middleware(GuardMiddleware, guard=guard, routes=_COUNTING),
         ],
         lifespan=_lifespan(pool),

@@ -15,10 +15,13 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who asks. `forwards_credential`: what stands in `authorization` and `x-api-key` is the caller's own with the
-    provider and may be sent to an upstream that has no `api_key`; a key of the gateway itself never is."""
+    provider and may be sent to an upstream that has no `api_key`; a key of the gateway itself never is. `ambient`: the
+    host's own credentials, where litellm finds them in the environment, are for this caller too (for a caller whose
+    credential is not forwarded they are the only ones)."""
 
     id: str = ""
     forwards_credential: bool = True
+    ambient: bool = False
     scopes: frozenset[str] = frozenset()
 
 
@@ -39,7 +42,7 @@ class Authenticator(Protocol):
 
 
 class Anyone:
-    """Modes `passthrough` and `off`: the upstream decides about the credential."""
+    """Mode `off`, for one's own machine."""
 
     async def admit(self, headers: Headers) -> Principal | Refusal:
-        return Principal()
+        return Principal(ambient=True)

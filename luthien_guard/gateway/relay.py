@@ -142,7 +142,8 @@ class _Passage:
 def call_of(scope: Scope, wire_format: str, body: bytes) -> Call:
     """The request as upstreams see it. The path is the application's own, without its mount."""
     state: Any = scope.get("state") or {}
-    principal = state.get(PRINCIPAL)
+    found = state.get(PRINCIPAL)
+    principal = found if isinstance(found, Principal) else Principal()
     handle = state.get("luthien")
     known = {"record": handle.record} if isinstance(handle, ExchangeHandle) else {}
     model, stream = _asked(body)
@@ -155,7 +156,8 @@ def call_of(scope: Scope, wire_format: str, body: bytes) -> Call:
         body=body,
         model=model,
         stream=stream,
-        forwards_credential=principal.forwards_credential if isinstance(principal, Principal) else True,
+        forwards_credential=principal.forwards_credential,
+        ambient=principal.ambient or not principal.forwards_credential,
         **known,
     )
 

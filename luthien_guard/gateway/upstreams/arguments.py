@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from luthien_guard.client.litellm_api import litellm
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
-from luthien_guard.gateway.upstreams.types import Call
+from luthien_guard.gateway.upstreams.types import Call, UpstreamError
 
 __all__ = ["Arguments", "credential_of"]
 
@@ -42,6 +43,13 @@ _KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "anthropic.messages": _MESSAGES,
     "openai.responses": _RESPONSES,
 }
+#: Providers whose credential is the machine's.
+_AMBIENT: Final = frozenset(
+    {
+        *("bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta", "github_copilot"),
+        *("watsonx", "oci", "chatgpt", "gigachat", "sap", "litellm_proxy", "snowflake", "databricks"),
+    }
+)
 #: Said by the gateway itself for every call.
 _OURS: Final = ("model", "stream", "messages", "input", "api_key", "api_base", "base_url")
 
@@ -77,12 +85,25 @@ class Arguments:
         self._add_address(arguments, call)
         return arguments, unknown
 
+    def check_ambient(self, call: Call, model: str) -> None:
+        """Some providers are asked with what the host's machine is allowed to (AWS, Google), whatever the caller sends.
+        Raises UpstreamError for a caller whom that is not for."""
+        if call.ambient or self.has_key or self._given:
+            return
+        provider = _provider(model)
+        if provider in _AMBIENT:
+            message = f"{provider} is asked with the host's own credential, and you are not known here as somebody who may"
+            raise UpstreamError(403, "credential_not_forwardable", message, again=False)
+
+    def _may_find(self, call: Call) -> bool:
+        return call.ambient and not self.has_key
+
     def _add_address(self, arguments: dict[str, Any], call: Call) -> None:
         settings = self._settings
         if settings.base_url is not None:
             arguments["api_base"] = settings.base_url
         key = settings.api_key or (credential_of(call) if call.forwards_credential else None)
-        if key is not None:
+        if key is not None and not (self._may_find(call) and _has_environment(arguments["model"])):
             arguments["api_key"] = key
         headers = dict(settings.headers)
         beta = dict(call.headers).get(b"anthropic-beta")
@@ -90,6 +111,20 @@ class Arguments:
             headers.setdefault("anthropic-beta", beta.decode("latin-1"))
         if headers:
             arguments["extra_headers"] = headers
+
+
+def _provider(model: str) -> str:
+    """litellm's, which knows names without a prefix too."""
+    try:
+        found: str = litellm().get_llm_provider(model)[1]
+    except Exception:  # noqa: BLE001 -- an unknown one: the call itself says so, in litellm's words
+        return model.partition("/")[0]
+    return found
+
+
+def _has_environment(model: str) -> bool:
+    """Whether litellm finds a credential by itself: that one is meant, and not the word that a client puts in its place."""
+    return bool(litellm().validate_environment(model).get("keys_in_environment"))
 
 
 def credential_of(call: Call) -> str | None:

@@ -65,7 +65,7 @@ class LitellmUpstream:
     async def ask(self, call: Call) -> Reply:
         if not call.model or "://" in call.model:  # some providers of litellm's take a URL for a model
             raise UpstreamError(400, "invalid_model", "the request names no model that can be asked for", again=False)
-        if call.forwards_credential and not self._arguments.has_key and credential_of(call) is None:
+        if not call.ambient and not self._arguments.has_key and credential_of(call) is None:
             raise UpstreamError(401, "missing_credential", "the request carries no credential to ask with", again=False)
         if (direct := self._direct.taken(call)) is not None:
             upstream, native = direct
@@ -74,6 +74,7 @@ class LitellmUpstream:
         if not _is_loaded():
             await anyio.to_thread.run_sync(litellm)
         given, unknown = self._arguments.of(call)
+        self._arguments.check_ambient(call, given["model"])
         with Sent() as sent:
             answer = await _asked(dialect, given)
             if not hasattr(answer, "__anext__"):

@@ -49,7 +49,7 @@ class NativeUpstream:
         self._settings = settings
         self._limits = limits
         self._base = {each: _base(settings.base_url or _PUBLIC[each], each, name) for each in self.formats}
-        self._ambient_key = ambient_key  # for callers who bring no credential of their own
+        self._ambient_key = ambient_key  # of the host's environment
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -136,7 +136,7 @@ class NativeUpstream:
         )
 
     def _key(self, call: Call) -> str | None:
-        return self._settings.api_key or (None if call.forwards_credential else self._ambient_key)
+        return self._settings.api_key or (self._ambient_key if call.ambient else None)
 
     def _body(self, call: Call) -> bytes:
         model = self._settings.model

@@ -48,6 +48,7 @@ class Call:
     model: str = ""
     stream: bool = False
     forwards_credential: bool = True
+    ambient: bool = False  # the host's own credentials, from the environment, may be used
     record: Recorder = field(default=_nowhere)
 
 
