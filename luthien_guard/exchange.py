@@ -29,6 +29,7 @@ class OutcomeStatus(str, Enum):
     POLICY_ERROR = "policy_error"
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"  # the process died; said by the next one
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ __all__ = [
     "Store",
     "Written",
     "chained",
+    "intact",
+    "payload_of",
     "projected",
 ]
 
@@ -60,6 +62,23 @@ def chained(
     return Row(
         call_id, seq, at, event_type, policy, payload, prev_hash, hashlib.sha256(text.encode()).hexdigest()
     )
+
+
+def intact(row: Row) -> bool:
+    """The row is what was chained, to the last bit."""
+    columns = (row.call_id, row.seq, row.at, row.event_type, row.policy, row.payload, row.prev_hash)
+    return chained(*columns).hash == row.hash
+
+
+def payload_of(details: Mapping[str, Any]) -> str:
+    """Details as the JSON that is stored, readable and searchable; lone surrogates, which no database takes, stay as
+    escapes."""
+    text = json.dumps(details, ensure_ascii=False, separators=(",", ":"), default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(details, separators=(",", ":"), default=str)
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 
 from luthien_guard.records import EventType, Record
-from luthien_guard.store import Row, chained
+from luthien_guard.store import Row, chained, payload_of
 
-__all__ = ["Chain", "payload_of", "shrunk"]
+__all__ = ["Chain", "shrunk"]
 
 
 class Chain:
@@ -25,7 +24,7 @@ class Chain:
             record.at,
             record.type.value,
             record.policy,
-            payload_of(record),
+            payload_of(record.details),
             self._last.get(record.call_id, ""),
         )
         if record.type is EventType.CLOSED:
@@ -35,18 +34,8 @@ class Chain:
         return row
 
 
-def payload_of(record: Record) -> str:
-    """The details as JSON. Lone surrogates, which no database takes, stay as escapes."""
-    text = json.dumps(record.details, ensure_ascii=False, separators=(",", ":"), default=str)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = json.dumps(record.details, separators=(",", ":"), default=str)
-    return text
-
-
 def shrunk(record: Record) -> Record:
     """What stays of content for which there is no room: enough to prove later what it was."""
-    text = payload_of(record).encode()
+    text = payload_of(record.details).encode()
     details = {"degraded": True, "sha256": hashlib.sha256(text).hexdigest(), "length": len(text)}
     return replace(record, details=details)

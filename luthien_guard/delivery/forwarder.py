@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from luthien_guard.delivery.ledger import Ledger
 from luthien_guard.delivery.quarantine import BACKOFF, Quarantine, write
 from luthien_guard.delivery.spool import Spool
 from luthien_guard.errors import SinkError
-from luthien_guard.store import Store
+from luthien_guard.store import Store, intact
 
 __all__ = ["Forwarder"]
 
@@ -96,10 +97,14 @@ class Forwarder:
                 self._drained()
                 self._drained = None
             return 0
-        rows = [row for _, row in found]
+        rows = [row for _, row in found if intact(row)]
         written = write(self._store, rows, self._quarantine, tries)
+        damaged = [row for _, row in found if not intact(row)] if len(rows) < len(found) else []
+        for row in damaged:
+            self._quarantine.put(row, "it was damaged in the spool")
         self._spool.forget([position for position, _ in found])
-        self._ledger.wrote(len(rows), written, from_spool=True)
+        written = replace(written, quarantined=written.quarantined + len(damaged))
+        self._ledger.wrote(len(found), written, from_spool=True)
         if self.failure is not None:
             logger.warning("the store takes records again")
             self.failure = None

@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS spool (
 )
 """
 _INSERT: Final = (
-    f"INSERT INTO spool ({_NAMES}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))}) ON CONFLICT DO NOTHING"  # noqa: S608
+    f"INSERT INTO spool ({_NAMES}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))}) ON CONFLICT DO NOTHING"
 )
 
 
@@ -72,7 +72,7 @@ class Spool:
 
     def peek(self, limit: int = 500) -> list[tuple[int, Row]]:
         """The oldest rows with their positions."""
-        query = f"SELECT position, {_NAMES} FROM spool ORDER BY position LIMIT ?"  # noqa: S608
+        query = f"SELECT position, {_NAMES} FROM spool ORDER BY position LIMIT ?"
         found: list[Any] = self._do(lambda db: db.execute(query, (limit,)).fetchall())
         return [(position, Row(*columns)) for position, *columns in found]
 
@@ -165,6 +165,6 @@ def _readable(path: Path) -> Iterator[tuple[Any, ...]]:
         last = db.execute("SELECT max(position) FROM spool").fetchone()[0] or 0
         for position in range(1, last + 1):
             with contextlib.suppress(sqlite3.Error):
-                found = db.execute(f"SELECT {_NAMES} FROM spool WHERE position = ?", (position,)).fetchone()  # noqa: S608
+                found = db.execute(f"SELECT {_NAMES} FROM spool WHERE position = ?", (position,)).fetchone()
                 if found is not None:
                     yield found

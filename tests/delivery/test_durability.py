@@ -61,7 +61,9 @@ async def test_both_ends_of_an_exchange_are_stored(tmp_path: Path) -> None:
     assert (received["model"], received["session_id"], received["stream"]) == ("m", "s1", True)
     assert json.loads(received["body"]) == json.loads(REQUEST)
     came = rows["response.received"]["choices"][0]
-    assert came["tool_calls"] == [{"id": "1", "name": "bash", "arguments": '{"cmd": "rm"}', "kind": "function"}]
+    assert came["tool_calls"] == [
+        {"id": "1", "name": "bash", "arguments": '{"cmd": "rm"}', "kind": "function"}
+    ]
     assert came["finish_reason"] == "tool_calls"
     left = rows["response.released"]
     assert left["choices"][0]["tool_calls"] == []

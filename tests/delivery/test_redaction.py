@@ -69,13 +69,25 @@ def upstream(place: str) -> Any:
             raise RuntimeError(f"cannot reach https://{KEY}@host")
         message = {"role": "assistant", "content": KEY if place == "answer" else "x"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        body: dict[str, Any] = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        body: dict[str, Any] = {
+            "id": "c",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [choice],
+        }
         if place == "answer's unknown field":
             body["debug"] = {"sent": [KEY]}
         if place == "answer's error":
             body = {"error": {"message": f"bad key {KEY}", "type": "auth", "code": KEY}}
         status = 401 if place == "answer's error" else 200
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"content-type", b"application/json")],
+            }
+        )
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
     return app

@@ -1,0 +1,242 @@
+"""`jsonl:///path`: one JSON object a row, appended; for whoever ships, greps or archives.
+
+Writing is cheap, asking reads the file: for questions all day long take `sqlite:///`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+from urllib.parse import unquote, urlsplit
+
+from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.sinks.sqlite.statements import call_of
+from luthien_guard.store import CALL_COLUMNS, Call, CallFilter, Row, Written, projected
+
+__all__ = ["JsonlStore", "from_url"]
+
+_REMEMBERED: Final = 10_000  # calls whose rows are known without a look into the file
+
+
+def from_url(url: str) -> JsonlStore:
+    """`jsonl:///relative.jsonl`, `jsonl:////absolute.jsonl`. Raises ConfigError."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)[1:]
+    if parts.netloc or not path:
+        raise ConfigError(f"{url!r}: jsonl:///relative.jsonl or jsonl:////absolute.jsonl is expected")
+    return JsonlStore(Path(path))
+
+
+class JsonlStore:
+    """Implements `Store` over a file of lines. One process writes it."""
+
+    remote = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO | None = None
+        self._lock = threading.RLock()
+        self._hashes: OrderedDict[str, dict[int, str]] = OrderedDict()
+        self._newest = ""  # the greatest call id in the file: a greater one is new
+
+    def open(self) -> None:
+        with self._lock, self._told():
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.touch(mode=0o600)
+                self._mend()
+                self._newest = max((row.call_id for _, row in self._scan()), default="")
+                self._file = self.path.open("r+b")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._file is not None:
+                with contextlib.suppress(OSError):
+                    self._file.close()
+                self._file = None
+
+    def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
+        with self._lock, self._told():
+            file = self._opened()
+            fresh: list[Row] = []
+            conflicts: list[Row] = []
+            for row in rows:
+                there = self._known(row)
+                known = there.get(row.seq)
+                if known is None:
+                    there[row.seq] = row.hash
+                    fresh.append(row)
+                elif known != row.hash:
+                    conflicts.append(row)
+            self._append(file, fresh, durable=durable)
+            return Written(len(fresh), len(rows) - len(fresh) - len(conflicts), tuple(conflicts))
+
+    def call(self, call_id: str) -> Call | None:
+        return next(iter(_calls(self.rows(call_id))), None)
+
+    def calls(self, wanted: CallFilter) -> list[Call]:
+        rows = [row for _, row in self._all()]
+        by_policy = {row.call_id for row in rows if wanted.policy in (None, row.policy)}
+        by_text = {row.call_id for row in rows if _says(row, wanted.text)}
+        found = [call for call in _calls(rows) if call.call_id in by_policy & by_text and _fits(call, wanted)]
+        return sorted(found, key=lambda call: call.call_id, reverse=True)[: wanted.limit]
+
+    def rows(self, call_id: str, *, after: int = -1) -> list[Row]:
+        found = [row for _, row in self._all() if row.call_id == call_id and row.seq > after]
+        return sorted(found, key=lambda row: row.seq)
+
+    def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
+        if position is None:
+            return self.path.stat().st_size, []
+        rows: list[Row] = []
+        end = position
+        for end, row in self._all(position):  # noqa: B007
+            rows.append(row)
+            if len(rows) == limit:
+                break
+        return end, rows
+
+    def unfinished(self, writer: str | None = None) -> list[str]:
+        calls = _calls([row for _, row in self._all()])
+        return [call.call_id for call in calls if call.ended_at is None and writer in (None, call.writer)]
+
+    def prune(
+        self, *, before: float | None = None, max_bytes: int | None = None, events_only: bool = False
+    ) -> int:
+        """The file is written anew without the pruned calls. (There is no line of a call without its events, so
+        `events_only` prunes the same.)"""
+        with self._lock, self._told():
+            sizes: dict[str, int] = {}
+            started: dict[str, float] = {}
+            for _, row in self._all():
+                sizes[row.call_id] = sizes.get(row.call_id, 0) + len(_line(row))
+                started.setdefault(row.call_id, row.at)
+            total, gone = sum(sizes.values()), set[str]()
+            for call_id in sorted(sizes):
+                old = before is not None and started[call_id] < before
+                if old or (max_bytes is not None and total > max_bytes):
+                    gone.add(call_id)
+                    total -= sizes[call_id]
+            if gone:
+                self._rewrite(gone)
+            return len(gone)
+
+    def stats(self) -> Mapping[str, Any]:
+        rows = [row for _, row in self._all()]
+        times = [row.at for row in rows if row.seq == 0]
+        return {
+            "calls": len({row.call_id for row in rows}),
+            "events": len(rows),
+            "bytes": self.path.stat().st_size,
+            "schema": 1,
+            "oldest": min(times, default=None),
+            "newest": max(times, default=None),
+        }
+
+    # -- the file ------------------------------------------------------------------------------------------------------
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            raise SinkError(f"jsonl {self.path}: it is not open")
+        return self._file
+
+    def _append(self, file: BinaryIO, rows: list[Row], *, durable: bool) -> None:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            file.write(b"".join(map(_line, rows)))
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        except OSError:  # all of it or nothing
+            self._hashes.clear()
+            file.truncate(end)
+            raise
+
+    def _known(self, row: Row) -> dict[int, str]:
+        """The hashes of the call's rows."""
+        call_id = row.call_id
+        if call_id not in self._hashes:
+            new = call_id > self._newest
+            self._newest = max(self._newest, call_id)
+            self._hashes[call_id] = {} if new else {each.seq: each.hash for each in self.rows(call_id)}
+            if len(self._hashes) > _REMEMBERED:
+                self._hashes.popitem(last=False)
+        return self._hashes[call_id]
+
+    def _mend(self) -> None:
+        """A process died while it wrote the last line: that row was never acknowledged."""
+        raw = self.path.read_bytes()
+        if raw and not raw.endswith(b"\n"):
+            os.truncate(self.path, raw.rfind(b"\n") + 1)
+
+    def _all(self, position: int = 0) -> Iterator[tuple[int, Row]]:
+        with self._lock, self._told():
+            self._opened()
+            yield from self._scan(position)
+
+    def _scan(self, position: int = 0) -> Iterator[tuple[int, Row]]:
+        """(the position after it, row) for each row from `position` on."""
+        with self.path.open("rb") as file:
+            file.seek(position)
+            for number, line in enumerate(file, 1):
+                position += len(line)
+                try:
+                    row = Row(**json.loads(line))
+                except (ValueError, TypeError):
+                    raise SinkError(f"jsonl {self.path}: line {number} from there is no row") from None
+                yield position, row
+
+    def _rewrite(self, gone: set[str]) -> None:
+        fresh = self.path.with_name(self.path.name + ".new")
+        with fresh.open("wb") as file:
+            for _, row in self._scan():
+                if row.call_id not in gone:
+                    file.write(_line(row))
+            file.flush()
+            os.fsync(file.fileno())
+        self._opened().close()
+        fresh.chmod(0o600)
+        fresh.replace(self.path)
+        self._file = self.path.open("r+b")
+        self._hashes.clear()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SinkError(f"jsonl {self.path}: {error}") from None
+
+
+def _line(row: Row) -> bytes:
+    return json.dumps(asdict(row), separators=(",", ":")).encode() + b"\n"
+
+
+def _calls(rows: Sequence[Row]) -> list[Call]:
+    none = dict.fromkeys(CALL_COLUMNS)
+    return [
+        call_of({**none, "call_id": call_id, **columns})
+        for call_id, columns in sorted(projected(rows).items())
+    ]
+
+
+def _fits(call: Call, wanted: CallFilter) -> bool:
+    same = ("model", "endpoint", "outcome", "session_id")
+    started = call.started_at or 0.0
+    return (
+        all(getattr(wanted, name) in (None, getattr(call, name)) for name in same)
+        and (wanted.since is None or started >= wanted.since)
+        and (wanted.until is None or started < wanted.until)
+        and (wanted.before is None or call.call_id < wanted.before)
+    )
+
+
+def _says(row: Row, text: str | None) -> bool:
+    return text is None or json.dumps(text, ensure_ascii=False)[1:-1].lower() in row.payload.lower()

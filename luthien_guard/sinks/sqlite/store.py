@@ -1,0 +1,201 @@
+"""The embedded store, on the standard library's driver."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from luthien_guard.errors import SinkError
+from luthien_guard.sinks.migrations import pending
+from luthien_guard.sinks.sqlite import statements
+from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, Row, Written, projected
+
+__all__ = ["SqliteStore"]
+
+T = TypeVar("T")
+
+_PATIENCE: Final = 10.0  # seconds that a write waits for another process's
+_PRUNED: Final = 200  # calls a transaction: nobody else waits long
+
+
+class SqliteStore:
+    """Implements `Store`. `path` None: in memory, gone with the object."""
+
+    remote = False
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._db: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        with self._lock:
+            if self._db is None:
+                with self._told():
+                    self._db = self._connect()
+                    self._migrate(self._db)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._db is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.close()
+                self._db = None
+
+    # -- rows in -------------------------------------------------------------------------------------------------------
+
+    def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
+        values = [tuple(getattr(row, name) for name in EVENT_COLUMNS) for row in rows]
+        calls = statements.upserts(projected(rows))
+
+        def append(db: sqlite3.Connection) -> Written:
+            # in WAL mode a commit is written at once, and synced at once only with FULL
+            db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            with _transaction(db):
+                stored = db.executemany(statements.INSERT_EVENT, values).rowcount
+                conflicts = _conflicts(db, rows) if stored < len(rows) else ()
+                db.executemany(statements.UPSERT_CALL, calls)
+            return Written(stored, len(rows) - stored - len(conflicts), conflicts)
+
+        return self._do(append)
+
+    # -- calls and rows out --------------------------------------------------------------------------------------------
+
+    def call(self, call_id: str) -> Call | None:
+        found = self._fetch(f"{statements.SELECT_CALLS} WHERE call_id = ?", (call_id,))
+        return _call(found[0]) if found else None
+
+    def calls(self, wanted: CallFilter) -> list[Call]:
+        where, values = statements.conditions(wanted)
+        found = self._fetch(
+            f"{statements.SELECT_CALLS} {where} ORDER BY call_id DESC LIMIT ?", (*values, wanted.limit)
+        )
+        return [_call(each) for each in found]
+
+    def rows(self, call_id: str, *, after: int = -1) -> list[Row]:
+        where = "WHERE call_id = ? AND seq > ? ORDER BY seq"
+        return [Row(*each) for each in self._fetch(f"{statements.SELECT_EVENTS} {where}", (call_id, after))]
+
+    def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
+        # positions are given out inside the one write transaction that there can be: none is ever skipped
+        if position is None:
+            return self._fetch("SELECT coalesce(max(position), 0) FROM conversation_events")[0][0], []
+        found = self._fetch(statements.TAIL, (position, limit))
+        return (found[-1][0] if found else position), [Row(*each[1:]) for each in found]
+
+    def unfinished(self, writer: str | None = None) -> list[str]:
+        query = "SELECT call_id FROM conversation_calls WHERE ended_at IS NULL AND (? IS NULL OR writer = ?)"
+        return [call_id for (call_id,) in self._fetch(f"{query} ORDER BY call_id", (writer, writer))]
+
+    def stats(self) -> Mapping[str, Any]:
+        (found,) = self._fetch(statements.STATS)
+        names = ("calls", "events", "oldest", "newest", "schema")
+        return {**dict(zip(names, found, strict=True)), "bytes": self._bytes()}
+
+    # -- retention -----------------------------------------------------------------------------------------------------
+
+    def prune(
+        self, *, before: float | None = None, max_bytes: int | None = None, events_only: bool = False
+    ) -> int:
+        count = 0
+        if before is not None:
+            while batch := self._oldest(events_only, before):
+                count += self._delete(batch, events_only)
+        if max_bytes is not None:
+            while self._bytes() > max_bytes and (batch := self._oldest(events_only)):
+                count += self._delete(batch, events_only)
+        self._do(lambda db: db.execute("PRAGMA incremental_vacuum").fetchall())
+        return count
+
+    def _oldest(self, events_only: bool, before: float | None = None) -> list[tuple[str]]:
+        having = (
+            "AND EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = c.call_id)"
+            if events_only
+            else ""
+        )
+        query = f"SELECT call_id FROM conversation_calls c WHERE (? IS NULL OR started_at < ?) {having} ORDER BY call_id LIMIT ?"
+        return self._fetch(query, (before, before, _PRUNED))
+
+    def _delete(self, batch: list[tuple[str]], events_only: bool) -> int:
+        def delete(db: sqlite3.Connection) -> None:
+            with _transaction(db):
+                db.executemany("DELETE FROM conversation_events WHERE call_id = ?", batch)
+                if not events_only:
+                    db.executemany("DELETE FROM conversation_calls WHERE call_id = ?", batch)
+
+        self._do(delete)
+        return len(batch)
+
+    def _bytes(self) -> int:
+        """Of pages in use."""
+        used = "SELECT (page_count - freelist_count) * page_size"
+        return int(
+            self._fetch(f"{used} FROM pragma_page_count, pragma_freelist_count, pragma_page_size")[0][0]
+        )
+
+    # -- the file ------------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch(mode=0o600)
+        db = sqlite3.connect(
+            self.path or ":memory:", timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+        )
+        db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # has an effect on a new file only
+        db.execute("PRAGMA journal_mode=WAL")
+        return db
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        with _transaction(db):
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, applied_at REAL)"
+            )
+            done = db.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()[0]
+            for number, sql in pending("luthien_guard.sinks.sqlite", done, str(self.path)):
+                for statement in filter(str.strip, sql.split(";")):
+                    db.execute(statement)
+                db.execute("INSERT INTO schema_migrations VALUES (?, unixepoch('subsec'))", (number,))
+
+    def _fetch(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        return self._do(lambda db: db.execute(query, values).fetchall())
+
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with self._lock, self._told():
+            if self._db is None:
+                raise SinkError(f"sqlite {self.path}: it is not open")
+            return work(self._db)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise SinkError(f"sqlite {self.path}: {error}") from None
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # some errors have rolled back already
+            db.execute("ROLLBACK")
+        raise
+
+
+def _conflicts(db: sqlite3.Connection, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Rows whose key is there with another content."""
+    query = "SELECT hash FROM conversation_events WHERE call_id = ? AND seq = ?"
+    there = ((row, db.execute(query, (row.call_id, row.seq)).fetchone()) for row in rows)
+    return tuple(row for row, found in there if found is not None and found[0] != row.hash)
+
+
+def _call(columns: Sequence[Any]) -> Call:
+    return statements.call_of(dict(zip(CALL_COLUMNS, columns, strict=True)))

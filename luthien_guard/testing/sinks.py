@@ -1,0 +1,193 @@
+"""`check_sink`: does a store keep what the delivery and the query side rely on? For stores of your own too.
+
+def test_my_store(tmp_path):
+    check_sink(lambda: MyStore(tmp_path / "db"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from luthien_guard.errors import SinkError
+from luthien_guard.records import EventType
+from luthien_guard.store import CallFilter, Row, Store, chained, payload_of
+
+__all__ = ["check_sink", "exchange_rows"]
+
+_AWKWARD = ("\0 NUL", "\udc80 lone", "🙂 é \u2028", "%_\\ ' \" --", "x" * 1_000_000)
+
+
+def exchange_rows(
+    number: int, *texts: str, writer: str = "w", ended: bool = True, **request: Any
+) -> list[Row]:
+    """The rows of one exchange: `number` orders calls by time; `texts` become a policy's records."""
+    call_id = f"0190{number:08x}-0000-7000-8000-000000000000"
+    received = {"wire_format": "openai.chat", "endpoint": "/v1/chat/completions", "model": "m", "stream": True,
+                "session_id": None, "writer": writer, "body": "{}", **request}  # fmt: skip
+    facts: list[tuple[EventType, str | None, dict[str, Any]]] = [(EventType.REQUEST_RECEIVED, None, received)]
+    facts += [(EventType.POLICY_RECORD, "judge", {"text": text}) for text in texts]
+    facts.append((EventType.USAGE, None, {"usage": {"total_tokens": number}}))
+    if ended:
+        facts.append((EventType.CLOSED, "judge", {"outcome": "blocked" if number % 2 else "success"}))
+    rows: list[Row] = []
+    for seq, (type, policy, details) in enumerate(facts):
+        before = rows[-1].hash if rows else ""
+        rows.append(
+            chained(call_id, seq, 1000.0 * number + seq, type.value, policy, payload_of(details), before)
+        )
+    return rows
+
+
+def check_sink(make: Callable[[], Store], *, keeps: bool = True) -> None:
+    """Run every check, each on what the ones before left. `make` gives a store, closed, on the same data every time
+    (`keeps=False`: data that ends with the object). Raises AssertionError that says which promise is broken."""
+    store = make()
+    store.open()
+    try:
+        _starts_empty(store)
+        _keeps_rows(store)
+        _keeps_one_row_a_key(store)
+        _projects_calls(store)
+        _filters(store)
+        _tails(store)
+        _knows_the_unfinished(store)
+        if keeps:
+            store = _reopened(store, make)
+        _takes_many(store)
+        _prunes(store)
+    finally:
+        store.close()
+    _refuses_when_closed(store)
+
+
+def _same(promise: str, found: object, wanted: object) -> None:
+    assert found == wanted, f"{promise}: expected {wanted!r}, found {found!r}"[:2000]
+
+
+def _starts_empty(store: Store) -> None:
+    _same("a new store is empty", store.calls(CallFilter()), [])
+    _same("there is no call that nobody wrote", store.call("none"), None)
+    _same("there are no rows that nobody wrote", store.rows("none"), [])
+    _same("writing nothing is allowed", store.write([]).stored, 0)
+
+
+def _keeps_rows(store: Store) -> None:
+    for number, text in enumerate(_AWKWARD, 1):
+        rows = exchange_rows(number, text)
+        _same("new rows are stored", store.write(rows[:2]).stored, 2)
+        _same("new rows are stored", store.write(rows[2:], durable=True).stored, 2)
+        _same("rows come back as they were", store.rows(rows[0].call_id), rows)
+        _same("rows after a number", store.rows(rows[0].call_id, after=1), rows[2:])
+
+
+def _keeps_one_row_a_key(store: Store) -> None:
+    rows = exchange_rows(1, _AWKWARD[0])
+    written = store.write(rows)
+    _same("rows that are there are known", (written.stored, written.known, written.conflicts), (0, 4, ()))
+    other = chained(rows[1].call_id, 1, 9.0, rows[1].event_type, None, "{}", rows[0].hash)
+    written = store.write([other, *exchange_rows(6)])
+    _same("a key with other content is a conflict", (written.stored, written.conflicts), (3, (other,)))
+    _same("a conflict changes nothing", store.rows(rows[0].call_id), rows)
+
+
+def _projects_calls(store: Store) -> None:
+    rows = exchange_rows(7, "late", session_id="s7", stream=False)
+    for row in reversed(rows):  # a spool that was mended may bring them in any order
+        store.write([row])
+    call = store.call(rows[0].call_id)
+    assert call is not None, "a call that was written is there"
+    facts = (
+        call.started_at,
+        call.ended_at,
+        call.outcome,
+        call.blocked_by,
+        call.model,
+        call.stream,
+        call.session_id,
+    )
+    _same("the line of a call", facts, (7000.0, 7003.0, "blocked", "judge", "m", False, "s7"))
+    _same("what the provider counted", call.usage, {"total_tokens": 7})
+
+
+def _filters(store: Store) -> None:
+    def numbers(**wanted: Any) -> list[int]:
+        return [int(call.call_id[4:12], 16) for call in store.calls(CallFilter(**wanted))]
+
+    store.write(exchange_rows(8, "Needle_1 100%", model="other", endpoint="/x", ended=False))
+    _same("newest first", numbers(), [8, 7, 6, 5, 4, 3, 2, 1])
+    _same("a limit", numbers(limit=2), [8, 7])
+    _same("the page before a call", numbers(limit=2, before=exchange_rows(7)[0].call_id), [6, 5])
+    _same("since", numbers(since=6000.0), [8, 7, 6])
+    _same("until", numbers(until=3000.0), [2, 1])
+    _same("by model", numbers(model="other"), [8])
+    _same("by endpoint", numbers(endpoint="/x"), [8])
+    _same("by outcome", numbers(outcome="blocked"), [7, 5, 3, 1])
+    _same("by session", numbers(session_id="s7"), [7])
+    _same("by policy", numbers(policy="judge"), [8, 7, 6, 5, 4, 3, 2, 1])
+    _same("by another policy", numbers(policy="jud"), [])
+    _same("by text, whatever the case", numbers(text="needle_1 100%"), [8])
+    _same("a text is no pattern", numbers(text="needle%"), [])
+    _same("by text that is not ASCII", numbers(text="🙂 é"), [3])
+    _same("two conditions", numbers(outcome="blocked", until=4000.0), [3, 1])
+
+
+def _tails(store: Store) -> None:
+    position, rows = store.tail()
+    _same("a tail begins with nothing", rows, [])
+    fresh = [*exchange_rows(9, "a"), *exchange_rows(10, "b")]
+    store.write(fresh)
+    first, some = store.tail(position, limit=3)
+    _, rest = store.tail(first, limit=500)
+    _same("a tail gives what was stored since, in order", [*some, *rest], fresh)
+    _same("a tail gives nothing twice", store.tail(store.tail()[0])[1], [])
+
+
+def _knows_the_unfinished(store: Store) -> None:
+    _same("calls without an end", store.unfinished(), [exchange_rows(8)[0].call_id])
+    _same("calls of a writer without an end", store.unfinished("w"), [exchange_rows(8)[0].call_id])
+    _same("calls of another writer", store.unfinished("v"), [])
+
+
+def _reopened(store: Store, make: Callable[[], Store]) -> Store:
+    before = (store.calls(CallFilter()), store.rows(exchange_rows(2)[0].call_id))
+    store.close()
+    again = make()
+    again.open()
+    _same(
+        "a store keeps what it had",
+        (again.calls(CallFilter()), again.rows(exchange_rows(2)[0].call_id)),
+        before,
+    )
+    _same("rows are known after a restart", again.write(exchange_rows(10, "b")).known, 4)
+    return again
+
+
+def _takes_many(store: Store) -> None:
+    rows = [row for number in range(100, 1100) for row in exchange_rows(number, "many")]
+    before = store.stats()["events"]
+    _same("a big batch", store.write(rows).stored, len(rows))
+    _same("the number of events", store.stats()["events"], before + len(rows))
+
+
+def _prunes(store: Store) -> None:
+    stats = store.stats()
+    _same("the number of calls", stats["calls"], 1010)
+    _same("the oldest call", stats["oldest"], 1000.0)
+    _same("pruning by age", store.prune(before=500_000.0), 410)
+    _same("what is older is gone", store.calls(CallFilter(until=500_000.0)), [])
+    _same("and its rows", store.rows(exchange_rows(1)[0].call_id), [])
+    _same("what is younger stays", len(store.calls(CallFilter(limit=5000))), 600)
+    smaller = store.stats()["bytes"] // 2
+    assert store.prune(max_bytes=smaller) > 0, "pruning by size takes something"
+    kept: Sequence[Any] = store.calls(CallFilter(limit=5000))
+    assert kept, "and leaves something"
+    _same("the newest stays", kept[0].call_id, exchange_rows(1099)[0].call_id)
+
+
+def _refuses_when_closed(store: Store) -> None:
+    try:
+        store.write(exchange_rows(2000))
+    except SinkError:
+        return
+    raise AssertionError("a closed store takes rows without an error: they are lost")
