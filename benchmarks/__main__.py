@@ -1,4 +1,4 @@
-"""All benchmarks, or those that are named: `python -m benchmarks [engine] [sockets] [imports] [client]`."""
+"""All benchmarks, or those that are named: `python -m benchmarks [engine] [sockets] [imports] [client] [telemetry]`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 here = Path(__file__).parent
-known = [name for name in ("imports", "engine", "sockets", "client") if (here / f"{name}.py").exists()]
+known = [
+    name for name in ("imports", "engine", "sockets", "client", "telemetry") if (here / f"{name}.py").exists()
+]
 for name in [name for name in sys.argv[1:] if name in known] or known:
     importlib.import_module(f"benchmarks.{name}").main()

@@ -70,6 +70,29 @@ class Nothing:
         pass
 
 
+def by_hand(tracers: Any, meters: Any) -> Callable[[], float]:
+    """What the SDK itself costs: four bare spans, three numbers."""
+    from opentelemetry.trace import set_span_in_context
+
+    tracer = tracers.get_tracer("by hand")
+    histograms = [meters.get_meter("by hand").create_histogram(f"h{number}") for number in range(3)]
+
+    def many(number: int = 3000) -> float:
+        began = time.process_time()
+        for _ in range(number):
+            span = tracer.start_span("chat m", attributes={"model": "m", "stream": True})
+            context = set_span_in_context(span)
+            for name in ("request", "upstream", "response"):
+                tracer.start_span(name, context).end()
+            span.set_attributes({"outcome": "success", "tokens": 1})
+            for histogram in histograms:
+                histogram.record(1.0, {"model": "m"})
+            span.end()
+        return (time.process_time() - began) / number * 1e6
+
+    return many
+
+
 def main() -> None:
     from luthien_guard.sinks.opentelemetry import Capture, OpenTelemetrySink
 
@@ -77,6 +100,7 @@ def main() -> None:
     sdk, unsampled = _sdk(), _sdk(sampled=False)
     sinks["SDK, unsampled, no metrics"] = alone(OpenTelemetrySink(unsampled[0]))
     sinks["SDK, unsampled, metrics"] = alone(OpenTelemetrySink(*unsampled))
+    sinks["(four bare spans, three numbers)"] = by_hand(*sdk)
     sinks["SDK, spans and metrics"] = alone(OpenTelemetrySink(*sdk))
     sinks["SDK, with content"] = alone(OpenTelemetrySink(*sdk, capture=Capture(span=True)))
     report("telemetry, the sink alone, per exchange", "us of CPU", interleaved(sinks), baseline="nothing")
