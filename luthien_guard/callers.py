@@ -8,7 +8,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,12 +25,16 @@ _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9
 
 class Callers:
     """Reads headers. A key never leaves: what stays is its HMAC-SHA-256 under `pepper`, which tells callers apart and
-    cannot be tried out by who finds it. Without a pepper there is a random one, for this process only."""
+    cannot be tried out by who finds it. `pepper` is asked for on first use; without one there is a random one, for this
+    process only."""
 
     def __init__(
-        self, *, pepper: bytes | None = None, session_from: Sequence[SessionSource] = SESSION_FROM
+        self,
+        *,
+        pepper: Callable[[], bytes] | None = None,
+        session_from: Sequence[SessionSource] = SESSION_FROM,
     ) -> None:
-        self._pepper = pepper or secrets.token_bytes(32)
+        self._pepper = cache(pepper or _random)
         self._sessions = header_names(session_from)
 
     def metadata(self, headers: Iterable[tuple[bytes, bytes]], endpoint: str = "") -> RequestMetadata:
@@ -51,7 +56,7 @@ class Callers:
 
     def hashed(self, key: bytes) -> str:
         """Hex HMAC-SHA-256."""
-        return hmac.digest(self._pepper, key, "sha256").hex()
+        return hmac.digest(self._pepper(), key, "sha256").hex()
 
 
 def pepper_of(folder: Path) -> bytes:
@@ -68,6 +73,10 @@ def pepper_of(folder: Path) -> bytes:
     with os.fdopen(file, "wb") as made:
         made.write(secrets.token_bytes(32))
     return path.read_bytes()
+
+
+def _random() -> bytes:
+    return secrets.token_bytes(32)
 
 
 def _key(value: bytes) -> bytes:

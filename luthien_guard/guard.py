@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -88,7 +89,7 @@ class Guard:
         self._memory = MemorySink()
         self.storage = None if store is None else Storage(store, hub=pubsub, durability=durability)
         self.redactor = redact or Redactor()
-        pepper = None if self.storage is None else pepper_of(self.storage.folder)
+        pepper = None if self.storage is None else partial(pepper_of, self.storage.folder)
         self.callers = Callers(pepper=pepper, session_from=session_from)
         self.delivery = Delivery(
             [self._memory, *sinks], storage=self.storage, durability=durability, redact=self.redactor
