@@ -57,7 +57,9 @@ class LitellmUpstream:
             raise ConfigError(f"upstream {self.name}: {error}") from None
 
     async def stop(self) -> None:
-        await self._direct.stop()  # litellm keeps its own connections to itself
+        await self._direct.stop()
+        if _is_loaded():
+            await litellm().close_litellm_async_clients()  # it keeps its connections for all of the process
 
     async def models(self, call: Call) -> Sequence[Mapping[str, Any]]:
         return [{"id": each} for each in self._match.patterns if not set("*?[") & set(each)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from luthien_guard.gateway.upstreams.headers import for_client
@@ -11,7 +13,8 @@ from luthien_guard.gateway.upstreams.types import HeaderList, UpstreamError
 __all__ = ["failure_of"]
 
 #: litellm puts its own name, the exception's and the provider's in front of what the provider said.
-_PREFIX: Final = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception|Timeout)\b[:\s-]*(?:\w*(?:Error|Exception)\b[:\s-]*)*")
+_PREFIX: Final = re.compile(r"^(?:(?:litellm\.)?\w*(?:Error|Exception|Timeout)\b[:\s-]*)+")
+_MISSING: Final = re.compile(r"No module named '(\w+)")
 _CODES: Final = {
     400: "invalid_request",
     401: "invalid_api_key",
@@ -23,43 +26,72 @@ _CODES: Final = {
     429: "rate_limit_exceeded",
     529: "overloaded",
 }
+_AGAIN: Final = (408, 409, 425, 429)
 
 
 def failure_of(error: Exception) -> UpstreamError:
-    """The status that the provider gave, and its words. What is not the provider's own answer (no route, a package that
-    is missing here, a bug) is 502 or 501, and says nothing of the inside."""
+    """The status that the provider gave, and its words. litellm rewrites both; the HTTP answer itself is among the
+    causes of its exception. Where there was none (no route, a package that is missing here, a bug) it is 502, 504 or 501,
+    and says nothing of the inside."""
     if isinstance(error, UpstreamError):
         return error
-    if isinstance(error, ModuleNotFoundError):
-        return _missing(error.name)
-    if type(error).__name__ == "APIConnectionError":
-        missing = re.search(r"No module named '(\w+)", str(error))
-        if missing is not None:
-            return _missing(missing[1])
-        return UpstreamError(502, "upstream_unreachable", "the upstream cannot be reached")
+    causes = list(_causes(error))
+    if (package := _missing(causes)) is not None:
+        message = f"this call of litellm's needs the package {package}, which is not installed here"
+        return UpstreamError(501, "not_installed", message, again=False)
+    for cause in causes:
+        response = getattr(cause, "response", None)
+        if type(cause).__name__ == "HTTPStatusError" and response is not None:
+            return _answered(response)
+    if any("Timeout" in type(cause).__name__ for cause in causes):
+        return UpstreamError(504, "upstream_timeout", "the upstream did not answer in time")
     status = getattr(error, "status_code", None)
-    if not isinstance(status, int) or not 400 <= status <= 599:
-        return UpstreamError(502, "upstream_error", "the upstream failed")
-    again = status in (408, 429, 529) or status >= 500
-    failure = UpstreamError(status, _CODES.get(status, "upstream_error"), _words(error), again=again)
-    failure.headers = _headers(error)
+    if len(causes) == 1 and isinstance(status, int) and 400 <= status < 500:  # litellm's own: a request it cannot make
+        return UpstreamError(status, _CODES.get(status, "invalid_request"), _words(error), again=False)
+    return UpstreamError(502, "upstream_unreachable", "the upstream cannot be reached, or broke off")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _missing(causes: list[BaseException]) -> str | None:
+    for cause in causes:
+        if isinstance(cause, ModuleNotFoundError):
+            return cause.name
+        if type(cause).__name__ == "APIConnectionError" and (found := _MISSING.search(str(cause))):
+            return found[1]
+    return None
+
+
+def _answered(response: Any) -> UpstreamError:
+    status = int(response.status_code)
+    if status < 400:
+        return UpstreamError(502, "upstream_error", "the upstream's answer cannot be read")
+    again = status in _AGAIN or status >= 500
+    failure = UpstreamError(status, _CODES.get(status, "upstream_error"), _message(response), again=again)
+    pairs = [(str(name).encode("latin-1", "replace"), str(value).encode("latin-1", "replace")) for name, value in response.headers.items()]
+    failure.headers = [pair for pair in for_client(pairs) if pair[0] != b"content-type"]
     return failure
 
 
-def _missing(package: str | None) -> UpstreamError:
-    message = f"this call of litellm's needs the package {package}, which is not installed here"
-    return UpstreamError(501, "not_installed", message, again=False)
+def _message(response: Any) -> str:
+    """What the provider says for people, in any of the usual places."""
+    try:
+        found: Any = json.loads(response.text)
+    except Exception:  # noqa: BLE001 -- no JSON, or a stream that nobody read
+        found = None
+    for key in ("error", "message"):
+        found = found.get(key, found) if isinstance(found, dict) else found
+    return found[:2000] if isinstance(found, str) and found else f"the upstream answered with status {response.status_code}"
 
 
 def _words(error: Any) -> str:
-    """The provider's message: a line, without litellm's prefixes, never a traceback."""
-    text = str(getattr(error, "message", None) or error).split("\nTraceback", 1)[0]
-    return _PREFIX.sub("", text).strip()[:2000] or "the upstream refused the request"
-
-
-def _headers(error: Any) -> HeaderList:
-    found = getattr(getattr(error, "response", None), "headers", None)
-    if found is None:
-        return []
-    pairs = ((str(name).encode("latin-1", "replace"), str(value).encode("latin-1", "replace")) for name, value in found.items())
-    return [pair for pair in for_client(pairs) if pair[0] != b"content-type"]
+    """litellm's message about the request: its first line, without the names of exceptions."""
+    text = str(getattr(error, "message", None) or error).strip().split("\n", 1)[0]
+    return _PREFIX.sub("", text).strip()[:500] or "the request cannot be made"

@@ -1,0 +1,234 @@
+"""Across wire formats, through litellm: a client of one API on a model of another."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from luthien_guard import Block, Policy, hookimpl
+from luthien_guard.config.settings import UpstreamSettings
+from luthien_guard.gateway.auth import Anyone
+from luthien_guard.gateway.authentication import Passthrough
+from luthien_guard.testing import Script
+from luthien_guard.testing.provider import FakeProvider, Played, serving
+from tests.gateway.harness import ENDS, FORMATS, POLICIES, Gateway, Wire, eventually, gateway
+from tests.gateway.test_disconnects import call, hanging, until
+
+SCRIPT = Script().text("Let me look at it.").tool_call("bash", {"command": "ls -la"}).split(6)
+TOOLS: dict[str, Any] = {
+    "openai.chat": [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}],
+    "anthropic.messages": [{"name": "bash", "input_schema": {"type": "object"}}],
+    "openai.responses": [{"type": "function", "name": "bash", "parameters": {"type": "object"}}],
+}
+
+
+class Quiet(Policy):
+    """Blocks a call of one tool."""
+
+    @hookimpl
+    def on_tool_call_completed(self, call: Any) -> Any:
+        return Block("no ls") if "ls -la" in call.arguments else None
+
+
+class House:
+    """One provider behind two litellm upstreams: `claude-*` as Anthropic's API, `gpt-*` as OpenAI's chat."""
+
+    def __init__(self, url: str) -> None:
+        self.upstreams = [
+            UpstreamSettings(match="claude-*", litellm={}, model="anthropic/claude-sonnet-4-5", base_url=url, api_key="k"),
+            UpstreamSettings(
+                match="gpt-*",
+                litellm={"allowed_openai_params": ["seed"]},
+                model="openai/gpt-4o",
+                base_url=url + "/v1",
+                api_key="k",
+            ),
+        ]
+
+
+@pytest.fixture
+def provider() -> FakeProvider:
+    return FakeProvider(SCRIPT)
+
+
+@pytest.fixture
+def gate(provider: FakeProvider) -> Iterator[Gateway]:
+    with serving(provider) as url, gateway(House(url).upstreams) as found:
+        yield found
+
+
+@pytest.mark.parametrize("model", ["claude-x", "gpt-x"])
+@pytest.mark.parametrize("wire_format", FORMATS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_every_client_gets_text_and_calls_from_every_provider(
+    gate: Gateway, provider: FakeProvider, wire_format: str, model: str, stream: bool
+) -> None:
+    if (wire_format, model) == ("anthropic.messages", "claude-x"):
+        gate.headers["anthropic-version"] = "2023-06-01"
+    answer = gate.model(wire_format, model=model, stream=stream, tools=TOOLS[wire_format])
+    assert answer.status == 200, answer.body
+    assert not provider.complaints
+    text = answer.body.decode()
+    assert "bash" in text
+    assert not stream or ENDS[wire_format] in answer.body
+    assert stream or "Let me look at it." in text
+    assert gate.outcome(answer) == "success"
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_policies_see_converted_traffic_as_any_other(wire_format: str) -> None:
+    model = "claude-x" if wire_format != "anthropic.messages" else "gpt-x"
+    with serving(FakeProvider(SCRIPT)) as url, gateway(House(url).upstreams, [Quiet()]) as gate:
+        answer = gate.model(wire_format, model=model, tools=TOOLS[wire_format])
+        assert gate.outcome(answer) == "blocked"
+    assert b"ls -la" not in answer.body
+    assert ENDS[wire_format] in answer.body
+
+
+def test_the_official_clients_read_converted_streams(gate: Gateway) -> None:
+    chat = openai.OpenAI(base_url=gate.url + "/v1", api_key="k", max_retries=0)
+    claude = anthropic.Anthropic(base_url=gate.url, api_key="k", max_retries=0)
+    hello: Any = [{"role": "user", "content": "hello"}]
+    with chat.chat.completions.stream(model="claude-x", messages=hello, tools=TOOLS["openai.chat"]) as stream:
+        choice = stream.get_final_completion().choices[0]
+    assert choice.message.content == "Let me look at it." and choice.finish_reason == "tool_calls"
+    with claude.messages.stream(
+        model="gpt-x", max_tokens=9, messages=hello, tools=TOOLS["anthropic.messages"]
+    ) as events:
+        message = events.get_final_message()
+    assert [block.type for block in message.content] == ["text", "tool_use"]
+    assert message.stop_reason == "tool_use"
+    with chat.responses.stream(model="claude-x", input="hello", tools=TOOLS["openai.responses"]) as answer:
+        items = [item.type for item in answer.get_final_response().output]
+    assert "function_call" in items
+
+
+def test_what_the_conversion_drops_is_said(gate: Gateway, provider: FakeProvider) -> None:
+    chat = gate.model("openai.chat", model="claude-x", seed=7, logprobs=True, temperature=0.25)
+    assert chat.headers["x-luthien-dropped"] == "logprobs, seed"
+    cached = [{"type": "text", "text": "a long text", "cache_control": {"type": "ephemeral"}}]
+    messages = gate.model(
+        "anthropic.messages", model="gpt-x", top_k=5, messages=[{"role": "user", "content": cached}], stream=False
+    )
+    assert messages.headers["x-luthien-dropped"] == "messages.cache_control, top_k"
+    records = gate.guard.records_of(messages.headers["x-luthien-call-id"])
+    assert [r.details["fields"] for r in records if r.details.get("event") == "upstream.dropped"] == [
+        ["messages.cache_control", "top_k"]
+    ]
+    assert provider.requests[0].body["temperature"] == 0.25
+    kept = gate.model("openai.chat", model="gpt-x", seed=7)
+    assert "x-luthien-dropped" not in kept.headers
+    assert provider.requests[-1].body["seed"] == 7
+
+
+HOSTILE: dict[str, Any] = {
+    "api_base": "http://127.0.0.1:9/",
+    "base_url": "http://127.0.0.1:9/",
+    "api_key": "sk-stolen",
+    "custom_llm_provider": "ollama",
+    "mock_response": "mocked",
+    "fallbacks": [{"model": "ollama/x", "api_base": "http://127.0.0.1:9/"}],
+    "extra_headers": {"x-evil": "1"},
+    "extra_body": {"evil": 1},
+    "headers": {"x-evil": "1"},
+    "logger_fn": "x",
+    "num_retries": 50,
+    "timeout": 0.000001,
+    "litellm_params": {"api_base": "http://127.0.0.1:9/"},
+    "model_list": [],
+    "drop_params": False,
+}
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_a_body_cannot_steer_litellm(gate: Gateway, provider: FakeProvider, wire_format: str) -> None:
+    model = "gpt-x" if wire_format == "anthropic.messages" else "claude-x"
+    answer = gate.model(wire_format, model=model, stream=False, **HOSTILE)
+    assert answer.status == 200
+    assert not HOSTILE.keys() - set(answer.headers["x-luthien-dropped"].split(", "))
+    sent = provider.requests[-1]
+    assert "evil" not in json.dumps(dict(sent.body)) + str(sent.headers)
+    assert "mocked" not in answer.body.decode()
+
+
+@pytest.mark.parametrize("model", ["huggingface/http://127.0.0.1:9/x", "ollama/https://x"])
+def test_a_model_is_no_address(model: str) -> None:
+    with gateway([UpstreamSettings(litellm={})]) as gate:
+        assert gate.model("openai.chat", model=model).status == 400
+
+
+def test_the_host_s_own_credentials_are_for_those_who_may() -> None:
+    with gateway([UpstreamSettings(litellm={})], auth=Passthrough()) as gate:
+        for model in ("bedrock/anthropic.claude-3-haiku-20240307-v1:0", "anthropic.claude-3-haiku-20240307-v1:0"):
+            answer = gate.model("openai.chat", model=model)
+            assert (answer.status, answer.json["error"]["code"]) == (403, "credential_not_forwardable")
+        gate.headers.clear()
+        assert gate.model("openai.chat", model="groq/x").status == 401
+
+
+def test_a_caller_s_own_credential_goes_to_the_provider(provider: FakeProvider) -> None:
+    with serving(provider) as url:
+        upstream = UpstreamSettings(litellm={}, model="anthropic/claude-x", base_url=url)
+        with gateway([upstream], auth=Anyone()) as gate:
+            gate.model("openai.chat", stream=False)
+    assert provider.requests[0].headers["x-api-key"] == "sk-caller"
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+@pytest.mark.parametrize("status", [400, 401, 403, 429, 500, 529])
+def test_the_provider_s_refusals_keep_their_status(wire_format: str, status: int) -> None:
+    model = "gpt-x" if wire_format == "anthropic.messages" else "claude-x"
+    body = json.dumps({"type": "error", "error": {"type": "t", "message": "the provider says no"}}).encode()
+    refusal = Played([body], status, stream=False, headers={"retry-after": "7"})
+    with serving(FakeProvider(refusal)) as url, gateway(House(url).upstreams) as gate:
+        answer = gate.model(wire_format, model=model)
+        assert gate.outcome(answer) == "upstream_error"
+    assert answer.status == status
+    assert "the provider says no" in answer.json["error"]["message"]
+    assert "litellm" not in answer.body.decode().lower() and "Traceback" not in answer.body.decode()
+    if status == 429:
+        assert answer.headers["retry-after"] == "7"
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    with gateway(House(url).upstreams) as gate:
+        answer = gate.model("openai.chat", model="claude-x")
+        assert gate.outcome(answer) == "upstream_error"
+    assert answer.status in (500, 502, 503)
+    assert "127.0.0.1" not in answer.body.decode()
+
+
+@pytest.mark.parametrize("policies", POLICIES)
+def test_a_stream_that_breaks_off_is_no_success(policies: str) -> None:
+    cut = FakeProvider(Script().text("And then they all ").split(3).disconnect())
+    with serving(cut) as url, gateway(House(url).upstreams, POLICIES[policies]) as gate:
+        answer = gate.model("openai.chat", model="claude-x")
+        assert gate.outcome(answer) == "upstream_error"
+    assert answer.status >= 400 or b'"error"' in answer.body
+
+
+def test_a_client_that_leaves_closes_the_provider_s_connection() -> None:
+    first = Script().text("one two three").split(4)
+    from luthien_guard.testing import render
+    from tests.gateway.harness import chunked, head
+
+    frames = render(first, "anthropic.messages", stream=True).parts[:5]
+    said = b"".join(frame for frame in frames if isinstance(frame, bytes))
+    wire: Wire = hanging(head(transfer_encoding="chunked") + chunked(said))
+    with wire, gateway([UpstreamSettings(litellm={}, model="anthropic/claude-x", base_url=wire.url, api_key="k")]) as gate:
+        connection = call(gate)
+        until(connection, b"data:")
+        connection.close()
+        left = time.monotonic()
+        eventually(lambda: wire.closed, 5)
+        assert time.monotonic() - left < 1
+        assert gate._outcome(eventually(lambda: gate.guard.recent_calls)[-1]) == "cancelled"
