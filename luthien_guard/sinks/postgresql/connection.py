@@ -1,0 +1,151 @@
+"""One connection on a thread of its own, bounded in time, made anew after it broke; every failure is a SinkError."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import anyio
+
+from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.sinks.driver_thread import DriverThread
+
+if TYPE_CHECKING:
+    import asyncpg
+
+__all__ = ["COMMAND", "Connection", "checked", "connected", "told", "where"]
+
+T = TypeVar("T")
+
+CONNECT: Final = 5.0  # seconds
+COMMAND: Final = 30.0  # seconds for one command
+_SLACK: Final = 5.0  # what a whole piece of work may take longer than one command
+# The server ends what we no longer wait for, also when we are gone: else a lock could outlive its holder. By SET, for
+# poolers refuse what they do not know among the start-up parameters.
+_SETTINGS: Final = (
+    f"SET statement_timeout = {int(COMMAND * 1000)}; SET lock_timeout = 10000; "
+    "SET idle_in_transaction_session_timeout = 60000; SET client_min_messages = warning"
+)
+
+
+def checked(url: str) -> str:
+    """The URL, if it can be one of PostgreSQL. Raises ConfigError, without the password."""
+    try:
+        parts = urlsplit(url)
+        fine = parts.port != 0 and parts.path.strip("/") != "" and not parts.fragment
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ConfigError("a URL like postgresql://user:password@host:5432/database is expected")
+    return url
+
+
+def where(url: str) -> str:
+    """Which database, for messages: no user, no password, no parameters."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"postgresql://{parts.hostname or ''}{port}{parts.path}"
+
+
+async def connected(url: str) -> asyncpg.Connection:
+    """A connection with time-outs on both sides."""
+    import asyncpg
+
+    db = await asyncpg.connect(url, timeout=CONNECT, command_timeout=COMMAND)
+    await db.execute(_SETTINGS)
+    return db
+
+
+@contextlib.contextmanager
+def told(url: str) -> Iterator[None]:
+    """Failures of the driver, of the network and of the server as SinkErrors that say which database and what."""
+    import asyncpg
+
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        # the message alone: the details quote the row
+        raise SinkError(f"{where(url)}: {_clean(url, error.message or str(error))}") from None
+    except TimeoutError:
+        raise SinkError(f"{where(url)}: it did not answer in time") from None
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, UnicodeError, ValueError) as error:
+        raise SinkError(f"{where(url)}: {_clean(url, str(error) or type(error).__name__)}") from None
+    except RuntimeError as error:  # the thread is stopped
+        raise SinkError(f"{where(url)}: {error}") from None
+
+
+def _clean(url: str, message: str) -> str:
+    password = urlsplit(url).password
+    for secret in {password, unquote(password)} if password else ():
+        message = message.replace(secret, "***")
+    return message.partition("\n")[0][:300]
+
+
+class Connection:
+    """`prepare` is called with every new connection before anything else."""
+
+    def __init__(self, url: str, prepare: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
+        self.url = url
+        self._prepare = prepare
+        self._thread = DriverThread("luthien-guard-postgresql")
+        self._db: asyncpg.Connection | None = None
+
+    def open(self) -> None:
+        if not self._thread.running:
+            self._thread.start()
+            try:
+                self.run(_nothing)
+            except SinkError:
+                self._thread.stop()
+                raise
+
+    def close(self) -> None:
+        if self._thread.running:
+            self._thread.call(self._closed)
+            self._thread.stop()
+
+    def run(self, work: Callable[[asyncpg.Connection], Awaitable[T]], *, seconds: float = COMMAND) -> T:
+        """Do it there. Blocks, for a little more than `seconds` at most. Raises SinkError."""
+        with told(self.url):
+            return self._thread.call(lambda: self._bounded(work, seconds + _SLACK))
+
+    async def _bounded(self, work: Callable[[asyncpg.Connection], Awaitable[T]], seconds: float) -> T:
+        import asyncpg
+
+        try:
+            with anyio.fail_after(seconds):
+                return await work(await self._live())
+        except asyncpg.PostgresError:  # the server answered: the connection is in order, or known to be closed
+            raise
+        except BaseException:
+            self._dropped()
+            raise
+
+    async def _live(self) -> asyncpg.Connection:
+        if self._db is None or self._db.is_closed():
+            self._db = await connected(self.url)
+            try:
+                await self._prepare(self._db)
+            except BaseException:
+                self._dropped()
+                raise
+        return self._db
+
+    def _dropped(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            db.terminate()
+
+    async def _closed(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            with anyio.move_on_after(2):  # a farewell to a server that may hang
+                with contextlib.suppress(Exception):
+                    await db.close()
+            db.terminate()
+
+
+async def _nothing(_: Any) -> None:
+    pass
