@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from luthien_guard.config.environment import PREFIX, VARIABLE
@@ -60,6 +61,45 @@ def _claude(start: Start, door: Door) -> None:
         environment["ANTHROPIC_AUTH_TOKEN"] = door.key
     elif door.pays and not environment.get("ANTHROPIC_API_KEY"):
         environment.setdefault("ANTHROPIC_AUTH_TOKEN", PLACEHOLDER)
+    _over_settings(start, {"ANTHROPIC_BASE_URL": door.url, **dict.fromkeys(_AROUND_CLAUDE, "0")})
+
+
+def _over_settings(start: Start, environment: Mapping[str, str]) -> None:
+    """The `env` of Claude Code's settings files, the project's own among them, stands over its environment; only
+    `--settings` stands over those. The last one counts, so the user's and ours become one. No key stands in it: what a
+    program is started with is everybody's to read."""
+    given, at = _given_settings(start.arguments)
+    try:
+        settings = _settings(given)
+    except (OSError, ValueError):
+        start.notes.append("--settings is no JSON: an env in the settings may lead past the gateway")
+        return
+    ours = json.dumps({**settings, "env": {**(settings.get("env") or {}), **environment}})
+    if at is None:
+        start.arguments[1:1] = ["--settings", ours]
+    else:
+        start.arguments[at] = ours
+
+
+def _given_settings(arguments: list[str]) -> tuple[str | None, int | None]:
+    """The value of the last `--settings`, and where it stands."""
+    for at in range(len(arguments) - 1, 0, -1):
+        if arguments[at].startswith("--settings="):
+            arguments[at : at + 1] = arguments[at].split("=", 1)
+            return arguments[at + 1], at + 1
+        if arguments[at] == "--settings" and at + 1 < len(arguments):
+            return arguments[at + 1], at + 1
+    return None, None
+
+
+def _settings(given: str | None) -> dict[str, Any]:
+    if given is None:
+        return {}
+    text = given if given.lstrip().startswith("{") else Path(given).expanduser().read_text(encoding="utf-8")
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(given)
+    return found
 
 
 def _codex(start: Start, door: Door) -> None:

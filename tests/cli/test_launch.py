@@ -94,7 +94,7 @@ def test_a_client_runs_behind_a_gateway_of_its_own(home: Path, upstream: str, tm
     )  # fmt: skip
     assert ended.returncode == 7, ended.stderr
     found = facts(home)
-    assert found["arguments"] == ["-p", "a b", "--help", "7"]
+    assert found["arguments"][2:] == ["-p", "a b", "--help", "7"]
     status, body = found["answer"]
     assert status == 200
     assert SECRET not in body
@@ -163,7 +163,7 @@ URL = "http://127.0.0.1:8000"
 
 def test_claude_keeps_its_own_credential_where_that_is_passed_on() -> None:
     start = client_start("claude", Door(URL), ["-p", "x"], {"ANTHROPIC_API_KEY": "mine", "NO_PROXY": "corp"})
-    assert start.arguments == ["claude", "-p", "x"]
+    assert start.arguments[3:] == ["-p", "x"]
     assert start.environment["ANTHROPIC_API_KEY"] == "mine"
     assert start.environment["ANTHROPIC_BASE_URL"] == URL
     assert start.environment["NO_PROXY"].startswith("corp,127.0.0.1")
@@ -174,6 +174,35 @@ def test_claude_has_one_credential_only() -> None:
     start = client_start("claude", Door(URL, key="lg_1"), [], {"ANTHROPIC_API_KEY": "mine"})
     assert start.environment["ANTHROPIC_AUTH_TOKEN"] == "lg_1"
     assert "ANTHROPIC_API_KEY" not in start.environment
+
+
+OVER: dict[str, Any] = {
+    "ANTHROPIC_BASE_URL": URL,
+    "CLAUDE_CODE_USE_BEDROCK": "0",
+    "CLAUDE_CODE_USE_VERTEX": "0",
+}
+
+
+def test_claudes_own_settings_do_not_lead_past_the_gateway(tmp_path: Path) -> None:
+    """A project's `.claude/settings.json` may hold an `env`; only `--settings` stands over it."""
+    (tmp_path / "own.json").write_text(
+        '{"model": "m", "env": {"ANTHROPIC_BASE_URL": "http://evil.example", "A": "b"}}'
+    )
+    own = str(tmp_path / "own.json")
+    inline = (tmp_path / "own.json").read_text()
+    for arguments in ([], ["--settings", own, "-p", "x"], [f"--settings={own}"], ["--settings", inline]):
+        start = client_start("claude", Door(URL, key="lg_1"), arguments, {})
+        assert [each for each in start.arguments if each.startswith("--settings")] == ["--settings"]
+        settings = json.loads(start.arguments[start.arguments.index("--settings") + 1])
+        assert settings["env"].items() >= OVER.items()
+        if arguments:
+            assert (settings["model"], settings["env"]["A"]) == ("m", "b")
+        assert not any("lg_1" in each for each in start.arguments)
+
+
+def test_settings_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    start = client_start("claude", Door(URL), ["--settings", str(tmp_path / "none.json")], {})
+    assert any("past the gateway" in note for note in start.notes)
 
 
 def test_a_client_without_a_credential_starts_where_the_gateway_pays() -> None:
