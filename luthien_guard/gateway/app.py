@@ -80,7 +80,8 @@ def _lifespan(pool: Upstreams) -> Any:
 
 def _routes(guard: Guard, pool: Upstreams, server: ServerSettings, metrics: Metrics) -> list[Route]:
     chat, messages, responses = (
-        Relay(each, pool, guard.limits, metrics) for each in ("openai.chat", "anthropic.messages", "openai.responses")
+        Relay(each, pool, guard.limits, metrics)
+        for each in ("openai.chat", "anthropic.messages", "openai.responses")
     )
     stored = _Identified(responses)
     health = Health(guard, pool)

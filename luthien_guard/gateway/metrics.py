@@ -53,7 +53,10 @@ class Metrics:
     def _make(self, client: Any) -> None:
         registry = self._registry = client.CollectorRegistry()
         self._answers = client.Counter(
-            "luthien_gateway_answers", "Answers of upstreams.", ["wire_format", "upstream", "status"], registry=registry
+            "luthien_gateway_answers",
+            "Answers of upstreams.",
+            ["wire_format", "upstream", "status"],
+            registry=registry,
         )
         self._failures = client.Counter(
             "luthien_gateway_upstream_failures",

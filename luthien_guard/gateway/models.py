@@ -85,4 +85,9 @@ def _openai(model: Mapping[str, Any]) -> dict[str, Any]:
 def _anthropic(model: Mapping[str, Any]) -> dict[str, Any]:
     if model.get("type") == "model":
         return dict(model)
-    return {"type": "model", "id": model["id"], "display_name": model["id"], "created_at": "1970-01-01T00:00:00Z"}
+    return {
+        "type": "model",
+        "id": model["id"],
+        "display_name": model["id"],
+        "created_at": "1970-01-01T00:00:00Z",
+    }

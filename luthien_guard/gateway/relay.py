@@ -12,6 +12,7 @@ import anyio
 from luthien_guard.asgi.handle import ExchangeHandle
 from luthien_guard.asgi.headers import frozen
 from luthien_guard.asgi.types import Headers, Receive, Scope, Send
+from luthien_guard.errors import BodyTooLarge
 from luthien_guard.gateway.auth import Principal
 from luthien_guard.gateway.metrics import Metrics
 from luthien_guard.gateway.upstreams import Upstreams
@@ -38,7 +39,11 @@ class Relay:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.upstreams.start()
-        body = await read_all(receive, self.limits.max_request_bytes)
+        try:
+            body = await read_all(receive, self.limits.max_request_bytes)
+        except BodyTooLarge as error:
+            await answer_error(send, self.wire_format, error.status, error.code, str(error))
+            return
         if body is None:
             return
         await _Passage(self, call_of(scope, self.wire_format, body), receive, send).run()
@@ -89,7 +94,9 @@ class _Passage:
         if not reply.stream:
             return await self._whole(reply, _legible(reply.status, data, self._call.wire_format))
         await self._begin(reply.status, [pair for pair in reply.headers if pair[0] != b"content-length"])
-        self._patience = self._relay.limits.idle_timeout * 1.05 + 0.25  # the middleware's own deadline goes first
+        self._patience = (
+            self._relay.limits.idle_timeout * 1.05 + 0.25
+        )  # the middleware's own deadline goes first
         send = self._send
         while data:
             self._since = None
@@ -163,7 +170,8 @@ def call_of(scope: Scope, wire_format: str, body: bytes) -> Call:
 
 
 async def read_all(receive: Receive, limit: int) -> bytes | None:
-    """The request's body; None when the client is gone or the body is past the limit."""
+    """The request's body; None when the client is gone. Raises BodyTooLarge (on a guarded path the middleware was
+    first)."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -173,7 +181,7 @@ async def read_all(receive: Receive, limit: int) -> bytes | None:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > limit:
-            return None
+            raise BodyTooLarge(f"the body is larger than {limit} bytes")
         if not message.get("more_body", False):
             return b"".join(parts)
 
@@ -217,5 +225,3 @@ def _legible(status: int, body: bytes, wire_format: str) -> bytes:
     if status < 400:
         raise UpstreamError(502, "upstream_error", "the upstream's answer is not JSON")
     return FORMATS[wire_format].error(status, "upstream_error", f"the upstream answered with status {status}")
-
-

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from luthien_guard import Guard, Policy, hookimpl
 from luthien_guard.config.settings import ServerSettings, UpstreamSettings
@@ -24,7 +24,11 @@ PATHS = {
     "anthropic.messages": "/v1/messages",
     "openai.responses": "/v1/responses",
 }
-ENDS = {"openai.chat": b"[DONE]", "anthropic.messages": b"message_stop", "openai.responses": b"response.completed"}
+ENDS = {
+    "openai.chat": b"[DONE]",
+    "anthropic.messages": b"message_stop",
+    "openai.responses": b"response.completed",
+}
 
 
 class Watch(Policy):
@@ -39,7 +43,9 @@ class Watch(Policy):
 POLICIES: dict[str, list[Any]] = {"unwatched": [], "watched": [Watch()]}
 
 
-def request(wire_format: str, *, model: str = "scripted-model", stream: bool = True, **more: Any) -> dict[str, Any]:
+def request(
+    wire_format: str, *, model: str = "scripted-model", stream: bool = True, **more: Any
+) -> dict[str, Any]:
     prompt = "input" if wire_format == "openai.responses" else "messages"
     body = {"model": model, "stream": stream, prompt: [{"role": "user", "content": "hello"}], **more}
     return {"max_tokens": 100, **body} if wire_format == "anthropic.messages" else body
@@ -89,7 +95,7 @@ class Gateway:
         return self._outcome(answer.headers["x-luthien-call-id"])
 
     def _outcome(self, call_id: str) -> str:
-        closed = [r for r in eventually(lambda: self._closed(call_id))]
+        closed = list(eventually(lambda: self._closed(call_id)))
         return closed[0].details["outcome"]
 
     def _closed(self, call_id: str) -> list[Any]:
@@ -144,7 +150,7 @@ class Wire:
         self.stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -192,14 +198,20 @@ def read_request(connection: socket.socket) -> bytes:
             raise OSError("no request")
         data += more
     head, _, body = data.partition(b"\r\n\r\n")
-    lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    lengths = [
+        line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
+    ]
     while lengths and len(body) < int(lengths[0]):
         body += connection.recv(65536)
     return head + b"\r\n\r\n" + body
 
 
 def head(status: int = 200, kind: str = "text/event-stream", **headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status} X", f"content-type: {kind}", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
+    lines = [
+        f"HTTP/1.1 {status} X",
+        f"content-type: {kind}",
+        *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items()),
+    ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 

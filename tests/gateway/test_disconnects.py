@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import asyncio  # noqa: TID251 -- looks into the gateway's own loop
 import json
 import socket
 import threading
@@ -104,7 +104,9 @@ def test_two_hundred_leave_nothing_behind(policies: str) -> None:
             if at % 4:
                 until(connection, b"data:")
             if at % 2:  # a reset instead of an orderly end
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+                connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
+                )
             connection.close()
         eventually(lambda: wire.connections >= 200 and wire.closed >= wire.connections - 1, 20)
         eventually(lambda: inside.tasks() <= inside.idle, 10)

@@ -25,7 +25,11 @@ from tests.gateway.harness import (
     native,
 )
 
-ERRORS = {"openai.chat": b'data: {"error"', "anthropic.messages": b"event: error", "openai.responses": b"response.failed"}
+ERRORS = {
+    "openai.chat": b'data: {"error"',
+    "anthropic.messages": b"event: error",
+    "openai.responses": b"response.failed",
+}
 both = pytest.mark.parametrize("policies", POLICIES)
 each_format = pytest.mark.parametrize("wire_format", FORMATS)
 
@@ -45,7 +49,9 @@ def is_error(wire_format: str, body: bytes) -> bool:
 @pytest.mark.parametrize("status", [400, 401, 403, 429, 500, 529])
 def test_the_upstream_s_refusals_come_through(wire_format: str, policies: str, status: int) -> None:
     body = json.dumps({"type": "error", "error": {"type": "some_error", "message": "no"}}).encode()
-    provider = FakeProvider(Played([body], status, stream=False, headers={"retry-after": "7", "x-request-id": "r1"}))
+    provider = FakeProvider(
+        Played([body], status, stream=False, headers={"retry-after": "7", "x-request-id": "r1"})
+    )
     with gateway_to(provider, POLICIES[policies]) as gate:
         answer = gate.model(wire_format)
         assert gate.outcome(answer) == "upstream_error"
@@ -55,7 +61,9 @@ def test_the_upstream_s_refusals_come_through(wire_format: str, policies: str, s
 
 @both
 @each_format
-def test_a_refusal_that_is_no_json_keeps_its_status_and_gets_the_format_s_shape(wire_format: str, policies: str) -> None:
+def test_a_refusal_that_is_no_json_keeps_its_status_and_gets_the_format_s_shape(
+    wire_format: str, policies: str
+) -> None:
     page = Played([b"<html>proxy</html>"], 503, stream=False, headers={"content-type": "text/html"})
     with gateway_to(FakeProvider(page), POLICIES[policies]) as gate:
         answer = gate.model(wire_format)
@@ -92,13 +100,13 @@ def test_nobody_listens(wire_format: str) -> None:
     ],
 )
 def test_what_is_no_answer_is_a_502(said: bytes, status: int, policies: str) -> None:
-    with Wire(lambda connection, _: connection.sendall(said)) as wire:
-        with gateway([native(wire.url)], POLICIES[policies]) as gate:
-            for stream in (True, False):
-                answer = gate.model("openai.chat", stream=stream)
-                assert answer.status == status, answer
-                assert answer.json["error"]["message"]
-                assert gate.outcome(answer) == "upstream_error"
+    wire = Wire(lambda connection, _: connection.sendall(said))
+    with wire, gateway([native(wire.url)], POLICIES[policies]) as gate:
+        for stream in (True, False):
+            answer = gate.model("openai.chat", stream=stream)
+            assert answer.status == status, answer
+            assert answer.json["error"]["message"]
+            assert gate.outcome(answer) == "upstream_error"
 
 
 @both
@@ -106,9 +114,9 @@ def test_an_answer_that_is_compressed_unasked_is_read(policies: str) -> None:
     body = story("openai.chat")
     packed = gzip.compress(body)
     said = head(200, content_encoding="gzip", content_length=str(len(packed))) + packed
-    with Wire(lambda connection, _: connection.sendall(said)) as wire:
-        with gateway([native(wire.url)], POLICIES[policies]) as gate:
-            answer = gate.model("openai.chat")
+    wire = Wire(lambda connection, _: connection.sendall(said))
+    with wire, gateway([native(wire.url)], POLICIES[policies]) as gate:
+        answer = gate.model("openai.chat")
     assert answer.body == body
     assert "content-encoding" not in answer.headers
 
@@ -131,6 +139,22 @@ def test_a_stream_that_is_cut_anywhere_is_no_success(wire_format: str, policies:
             assert is_error(wire_format, answer.body) or answer.status == 502, (place, answer.body[-300:])
             assert ENDS[wire_format] not in answer.body.split(ERRORS[wire_format])[0]
             assert gate.outcome(answer) == "upstream_error"
+
+
+@both
+@each_format
+def test_an_end_without_framing_counts_only_after_the_last_event(wire_format: str, policies: str) -> None:
+    """HTTP/1.0 style: the connection's end is the body's, and a cut looks the same."""
+    body = story(wire_format, 5)
+    said = {"body": body}
+    wire = Wire(lambda connection, _: connection.sendall(head(connection="close") + said["body"]))
+    with wire, gateway([native(wire.url)], POLICIES[policies]) as gate:
+        whole = gate.model(wire_format)
+        assert (whole.body, gate.outcome(whole)) == (body, "success")
+        said["body"] = body[: body.index(b"word4")]
+        cut = gate.model(wire_format)
+        assert is_error(wire_format, cut.body)
+        assert gate.outcome(cut) == "upstream_error"
 
 
 @both
@@ -166,7 +190,9 @@ def test_an_answer_past_the_limit_is_refused() -> None:
 
 
 def test_a_model_that_nobody_serves_is_a_404_in_the_client_s_words() -> None:
-    with gateway([UpstreamSettings(match="a-*", native="openai.chat", base_url="http://127.0.0.1:1/v1")]) as gate:
+    with gateway(
+        [UpstreamSettings(match="a-*", native="openai.chat", base_url="http://127.0.0.1:1/v1")]
+    ) as gate:
         for wire_format in FORMATS:
             answer = gate.model(wire_format, model="b")
             assert answer.status == 404

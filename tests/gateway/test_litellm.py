@@ -42,7 +42,9 @@ class House:
 
     def __init__(self, url: str) -> None:
         self.upstreams = [
-            UpstreamSettings(match="claude-*", litellm={}, model="anthropic/claude-sonnet-4-5", base_url=url, api_key="k"),
+            UpstreamSettings(
+                match="claude-*", litellm={}, model="anthropic/claude-sonnet-4-5", base_url=url, api_key="k"
+            ),
             UpstreamSettings(
                 match="gpt-*",
                 litellm={"allowed_openai_params": ["seed"]},
@@ -115,7 +117,11 @@ def test_what_the_conversion_drops_is_said(gate: Gateway, provider: FakeProvider
     assert chat.headers["x-luthien-dropped"] == "logprobs, seed"
     cached = [{"type": "text", "text": "a long text", "cache_control": {"type": "ephemeral"}}]
     messages = gate.model(
-        "anthropic.messages", model="gpt-x", top_k=5, messages=[{"role": "user", "content": cached}], stream=False
+        "anthropic.messages",
+        model="gpt-x",
+        top_k=5,
+        messages=[{"role": "user", "content": cached}],
+        stream=False,
     )
     assert messages.headers["x-luthien-dropped"] == "messages.cache_control, top_k"
     records = gate.guard.records_of(messages.headers["x-luthien-call-id"])
@@ -166,7 +172,10 @@ def test_a_model_is_no_address(model: str) -> None:
 
 def test_the_host_s_own_credentials_are_for_those_who_may() -> None:
     with gateway([UpstreamSettings(litellm={})], auth=Passthrough()) as gate:
-        for model in ("bedrock/anthropic.claude-3-haiku-20240307-v1:0", "anthropic.claude-3-haiku-20240307-v1:0"):
+        for model in (
+            "bedrock/anthropic.claude-3-haiku-20240307-v1:0",
+            "anthropic.claude-3-haiku-20240307-v1:0",
+        ):
             answer = gate.model("openai.chat", model=model)
             assert (answer.status, answer.json["error"]["code"]) == (403, "credential_not_forwardable")
         gate.headers.clear()
@@ -224,7 +233,12 @@ def test_a_client_that_leaves_closes_the_provider_s_connection() -> None:
     frames = render(first, "anthropic.messages", stream=True).parts[:5]
     said = b"".join(frame for frame in frames if isinstance(frame, bytes))
     wire: Wire = hanging(head(transfer_encoding="chunked") + chunked(said))
-    with wire, gateway([UpstreamSettings(litellm={}, model="anthropic/claude-x", base_url=wire.url, api_key="k")]) as gate:
+    with (
+        wire,
+        gateway(
+            [UpstreamSettings(litellm={}, model="anthropic/claude-x", base_url=wire.url, api_key="k")]
+        ) as gate,
+    ):
         connection = call(gate)
         until(connection, b"data:")
         connection.close()

@@ -109,8 +109,15 @@ def test_only_what_belongs_to_the_provider_goes_up() -> None:
 )
 def test_a_configured_key_replaces_the_caller_s(wire_format: str, header: str, value: str) -> None:
     provider = FakeProvider()
-    with serving(provider) as url, gateway([native(url, api_key="sk-own", headers={"x-team": "blue"})]) as gate:
-        gate.ask(PATHS[wire_format], request(wire_format), headers={"x-api-key": "sk-caller", "api-key": "sk-caller"})
+    with (
+        serving(provider) as url,
+        gateway([native(url, api_key="sk-own", headers={"x-team": "blue"})]) as gate,
+    ):
+        gate.ask(
+            PATHS[wire_format],
+            request(wire_format),
+            headers={"x-api-key": "sk-caller", "api-key": "sk-caller"},
+        )
     headers = provider.requests[0].headers
     assert headers[header] == value
     assert headers["x-team"] == "blue"
@@ -129,7 +136,9 @@ def test_the_first_upstream_that_matches_and_speaks_is_asked() -> None:
     with serving(claude) as a, serving(gpt) as b, serving(rest) as c:
         upstreams = [
             UpstreamSettings(match="claude-*", native="anthropic.messages", base_url=a),
-            UpstreamSettings(match=["gpt-*", "o3"], native=["openai.chat", "openai.responses"], base_url=b + "/v1"),
+            UpstreamSettings(
+                match=["gpt-*", "o3"], native=["openai.chat", "openai.responses"], base_url=b + "/v1"
+            ),
             native(c),
         ]
         with gateway(upstreams) as gate:
@@ -152,16 +161,17 @@ def test_a_retry_of_a_policy_takes_the_same_road() -> None:
             return Retry("try the other", model="big") if response.text == "weak" else None
 
     small, big = FakeProvider(Script().text("weak")), FakeProvider(Script().text("strong"))
-    with serving(small) as a, serving(big) as b:
-        with gateway([native(a, match="small"), native(b, match="big")], [Elsewhere()]) as gate:
-            answer = gate.model("openai.chat", model="small", stream=False)
+    with serving(small) as a, serving(big) as b, gateway([native(a, match="small"), native(b, match="big")], [Elsewhere()]) as gate:
+        answer = gate.model("openai.chat", model="small", stream=False)
     assert answer.json["choices"][0]["message"]["content"] == "strong"
     assert len(small.requests) == len(big.requests) == 1
 
 
 def test_the_official_clients_hold_a_conversation_with_tools() -> None:
     call = Script().text("Let me look.").tool_call("bash", {"command": "ls"}).split(5)
-    provider = FakeProvider(call, Script().text("Done."), call, Script().text("Done."), call, Script().text("Done."))
+    provider = FakeProvider(
+        call, Script().text("Done."), call, Script().text("Done."), call, Script().text("Done.")
+    )
     with gateway_to(provider, POLICIES["watched"]) as gate:
         chat = openai.OpenAI(base_url=gate.url + "/v1", api_key="k", max_retries=0)
         claude = anthropic.Anthropic(base_url=gate.url, api_key="k", max_retries=0)
@@ -175,12 +185,19 @@ def _chat(client: openai.OpenAI) -> str:
     with client.chat.completions.stream(model="m", messages=history, tools=tools) as stream:
         message = stream.get_final_completion().choices[0].message
     calls = [
-        {"id": each.id, "type": "function", "function": {"name": each.function.name, "arguments": each.function.arguments}}
+        {
+            "id": each.id,
+            "type": "function",
+            "function": {"name": each.function.name, "arguments": each.function.arguments},
+        }
         for each in message.tool_calls or ()
     ]
     history.append({"role": "assistant", "content": message.content, "tool_calls": calls})
     history.append({"role": "tool", "tool_call_id": calls[0]["id"], "content": "files"})
-    return client.chat.completions.create(model="m", messages=history, tools=tools).choices[0].message.content or ""
+    return (
+        client.chat.completions.create(model="m", messages=history, tools=tools).choices[0].message.content
+        or ""
+    )
 
 
 def _messages(client: anthropic.Anthropic) -> str:

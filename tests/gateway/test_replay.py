@@ -17,7 +17,14 @@ from tests.recordings import FOLDER, needs_recordings, recordings
 
 
 def recorded(
-    folder: Path, id: str, wire_format: str, body: bytes, *, stream: bool, request: Any = None, **response: Any
+    folder: Path,
+    id: str,
+    wire_format: str,
+    body: bytes,
+    *,
+    stream: bool,
+    request: Any = None,
+    **response: Any,
 ) -> None:
     raw = {
         "id": id,
@@ -33,8 +40,15 @@ def recorded(
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     asked = {
-        "question": {"model": "m", "messages": [{"role": "user", "content": "where?"}], "tools": [{"name": "ls"}]},
-        "result": {"model": "m", "messages": [{"role": "user", "content": "where?"}, {"role": "tool", "content": "."}]},
+        "question": {
+            "model": "m",
+            "messages": [{"role": "user", "content": "where?"}],
+            "tools": [{"name": "ls"}],
+        },
+        "result": {
+            "model": "m",
+            "messages": [{"role": "user", "content": "where?"}, {"role": "tool", "content": "."}],
+        },
     }
     said = {"question": Script().tool_call("ls"), "result": Script().text("Here.")}
     for id, script in said.items():
@@ -55,14 +69,18 @@ def test_the_one_that_fits_is_played(folder: Path) -> None:
     with gateway([replay(folder)]) as gate:
         for stream in (True, False):
             first = gate.model("openai.chat", stream=stream, messages=history, tools=[{"name": "ls"}])
-            then = gate.model("openai.chat", stream=stream, messages=[*history, {"role": "tool", "content": "x"}])
+            then = gate.model(
+                "openai.chat", stream=stream, messages=[*history, {"role": "tool", "content": "x"}]
+            )
             assert first.headers["x-luthien-recording"] == f"question{int(stream)}" or b"ls" in first.body
             assert b"tool_calls" in first.body and b"Here." in then.body
 
 
 def test_a_recording_can_be_named(folder: Path) -> None:
     with gateway([replay(folder)]) as gate:
-        by_header = gate.ask("/v1/chat/completions", request("openai.chat"), headers={"x-luthien-recording": "result1"})
+        by_header = gate.ask(
+            "/v1/chat/completions", request("openai.chat"), headers={"x-luthien-recording": "result1"}
+        )
         by_model = gate.model("openai.chat", model="demo-result1")
         by_field = gate.model("openai.chat", metadata={"recording": "result1"})
     assert b"Here." in by_header.body
@@ -85,20 +103,33 @@ async def test_the_pace_is_the_recorded_one_or_none(tmp_path: Path) -> None:
     from luthien_guard.gateway.upstreams.replay import _timed
 
     body = b"data: 1\n\ndata: 2\n\n"
-    assert _timed(body, {"chunk_lens": [4, 14], "chunk_times": [1.0, 1.5]}, 0.5) == [(0.5, body[:4]), (0.25, body[4:])]
+    assert _timed(body, {"chunk_lens": [4, 14], "chunk_times": [1.0, 1.5]}, 0.5) == [
+        (0.5, body[:4]),
+        (0.25, body[4:]),
+    ]
     assert _timed(body, {"chunk_lens": [5]}, 0) == [(0, b"data: 1\n\n"), (0, b"data: 2\n\n")]
-    assert b"".join(part for _, part in _timed(body.replace(b"\n", b"\r\n"), {}, 1)) == body.replace(b"\n", b"\r\n")
+    assert b"".join(part for _, part in _timed(body.replace(b"\n", b"\r\n"), {}, 1)) == body.replace(
+        b"\n", b"\r\n"
+    )
 
 
 def test_no_json_upsets_the_choice() -> None:
-    for odd in ({}, {"messages": 1}, {"input": [None, 3]}, {"tools": {"a": 1}}, {"messages": [{"content": [1]}]}):
+    for odd in (
+        {},
+        {"messages": 1},
+        {"input": [None, 3]},
+        {"tools": {"a": 1}},
+        {"messages": [{"content": [1]}]},
+    ):
         assert best([], "openai.chat", True, shape_of(odd)) is None
 
 
 @needs_recordings
 @pytest.mark.parametrize("wire_format", FORMATS)
 def test_every_recorded_stream_plays_as_it_was(wire_format: str) -> None:
-    found = [each for each in recordings(wire_format) if each.stream and each.status == 200 and each.body][::9]
+    found = [each for each in recordings(wire_format) if each.stream and each.status == 200 and each.body][
+        ::9
+    ]
     with gateway([replay(FOLDER)]) as gate:
         for each in found:
             answer = gate.ask(

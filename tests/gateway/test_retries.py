@@ -39,7 +39,9 @@ def asked(provider: FakeProvider, **more: Any) -> tuple[int, int]:
         ([BUSY], 99, (529, 6)),  # five is the most
     ],
 )
-def test_passing_failures_are_asked_again(answers: list[Any], retries: int, expected: tuple[int, int]) -> None:
+def test_passing_failures_are_asked_again(
+    answers: list[Any], retries: int, expected: tuple[int, int]
+) -> None:
     assert asked(FakeProvider(*answers), retries=retries) == expected
 
 
@@ -57,9 +59,13 @@ def test_a_connection_that_is_refused_is_tried_again_and_then_elsewhere() -> Non
     provider = FakeProvider(GOOD)
     with serving(provider) as url:
         first = native(dead, retries=1, fallback=["spare"])
-        with gateway([first, native(url, name="spare", match="none", api_key="k", model="spare-model")]) as gate:
+        with gateway(
+            [first, native(url, name="spare", match="none", api_key="k", model="spare-model")]
+        ) as gate:
             answer = gate.model("openai.chat")
-            events = [r.details.get("event") for r in gate.guard.records_of(answer.headers["x-luthien-call-id"])]
+            events = [
+                r.details.get("event") for r in gate.guard.records_of(answer.headers["x-luthien-call-id"])
+            ]
     assert answer.status == 200
     assert provider.requests[0].body["model"] == "spare-model"
     assert provider.requests[0].headers["authorization"] == "Bearer k"
@@ -109,7 +115,10 @@ def test_failures_in_a_row_show_in_health_until_it_answers() -> None:
         ([UpstreamSettings(native="openai.chat", base_url="ftp://x")], "base_url"),
         ([UpstreamSettings(native="openai.chat", base_url="http://u:p@x")], "credential"),
         ([UpstreamSettings(native="openai.chat", fallback=["gone"])], "'gone'"),
-        ([UpstreamSettings(native="openai.chat", name="a"), UpstreamSettings(litellm={}, name="a")], "one name"),
+        (
+            [UpstreamSettings(native="openai.chat", name="a"), UpstreamSettings(litellm={}, name="a")],
+            "one name",
+        ),
         ([UpstreamSettings(litellm={"api_key": "k"})], "api_key"),
         (
             [

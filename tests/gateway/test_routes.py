@@ -78,7 +78,9 @@ def test_models_come_from_every_upstream_that_may_be_asked() -> None:
     with serving(first) as a, serving(second) as b, serving(other) as c:
         upstreams = [
             UpstreamSettings(native="openai.chat", base_url=a + "/v1"),
-            UpstreamSettings(native="openai.chat", base_url=b + "/v1"),  # no key: not asked with that of the first
+            UpstreamSettings(
+                native="openai.chat", base_url=b + "/v1"
+            ),  # no key: not asked with that of the first
             UpstreamSettings(native="anthropic.messages", base_url=c, api_key="k", match="claude-*"),
             UpstreamSettings(match=["demo-x", "demo-*"], litellm={}),
         ]
@@ -118,7 +120,14 @@ def test_metrics_can_be_left_out() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/embeddings", "/v1/completions", "/v1/audio/speech", "/v1/responses/compact", "/v1/responses/a/b/c", "/v1"],
+    [
+        "/v1/embeddings",
+        "/v1/completions",
+        "/v1/audio/speech",
+        "/v1/responses/compact",
+        "/v1/responses/a/b/c",
+        "/v1",
+    ],
 )
 def test_other_paths_are_denied(path: str) -> None:
     provider = FakeProvider()
@@ -134,7 +143,13 @@ def test_other_paths_pass_where_the_deployer_says_so(mode: Any, caplog: pytest.L
 
     async def upstream(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["path"])
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"application/json")],
+            }
+        )
         await send({"type": "http.response.body", "body": b'{"data":[]}'})
 
     with gateway_to(upstream, server=ServerSettings(unknown_paths=mode)) as gate:
@@ -147,8 +162,16 @@ def test_other_paths_pass_where_the_deployer_says_so(mode: Any, caplog: pytest.L
 def test_batches_and_odd_spellings_are_refused_whatever_the_mode() -> None:
     provider = FakeProvider()
     with gateway_to(provider, [NoBombs()], server=ServerSettings(unknown_paths="pass")) as gate:
-        for path in ("/v1/messages/batches", "/v1//messages", "/v1/messages/", "/V1/Messages", "/v1/messages%2f"):
-            answer = gate.ask(path, request("anthropic.messages", messages=[{"role": "user", "content": "bomb"}]))
+        for path in (
+            "/v1/messages/batches",
+            "/v1//messages",
+            "/v1/messages/",
+            "/V1/Messages",
+            "/v1/messages%2f",
+        ):
+            answer = gate.ask(
+                path, request("anthropic.messages", messages=[{"role": "user", "content": "bomb"}])
+            )
             assert answer.status >= 400 or b"Blocked" in answer.body, path
     assert not provider.requests
 
@@ -193,19 +216,20 @@ class ByKey:
 @pytest.mark.parametrize("policies", POLICIES)
 def test_who_may_not_come_in_costs_nothing_and_keys_never_go_up(policies: str) -> None:
     provider = FakeProvider()
-    with serving(provider) as url:
-        with gateway([native(url)], POLICIES[policies], auth=ByKey()) as gate:
-            refused = gate.model("anthropic.messages")
-            assert refused.status == 401 and refused.json["error"]["type"] == "authentication_error"
-            assert refused.headers["www-authenticate"] == "Bearer"
-            gate.headers["authorization"] = "Bearer busy"
-            assert gate.model("openai.chat").headers["retry-after"] == "2"
-            assert gate.ask("/metrics", method="GET").status == 429
-            assert gate.ask("/health", method="GET").status == 200
-            assert not gate.guard.recent_calls
-            gate.headers["authorization"] = "Bearer good"
-            assert gate.model("openai.chat").status == 401  # the upstream's: it saw no credential
-    assert provider.complaints == ["You didn't provide an API key. You need to provide your API key in an Authorization header."]
+    with serving(provider) as url, gateway([native(url)], POLICIES[policies], auth=ByKey()) as gate:
+        refused = gate.model("anthropic.messages")
+        assert refused.status == 401 and refused.json["error"]["type"] == "authentication_error"
+        assert refused.headers["www-authenticate"] == "Bearer"
+        gate.headers["authorization"] = "Bearer busy"
+        assert gate.model("openai.chat").headers["retry-after"] == "2"
+        assert gate.ask("/metrics", method="GET").status == 429
+        assert gate.ask("/health", method="GET").status == 200
+        assert not gate.guard.recent_calls
+        gate.headers["authorization"] = "Bearer good"
+        assert gate.model("openai.chat").status == 401  # the upstream's: it saw no credential
+    assert provider.complaints == [
+        "You didn't provide an API key. You need to provide your API key in an Authorization header."
+    ]
 
 
 def test_it_may_be_mounted() -> None:
@@ -213,7 +237,9 @@ def test_it_may_be_mounted() -> None:
     with serving(provider) as url:
         inner = create_app(Guard([NoBombs()]), [native(url)])
         # a mount has no lifespan of its own: the host's runs it
-        outer = Starlette(routes=[Mount("/llm", inner)], lifespan=lambda _: inner.router.lifespan_context(inner))
+        outer = Starlette(
+            routes=[Mount("/llm", inner)], lifespan=lambda _: inner.router.lifespan_context(inner)
+        )
         with serving(outer, lifespan=True) as place:
             gate = Gateway(place, Guard(), inner)
             fine = gate.ask("/llm/v1/chat/completions", request("openai.chat", stream=False))
@@ -224,7 +250,10 @@ def test_it_may_be_mounted() -> None:
 
 
 def test_a_websocket_is_told_to_come_back_over_http() -> None:
-    with gateway_to(FakeProvider()) as gate, socket.create_connection(("127.0.0.1", gate.port), timeout=5) as raw:
+    with (
+        gateway_to(FakeProvider()) as gate,
+        socket.create_connection(("127.0.0.1", gate.port), timeout=5) as raw,
+    ):
         raw.sendall(
             b"GET /v1/responses HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
             b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nauthorization: Bearer k\r\n\r\n"

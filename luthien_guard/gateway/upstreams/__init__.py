@@ -72,7 +72,9 @@ class Upstreams:
     def find(self, call: Call) -> Upstream | None:
         """The first one that serves the model in this wire format; a request that names no model (the retrieval of
         an answer) goes to the first one that speaks the format."""
-        return next((each for each in self.all if each.speaks(call) and (not call.model or each.serves(call))), None)
+        return next(
+            (each for each in self.all if each.speaks(call) and (not call.model or each.serves(call))), None
+        )
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -112,7 +114,9 @@ def make_upstream(settings: UpstreamSettings, at: int, limits: Limits) -> Upstre
     kinds = [kind for kind in ("native", "litellm", "replay") if getattr(settings, kind) is not None]
     if len(kinds) != 1:
         given = " and ".join(kinds) or "none"
-        raise ConfigError(f"upstream {at + 1}: exactly one of native, litellm and replay is needed, not {given}")
+        raise ConfigError(
+            f"upstream {at + 1}: exactly one of native, litellm and replay is needed, not {given}"
+        )
     name = settings.name or f"{kinds[0]}-{at + 1}"
     if kinds[0] == "native":
         return NativeUpstream(settings, name, limits)
@@ -169,10 +173,13 @@ def _wait(outcome: Reply | UpstreamError, tries: int) -> float | None:
 
 
 def _backoff(tries: int) -> float:
-    return min(_PATIENCE, _BACKOFF * 2**tries) * (0.5 + random.random() / 2)
+    return min(_PATIENCE, _BACKOFF * 2.0**tries) * (0.5 + random.random() / 2)
 
 
 def _nobody(call: Call) -> UpstreamError:
     return UpstreamError(
-        404, "model_not_found", f"no upstream serves the model {call.model[:100]!r} in {call.wire_format}", again=False
+        404,
+        "model_not_found",
+        f"no upstream serves the model {call.model[:100]!r} in {call.wire_format}",
+        again=False,
     )

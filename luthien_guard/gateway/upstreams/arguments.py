@@ -16,24 +16,76 @@ __all__ = ["Arguments", "credential_of"]
 
 _CHAT: Final = frozenset(
     {
-        *("messages", "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "n"),
-        *("max_completion_tokens", "max_tokens", "modalities", "parallel_tool_calls", "prediction", "stop", "store"),
+        *(
+            "messages",
+            "audio",
+            "frequency_penalty",
+            "function_call",
+            "functions",
+            "logit_bias",
+            "logprobs",
+            "n",
+        ),
+        *(
+            "max_completion_tokens",
+            "max_tokens",
+            "modalities",
+            "parallel_tool_calls",
+            "prediction",
+            "stop",
+            "store",
+        ),
         *("presence_penalty", "prompt_cache_key", "reasoning_effort", "response_format", "safety_identifier"),
-        *("seed", "service_tier", "stream", "stream_options", "temperature", "tool_choice", "tools", "top_logprobs"),
+        *(
+            "seed",
+            "service_tier",
+            "stream",
+            "stream_options",
+            "temperature",
+            "tool_choice",
+            "tools",
+            "top_logprobs",
+        ),
         *("top_p", "user", "verbosity", "web_search_options", "prompt_cache_retention", "thinking"),
     }
 )
 _MESSAGES: Final = frozenset(
     {
         *("messages", "max_tokens", "system", "tools", "tool_choice", "stream", "metadata", "thinking"),
-        *("temperature", "top_k", "top_p", "stop_sequences", "container", "context_management", "output_config"),
+        *(
+            "temperature",
+            "top_k",
+            "top_p",
+            "stop_sequences",
+            "container",
+            "context_management",
+            "output_config",
+        ),
         *("output_format", "mcp_servers", "service_tier", "cache_control", "speed", "inference_geo"),
     }
 )
 _RESPONSES: Final = frozenset(
     {
-        *("input", "include", "instructions", "max_output_tokens", "metadata", "parallel_tool_calls", "reasoning"),
-        *("previous_response_id", "store", "stream", "temperature", "text", "tool_choice", "tools", "top_p", "user"),
+        *(
+            "input",
+            "include",
+            "instructions",
+            "max_output_tokens",
+            "metadata",
+            "parallel_tool_calls",
+            "reasoning",
+        ),
+        *(
+            "previous_response_id",
+            "store",
+            "stream",
+            "temperature",
+            "text",
+            "tool_choice",
+            "tools",
+            "top_p",
+            "user",
+        ),
         *("truncation", "service_tier", "safety_identifier", "prompt", "background", "max_tool_calls"),
         *("prompt_cache_key", "stream_options", "top_logprobs", "conversation", "context_management"),
     }
@@ -46,7 +98,15 @@ _KNOWN: Final[Mapping[str, frozenset[str]]] = {
 #: Providers whose credential is the machine's.
 _AMBIENT: Final = frozenset(
     {
-        *("bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta", "github_copilot"),
+        *(
+            "bedrock",
+            "bedrock_converse",
+            "sagemaker",
+            "sagemaker_chat",
+            "vertex_ai",
+            "vertex_ai_beta",
+            "github_copilot",
+        ),
         *("watsonx", "oci", "chatgpt", "gigachat", "sap", "litellm_proxy", "snowflake", "databricks"),
     }
 )
@@ -61,7 +121,9 @@ class Arguments:
         given = dict(settings.litellm or {})
         for key in _OURS:
             if key in given:
-                raise ConfigError(f"upstream {name}: litellm.{key}: use the upstream's own api_key, base_url and model")
+                raise ConfigError(
+                    f"upstream {name}: litellm.{key}: use the upstream's own api_key, base_url and model"
+                )
         self._allowed = frozenset(given.get("allowed_openai_params") or ())
         self._given = given
         self._settings = settings
@@ -74,7 +136,9 @@ class Arguments:
         body: dict[str, Any] = json.loads(call.body)
         known = _KNOWN[call.wire_format] | self._allowed
         arguments = {key: value for key, value in body.items() if key in known and value is not None}
-        unknown = [key for key, value in body.items() if key not in known and key != "model" and value is not None]
+        unknown = [
+            key for key, value in body.items() if key not in known and key != "model" and value is not None
+        ]
         arguments.update(self._given, model=self._settings.model or call.model)
         arguments["stream"] = call.stream
         arguments["num_retries"] = arguments["max_retries"] = 0  # the gateway's own retries see every failure

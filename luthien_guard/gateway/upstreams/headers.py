@@ -89,6 +89,8 @@ def _named_by_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[by
 
 
 def _credential(wire_format: str, api_key: str) -> tuple[str, str]:
-    if wire_format == "anthropic.messages" and not api_key.startswith("sk-ant-oat"):  # OAuth tokens are bearers
+    if wire_format == "anthropic.messages" and not api_key.startswith(
+        "sk-ant-oat"
+    ):  # OAuth tokens are bearers
         return ("x-api-key", api_key)
     return ("authorization", f"Bearer {api_key}")

@@ -66,9 +66,13 @@ class LitellmUpstream:
 
     async def ask(self, call: Call) -> Reply:
         if not call.model or "://" in call.model:  # some providers of litellm's take a URL for a model
-            raise UpstreamError(400, "invalid_model", "the request names no model that can be asked for", again=False)
+            raise UpstreamError(
+                400, "invalid_model", "the request names no model that can be asked for", again=False
+            )
         if not call.ambient and not self._arguments.has_key and credential_of(call) is None:
-            raise UpstreamError(401, "missing_credential", "the request carries no credential to ask with", again=False)
+            raise UpstreamError(
+                401, "missing_credential", "the request carries no credential to ask with", again=False
+            )
         if (direct := self._direct.taken(call)) is not None:
             upstream, native = direct
             return await upstream.ask(native)
@@ -128,7 +132,7 @@ class _Stream:
         except StopAsyncIteration:
             self._ended = True
             return b"data: [DONE]\n\n" if self._dialect is CHAT else b""
-        except Exception as error:  # noqa: BLE001 -- litellm's exceptions, and those of what it rides on
+        except Exception as error:
             raise failure_of(error) from error
 
     def _event(self, chunk: Any) -> bytes:
@@ -146,7 +150,7 @@ class _Stream:
 async def _asked(dialect: Dialect, given: dict[str, Any]) -> Any:
     try:
         return await dialect.call(given)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise failure_of(error) from error
 
 
@@ -166,11 +170,14 @@ def _headers(answer: Any) -> HeaderList:
     found = notes.get("additional_headers") if isinstance(notes, dict) else None
     pairs = found.items() if isinstance(found, dict) else ()
     kept = [
-        (str(name).removeprefix("llm_provider-").encode("latin-1", "replace"), str(value).encode("latin-1", "replace"))
+        (
+            str(name).removeprefix("llm_provider-").encode("latin-1", "replace"),
+            str(value).encode("latin-1", "replace"),
+        )
         for name, value in pairs
         if str(name).startswith("llm_provider-")
     ]
-    return [pair for pair in for_client(kept) if pair[0] not in (b"content-type",)]
+    return [pair for pair in for_client(kept) if pair[0] != b"content-type"]
 
 
 def _is_loaded() -> bool:

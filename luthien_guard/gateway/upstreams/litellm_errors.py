@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from luthien_guard.gateway.upstreams.headers import for_client
-from luthien_guard.gateway.upstreams.types import HeaderList, UpstreamError
+from luthien_guard.gateway.upstreams.types import UpstreamError
 
 __all__ = ["failure_of"]
 
@@ -46,7 +46,9 @@ def failure_of(error: Exception) -> UpstreamError:
     if any("Timeout" in type(cause).__name__ for cause in causes):
         return UpstreamError(504, "upstream_timeout", "the upstream did not answer in time")
     status = getattr(error, "status_code", None)
-    if len(causes) == 1 and isinstance(status, int) and 400 <= status < 500:  # litellm's own: a request it cannot make
+    if (
+        len(causes) == 1 and isinstance(status, int) and 400 <= status < 500
+    ):  # litellm's own: a request it cannot make
         return UpstreamError(status, _CODES.get(status, "invalid_request"), _words(error), again=False)
     return UpstreamError(502, "upstream_unreachable", "the upstream cannot be reached, or broke off")
 
@@ -75,7 +77,10 @@ def _answered(response: Any) -> UpstreamError:
         return UpstreamError(502, "upstream_error", "the upstream's answer cannot be read")
     again = status in _AGAIN or status >= 500
     failure = UpstreamError(status, _CODES.get(status, "upstream_error"), _message(response), again=again)
-    pairs = [(str(name).encode("latin-1", "replace"), str(value).encode("latin-1", "replace")) for name, value in response.headers.items()]
+    pairs = [
+        (str(name).encode("latin-1", "replace"), str(value).encode("latin-1", "replace"))
+        for name, value in response.headers.items()
+    ]
     failure.headers = [pair for pair in for_client(pairs) if pair[0] != b"content-type"]
     return failure
 
@@ -88,7 +93,11 @@ def _message(response: Any) -> str:
         found = None
     for key in ("error", "message"):
         found = found.get(key, found) if isinstance(found, dict) else found
-    return found[:2000] if isinstance(found, str) and found else f"the upstream answered with status {response.status_code}"
+    return (
+        found[:2000]
+        if isinstance(found, str) and found
+        else f"the upstream answered with status {response.status_code}"
+    )
 
 
 def _words(error: Any) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from luthien_guard.asgi.sniff import says_event_stream
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
+from luthien_guard.gateway.upstreams.ending import Ending
 from luthien_guard.gateway.upstreams.headers import for_client, for_upstream
 from luthien_guard.gateway.upstreams.match import Match, formats_of
 from luthien_guard.gateway.upstreams.types import Call, Reply, UpstreamError, WholeReply
@@ -100,13 +101,15 @@ class NativeUpstream:
             raise self._unreachable(error) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error) from None
-        return await _reply(response, self._limits)
+        return await _reply(response, self._limits, call.wire_format)
 
     async def models(self, call: Call) -> Sequence[Mapping[str, Any]]:
         import jiter
 
         own = call if self.speaks(call) else replace(call, wire_format=self.formats[0])
-        reply = await self.ask(replace(own, query=b"limit=1000" if own.wire_format == "anthropic.messages" else b""))
+        reply = await self.ask(
+            replace(own, query=b"limit=1000" if own.wire_format == "anthropic.messages" else b"")
+        )
         if reply.status != 200:
             raise UpstreamError(reply.status, "upstream_error", f"status {reply.status}")
         try:
@@ -159,33 +162,39 @@ class _Streamed:
 
     stream = True
 
-    def __init__(self, response: aiohttp.ClientResponse, first: bytes) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, first: bytes, wire_format: str) -> None:
         self.status = response.status
         self.headers = for_client(response.raw_headers)
         self._response = response
         self._first: bytes | None = first
         self._readany = response.content.readany
+        # Without framing the end of the connection is that of the body, and a cut looks the same.
+        framed = any(name in response.headers for name in ("transfer-encoding", "content-length"))
+        self._ending: Ending | None = None if framed else Ending(wire_format)
 
     async def read(self) -> bytes:
         if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        try:
-            return await self._readany()
-        except Exception as error:  # noqa: BLE001 -- aiohttp's payload, OS and decoding errors have no common root
-            raise UpstreamError(502, "upstream_error", _BROKEN, again=False) from error
+            data, self._first = self._first, None
+        else:
+            try:
+                data = await self._readany()
+            except Exception as error:  # noqa: BLE001 -- aiohttp's payload, OS and decoding errors have no common root
+                raise UpstreamError(502, "upstream_error", _BROKEN, again=False) from error
+        if self._ending is not None and not self._ending.allows(data):
+            raise UpstreamError(502, "upstream_error", _BROKEN, again=False)
+        return data
 
     async def aclose(self) -> None:
         self._response.close()  # gives back a connection whose answer was read to its end; closes any other
 
 
-async def _reply(response: aiohttp.ClientResponse, limits: Limits) -> Reply:
+async def _reply(response: aiohttp.ClientResponse, limits: Limits, wire_format: str) -> Reply:
     """The answer with its first bytes; a body that is not streamed whole."""
     try:
         if response.headers.get("content-encoding", "identity").strip().lower() not in _DECODED:
             raise UpstreamError(502, "uninspectable_response", "the upstream's encoding cannot be undone")
         if says_event_stream(response.headers.get("content-type", "").encode()):
-            return _Streamed(response, await _first(response, limits))
+            return _Streamed(response, await _first(response, limits), wire_format)
         return await _whole(response, limits)
     except BaseException:
         response.close()
@@ -200,7 +209,7 @@ async def _first(response: aiohttp.ClientResponse, limits: Limits) -> bytes:
             first = await response.content.readany()
     except TimeoutError:
         raise UpstreamError(504, "idle_timeout", "the upstream fell silent") from None
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise UpstreamError(502, "upstream_error", _BROKEN) from error
     if not first:
         raise UpstreamError(502, "upstream_error", "the upstream's stream is empty")
@@ -219,12 +228,14 @@ async def _whole(response: aiohttp.ClientResponse, limits: Limits) -> WholeReply
                 break
             body += part
             if len(body) > limits.max_response_bytes:
-                raise UpstreamError(502, "response_too_large", "the upstream's answer is too large", again=False)
+                raise UpstreamError(
+                    502, "response_too_large", "the upstream's answer is too large", again=False
+                )
     except TimeoutError:
         raise UpstreamError(504, "idle_timeout", "the upstream fell silent in its answer") from None
     except UpstreamError:
         raise
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise UpstreamError(502, "upstream_error", _BROKEN) from error
     response.release()
     return WholeReply(response.status, for_client(response.raw_headers), bytes(body))
@@ -250,5 +261,3 @@ def _aiohttp(name: str) -> Any:
     except ImportError:
         raise ConfigError(f"upstream {name} needs aiohttp: pip install 'luthien-guard[serve]'") from None
     return aiohttp
-
-

@@ -76,7 +76,11 @@ def shape_of(body: Mapping[str, Any]) -> Shape:
     messages = given if isinstance(given, list) else [given]
     last = messages[-1] if messages else None
     tools = body.get("tools")
-    names = {_tool_name(tool) for tool in tools if isinstance(tool, dict)} if isinstance(tools, list) else set[str]()
+    names = (
+        {_tool_name(tool) for tool in tools if isinstance(tool, dict)}
+        if isinstance(tools, list)
+        else set[str]()
+    )
     return Shape(
         model=str(body.get("model", "")),
         last_text=_text(last),
@@ -130,7 +134,9 @@ def _answers_a_call(message: Any) -> bool:
     if message.get("role") == "tool" or str(message.get("type", "")).endswith("_call_output"):
         return True
     content = message.get("content")
-    return isinstance(content, list) and any(isinstance(b, dict) and b.get("type") == "tool_result" for b in content)
+    return isinstance(content, list) and any(
+        isinstance(b, dict) and b.get("type") == "tool_result" for b in content
+    )
 
 
 def _text(message: Any) -> str:

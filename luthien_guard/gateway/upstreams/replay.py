@@ -64,7 +64,9 @@ class ReplayUpstream:
         )
         if recording is None:
             kind = "a stream" if call.stream else "a whole body"
-            raise UpstreamError(404, "no_recording", f"nothing recorded in {call.wire_format} as {kind}", again=False)
+            raise UpstreamError(
+                404, "no_recording", f"nothing recorded in {call.wire_format} as {kind}", again=False
+            )
         call.record("upstream.replayed", recording=recording.id)
         response = await anyio.to_thread.run_sync(recording.response)
         return _reply(recording, response, self._pace)
