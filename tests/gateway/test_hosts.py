@@ -53,7 +53,8 @@ OWN_KEY = {"litellm": {}, "api_key": "sk-1"}
             [{"native": "openai.chat", "headers": {"x-api-key": "k"}}],
             False,
         ),
-        ("::", "passthrough", [{"litellm": {"api_key": "k"}}], False),
+        ("::", "passthrough", [{"litellm": {"vertex_credentials": "k"}}], False),
+        ("::", "passthrough", [{"litellm": {"allowed_openai_params": ["x"]}}], True),
     ],
 )
 def test_a_door_to_others_is_never_left_open(host: str, mode: str, upstreams: list[Any], opens: bool) -> None:
@@ -97,12 +98,12 @@ async def test_off_answers_its_own_machine_only(client: Any, status: int) -> Non
     ],
 )
 def test_scopes_open_paths(scopes: Any, path: str, opens: bool) -> None:
-    refusal = scope_refusal(Principal("k", False, frozenset(scopes)), {"path": path})
+    refusal = scope_refusal(Principal("k", scopes=frozenset(scopes)), {"path": path})
     assert (refusal is None) is opens
 
 
 def test_scopes_are_about_the_gateways_own_paths_where_it_is_mounted() -> None:
-    principal = Principal("k", False, frozenset({"chat"}))
+    principal = Principal("k", scopes=frozenset({"chat"}))
     mounted = {"path": "/llm/v1/chat/completions", "root_path": "/llm"}
     assert scope_refusal(principal, mounted) is None
     assert scope_refusal(principal, {"path": "/llm/v1/messages", "root_path": "/llm"}) is not None

@@ -99,7 +99,9 @@ async def test_a_key_opens_by_either_header(file: KeyFile) -> None:
     key, text = file.create("me", scopes=("chat",))
     auth = ClientKeys(file)
     for headers in (bearer(text), x_api_key(text), [*bearer(text), *x_api_key(text)]):
-        assert await auth.admit(headers) == Principal(key.id, False, frozenset({"chat"}))
+        assert await auth.admit(headers) == Principal(
+            key.id, forwards_credential=False, scopes=frozenset({"chat"})
+        )
 
 
 async def test_several_keys_are_valid_at_once(file: KeyFile) -> None:
@@ -198,7 +200,9 @@ async def test_an_authorization_of_another_kind_is_refused(file: KeyFile, value:
 
 
 async def test_passthrough_lets_the_upstream_decide() -> None:
-    assert await Passthrough().admit(x_api_key("sk-ant-1")) == Principal("", True)
+    assert await Passthrough().admit(x_api_key("sk-ant-1")) == Principal(
+        forwards_credential=True, ambient=False
+    )
     assert await code(Passthrough(), []) == "ok"
     assert await code(Passthrough(required=True), []) == "missing_api_key"
 
@@ -211,8 +215,10 @@ async def test_a_key_of_a_gateway_never_goes_to_a_provider(key: str) -> None:
 async def test_both_takes_either(file: KeyFile) -> None:
     key, text = file.create("me")
     auth = Either(ClientKeys(file), Passthrough(required=True))
-    assert await auth.admit(bearer(text)) == Principal(key.id, False, frozenset("*"))
-    assert await auth.admit(bearer("sk-ant-1")) == Principal("", True)
+    assert await auth.admit(bearer(text)) == Principal(
+        key.id, forwards_credential=False, scopes=frozenset("*")
+    )
+    assert await auth.admit(bearer("sk-ant-1")) == Principal(forwards_credential=True, ambient=False)
     assert await code(auth, bearer("lg_x")) == "invalid_api_key"
     assert await code(auth, []) == "missing_api_key"
 
