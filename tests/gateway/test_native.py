@@ -161,7 +161,11 @@ def test_a_retry_of_a_policy_takes_the_same_road() -> None:
             return Retry("try the other", model="big") if response.text == "weak" else None
 
     small, big = FakeProvider(Script().text("weak")), FakeProvider(Script().text("strong"))
-    with serving(small) as a, serving(big) as b, gateway([native(a, match="small"), native(b, match="big")], [Elsewhere()]) as gate:
+    with (
+        serving(small) as a,
+        serving(big) as b,
+        gateway([native(a, match="small"), native(b, match="big")], [Elsewhere()]) as gate,
+    ):
         answer = gate.model("openai.chat", model="small", stream=False)
     assert answer.json["choices"][0]["message"]["content"] == "strong"
     assert len(small.requests) == len(big.requests) == 1

@@ -178,7 +178,7 @@ class _Streamed:
         else:
             try:
                 data = await self._readany()
-            except Exception as error:  # noqa: BLE001 -- aiohttp's payload, OS and decoding errors have no common root
+            except Exception as error:
                 raise UpstreamError(502, "upstream_error", _BROKEN, again=False) from error
         if self._ending is not None and not self._ending.allows(data):
             raise UpstreamError(502, "upstream_error", _BROKEN, again=False)

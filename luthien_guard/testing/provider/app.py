@@ -122,13 +122,18 @@ class FakeProvider:
         parts = path.strip("/").split("/")
         kept = self._memory.responses.get(parts[1]) if len(parts) > 1 and parts[0] == "responses" else None
         if kept is None:
-            raise Complaint(f"Unknown request URL: {asked.method} {asked.path}", status=404, code="unknown_url")
+            raise Complaint(
+                f"Unknown request URL: {asked.method} {asked.path}", status=404, code="unknown_url"
+            )
         self.requests.append(asked)
         if asked.method == "DELETE":
             del self._memory.responses[parts[1]]
             return Played([_json({"id": parts[1], "object": "response", "deleted": True})], stream=False)
         if parts[2:] == ["input_items"]:
-            return Played([_json({"object": "list", "data": self._memory.inputs[parts[1]], "has_more": False})], stream=False)
+            return Played(
+                [_json({"object": "list", "data": self._memory.inputs[parts[1]], "has_more": False})],
+                stream=False,
+            )
         if parts[2:] == ["cancel"]:
             raise Complaint("Cannot cancel a synchronous response.")
         return Played([_json(kept)], stream=False)
@@ -190,10 +195,14 @@ def _ids(wire_format: str) -> dict[str, str]:
 def _listing(models: Sequence[str], headers: Mapping[str, str]) -> dict[str, Any]:
     if "anthropic-version" in headers:
         data = [
-            {"type": "model", "id": each, "display_name": each, "created_at": "2026-01-01T00:00:00Z"} for each in models
+            {"type": "model", "id": each, "display_name": each, "created_at": "2026-01-01T00:00:00Z"}
+            for each in models
         ]
         return {"data": data, "has_more": False, "first_id": models[0], "last_id": models[-1]}
-    return {"object": "list", "data": [{"id": each, "object": "model", "created": 1, "owned_by": "fake"} for each in models]}
+    return {
+        "object": "list",
+        "data": [{"id": each, "object": "model", "created": 1, "owned_by": "fake"} for each in models],
+    }
 
 
 def _json(value: Any) -> bytes:

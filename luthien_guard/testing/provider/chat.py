@@ -12,11 +12,52 @@ __all__ = ["check", "check_bearer"]
 
 _KEYS: Final = frozenset(
     {
-        *("model", "messages", "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs"),
-        *("max_completion_tokens", "max_tokens", "metadata", "modalities", "n", "parallel_tool_calls", "prediction"),
-        *("presence_penalty", "prompt_cache_key", "prompt_cache_retention", "reasoning_effort", "response_format"),
-        *("safety_identifier", "seed", "service_tier", "stop", "store", "stream", "stream_options", "temperature"),
-        *("tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity", "web_search_options", "moderation"),
+        *(
+            "model",
+            "messages",
+            "audio",
+            "frequency_penalty",
+            "function_call",
+            "functions",
+            "logit_bias",
+            "logprobs",
+        ),
+        *(
+            "max_completion_tokens",
+            "max_tokens",
+            "metadata",
+            "modalities",
+            "n",
+            "parallel_tool_calls",
+            "prediction",
+        ),
+        *(
+            "presence_penalty",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "reasoning_effort",
+            "response_format",
+        ),
+        *(
+            "safety_identifier",
+            "seed",
+            "service_tier",
+            "stop",
+            "store",
+            "stream",
+            "stream_options",
+            "temperature",
+        ),
+        *(
+            "tool_choice",
+            "tools",
+            "top_logprobs",
+            "top_p",
+            "user",
+            "verbosity",
+            "web_search_options",
+            "moderation",
+        ),
     }
 )
 _TOOL: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -28,7 +69,8 @@ def check_bearer(headers: Mapping[str, str]) -> None:
     kind, _, key = headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not key:
         raise Complaint(
-            "You didn't provide an API key. You need to provide your API key in an Authorization header.", status=401
+            "You didn't provide an API key. You need to provide your API key in an Authorization header.",
+            status=401,
         )
 
 
@@ -65,20 +107,30 @@ def _check_tools(request: Mapping[str, Any]) -> None:
                 raise Complaint(f"'{key}' is only allowed when 'tools' are specified.", param=key)
         return
     if not sequence(tools, "tools"):
-        raise Complaint("Invalid 'tools': empty array. Expected an array with minimum length 1.", param="tools")
-    named = (mapping(tool.get("function"), "tools") for tool in tools if mapping(tool, "tools").get("type") == "function")
+        raise Complaint(
+            "Invalid 'tools': empty array. Expected an array with minimum length 1.", param="tools"
+        )
+    named = (
+        mapping(tool.get("function"), "tools")
+        for tool in tools
+        if mapping(tool, "tools").get("type") == "function"
+    )
     check_names((each.get("name") for each in named), _TOOL)
 
 
 def _check_history(messages: Any) -> None:
     if not sequence(messages, "messages"):
-        raise Complaint("Invalid 'messages': empty array. Expected an array with minimum length 1.", param="messages")
+        raise Complaint(
+            "Invalid 'messages': empty array. Expected an array with minimum length 1.", param="messages"
+        )
     waiting: list[str] = []  # ids of calls that no tool message has answered yet
     asked: set[str] = set()
     for at, message in enumerate(messages):
         role = mapping(message, f"messages[{at}]").get("role")
         if role not in _ROLES:
-            raise Complaint(f"Invalid value: {role!r}. Supported values are: {_ROLES}.", param=f"messages[{at}].role")
+            raise Complaint(
+                f"Invalid value: {role!r}. Supported values are: {_ROLES}.", param=f"messages[{at}].role"
+            )
         if role == "tool":
             _take_result(at, message, asked, waiting)
             continue
@@ -99,9 +151,13 @@ def _take_result(at: int, message: Mapping[str, Any], asked: set[str], waiting: 
             param=f"messages.[{at}].role",
         )
     if id not in asked:
-        raise Complaint(f"Invalid parameter: 'tool_call_id' of {id!r} not found in 'tool_calls' of previous message.")
+        raise Complaint(
+            f"Invalid parameter: 'tool_call_id' of {id!r} not found in 'tool_calls' of previous message."
+        )
     if not isinstance(message.get("content"), (str, list)):
-        raise Complaint(f"Invalid type for 'messages[{at}].content': expected a string or an array of objects.")
+        raise Complaint(
+            f"Invalid type for 'messages[{at}].content': expected a string or an array of objects."
+        )
     if id in waiting:
         waiting.remove(str(id))
 
@@ -120,7 +176,9 @@ def _check_content(at: int, message: Mapping[str, Any], role: str) -> None:
     if content is None and not (role in ("assistant", "function") and made):
         raise Complaint(f"Invalid value for 'content': expected a string, got null. (messages[{at}])")
     if content is not None and not isinstance(content, (str, list)):
-        raise Complaint(f"Invalid type for 'messages[{at}].content': expected one of a string or array of objects.")
+        raise Complaint(
+            f"Invalid type for 'messages[{at}].content': expected one of a string or array of objects."
+        )
 
 
 def _call_id(at: int, call: Any) -> str:
@@ -129,10 +187,14 @@ def _call_id(at: int, call: Any) -> str:
     if not isinstance(id, str) or not id:
         raise Complaint(f"Missing required parameter: 'messages[{at}].tool_calls[0].id'.")
     if len(id) > 40:
-        raise Complaint(f"Invalid 'messages[{at}].tool_calls[0].id': string too long. Expected at most 40 characters.")
+        raise Complaint(
+            f"Invalid 'messages[{at}].tool_calls[0].id': string too long. Expected at most 40 characters."
+        )
     if kind not in ("function", "custom"):
         raise Complaint(f"Missing required parameter: 'messages[{at}].tool_calls[0].type'.")
     inner = mapping(call.get(kind), f"messages[{at}].tool_calls[0].{kind}")
     if not isinstance(inner.get("arguments" if kind == "function" else "input"), str):
-        raise Complaint(f"Invalid type for 'messages[{at}].tool_calls[0].{kind}.arguments': expected a string.")
+        raise Complaint(
+            f"Invalid type for 'messages[{at}].tool_calls[0].{kind}.arguments': expected a string."
+        )
     return id

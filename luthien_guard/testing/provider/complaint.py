@@ -14,7 +14,9 @@ _TYPES: Final = {400: "invalid_request_error", 401: "authentication_error", 404:
 class Complaint(Exception):
     """`status` and the words; `code` and `param` where the provider gives them."""
 
-    def __init__(self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
@@ -24,7 +26,11 @@ class Complaint(Exception):
         """The error as this provider writes it."""
         kind = _TYPES.get(self.status, "invalid_request_error")
         if wire_format == "anthropic.messages":
-            return {"type": "error", "error": {"type": kind, "message": str(self)}, "request_id": "req_fake0001"}
+            return {
+                "type": "error",
+                "error": {"type": kind, "message": str(self)},
+                "request_id": "req_fake0001",
+            }
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
 
@@ -52,7 +58,9 @@ def check_names(names: Iterable[Any], pattern: re.Pattern[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if not isinstance(name, str) or not pattern.fullmatch(name):
-            raise Complaint(f"tools: name {name!r}: String should match pattern '{pattern.pattern}'", param="tools")
+            raise Complaint(
+                f"tools: name {name!r}: String should match pattern '{pattern.pattern}'", param="tools"
+            )
         if name in seen:
             raise Complaint("tools: Tool names must be unique.", param="tools")
         seen.add(name)

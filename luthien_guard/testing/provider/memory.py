@@ -34,7 +34,9 @@ class Memory:
             for number, block in enumerate(content if isinstance(content, list) else ()):
                 known = self._signed.get(str(block.get("signature"))) if isinstance(block, dict) else None
                 if known is not None and block.get("thinking") != known:
-                    raise Complaint(f"messages.{at}.content.{number}: Invalid `signature` in `thinking` block")
+                    raise Complaint(
+                        f"messages.{at}.content.{number}: Invalid `signature` in `thinking` block"
+                    )
 
     def keep(self, wire_format: str, request: Mapping[str, Any], body: bytes) -> None:
         """Note what was answered; bytes that are no answer leave nothing."""

@@ -12,8 +12,26 @@ __all__ = ["check"]
 
 _KEYS: Final = frozenset(
     {
-        *("model", "max_tokens", "messages", "system", "tools", "tool_choice", "stream", "metadata", "thinking"),
-        *("temperature", "top_k", "top_p", "stop_sequences", "service_tier", "container", "context_management"),
+        *(
+            "model",
+            "max_tokens",
+            "messages",
+            "system",
+            "tools",
+            "tool_choice",
+            "stream",
+            "metadata",
+            "thinking",
+        ),
+        *(
+            "temperature",
+            "top_k",
+            "top_p",
+            "stop_sequences",
+            "service_tier",
+            "container",
+            "context_management",
+        ),
         *("mcp_servers", "output_config", "output_format", "cache_control", "thread", "safeguards", "betas"),
         *("inference_geo", "speed", "anthropic_version"),
     }
@@ -65,14 +83,18 @@ def _check_numbers(request: Mapping[str, Any], counting: bool) -> None:
 def _check_tools(request: Mapping[str, Any]) -> None:
     tools = request.get("tools")
     if tools is not None:
-        check_names((mapping(tool, "tools").get("name") for tool in sequence(tools, "tools") if _named(tool)), _TOOL)
+        check_names(
+            (mapping(tool, "tools").get("name") for tool in sequence(tools, "tools") if _named(tool)), _TOOL
+        )
     choice = request.get("tool_choice")
     if choice is not None:
         if not tools:
             raise Complaint("tool_choice: may only be specified while providing tools")
         kind = mapping(choice, "tool_choice").get("type")
         if kind not in ("auto", "any", "tool", "none"):
-            raise Complaint(f"tool_choice: Input tag {kind!r} found using 'type' does not match any of the expected tags")
+            raise Complaint(
+                f"tool_choice: Input tag {kind!r} found using 'type' does not match any of the expected tags"
+            )
 
 
 def _named(tool: Any) -> bool:
@@ -108,7 +130,11 @@ def _turns(messages: Sequence[Any], beta: bool) -> list[tuple[str, list[Mapping[
             continue
         if role not in _ROLES:
             raise Complaint(f"messages.{at}.role: Input should be 'user' or 'assistant'")
-        check_keys(message, ("role", "content", "output_config", "id"), f"messages.{at}.{{}}: Extra inputs are not permitted")
+        check_keys(
+            message,
+            ("role", "content", "output_config", "id"),
+            f"messages.{at}.{{}}: Extra inputs are not permitted",
+        )
         blocks = _blocks(message.get("content"), at, last=at == len(messages) - 1, role=role)
         if turns and turns[-1][0] == role:
             turns[-1][1].extend(blocks)
@@ -120,7 +146,9 @@ def _turns(messages: Sequence[Any], beta: bool) -> list[tuple[str, list[Mapping[
 def _blocks(content: Any, at: int, *, last: bool, role: str) -> list[Mapping[str, Any]]:
     if isinstance(content, str):
         content = [{"type": "text", "text": content}] if content else []
-    blocks = [mapping(block, f"messages.{at}.content") for block in sequence(content, f"messages.{at}.content")]
+    blocks = [
+        mapping(block, f"messages.{at}.content") for block in sequence(content, f"messages.{at}.content")
+    ]
     if not blocks and not (last and role == "assistant"):
         raise Complaint(
             f"messages.{at}: all messages must have non-empty content except for the optional final assistant message"
@@ -139,17 +167,23 @@ def _check_uses(at: int, uses: Sequence[Mapping[str, Any]], known: set[str]) -> 
     for use in uses:
         id = use.get("id")
         if not isinstance(id, str) or not _ID.fullmatch(id):
-            raise Complaint(f"messages.{at}.content.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'")
+            raise Complaint(
+                f"messages.{at}.content.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
+            )
         if not isinstance(use.get("input"), dict):
             raise Complaint(f"messages.{at}.content.tool_use.input: Input should be a valid dictionary")
         if not isinstance(use.get("name"), str) or not _TOOL.fullmatch(use["name"]):
-            raise Complaint(f"messages.{at}.content.tool_use.name: String should match pattern '{_TOOL.pattern}'")
+            raise Complaint(
+                f"messages.{at}.content.tool_use.name: String should match pattern '{_TOOL.pattern}'"
+            )
         if id in known:
             raise Complaint("messages: `tool_use` ids must be unique")
         known.add(id)
 
 
-def _check_answered(at: int, uses: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]] | None) -> None:
+def _check_answered(
+    at: int, uses: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]] | None
+) -> None:
     answered: set[Any] = set()
     for block in after or ():
         if block.get("type") != "tool_result":
@@ -178,7 +212,9 @@ def _check_results(
                 "`tool_result` block must have a corresponding `tool_use` block in the previous message."
             )
         if id in seen:
-            raise Complaint(f"messages.{at}.content: each tool_use must have a single result. Found multiple: {id}")
+            raise Complaint(
+                f"messages.{at}.content: each tool_use must have a single result. Found multiple: {id}"
+            )
         seen.add(id)
 
 

@@ -14,9 +14,25 @@ __all__ = ["check"]
 _KEYS: Final = frozenset(
     {
         *("model", "input", "background", "conversation", "include", "instructions", "max_output_tokens"),
-        *("max_tool_calls", "metadata", "parallel_tool_calls", "previous_response_id", "prompt", "prompt_cache_key"),
+        *(
+            "max_tool_calls",
+            "metadata",
+            "parallel_tool_calls",
+            "previous_response_id",
+            "prompt",
+            "prompt_cache_key",
+        ),
         *("prompt_cache_retention", "reasoning", "safety_identifier", "service_tier", "store", "stream"),
-        *("stream_options", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation"),
+        *(
+            "stream_options",
+            "temperature",
+            "text",
+            "tool_choice",
+            "tools",
+            "top_logprobs",
+            "top_p",
+            "truncation",
+        ),
         *("user", "client_metadata", "context_management", "moderation", "generate"),
     }
 )
@@ -42,7 +58,9 @@ def check(request: Mapping[str, Any], headers: Mapping[str, str], open_calls: Se
     check_bearer(headers)
     check_keys(request, _KEYS, "Unknown parameter: '{}'.")
     if not isinstance(request.get("model"), str) and not request.get("prompt"):
-        raise Complaint("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
+        raise Complaint(
+            "Missing required parameter: 'model'.", code="missing_required_parameter", param="model"
+        )
     previous = request.get("previous_response_id")
     if previous is not None and open_calls is None:
         message = f"Previous response with id '{previous}' not found."
@@ -58,14 +76,18 @@ def _check_tools(request: Mapping[str, Any]) -> None:
     for at, tool in enumerate(tools):
         if not isinstance(tool.get("type"), str):
             raise Complaint(f"Missing required parameter: 'tools[{at}].type'.", param=f"tools[{at}].type")
-        if tool["type"] == "function" and "name" not in tool:  # nested under `function`, as openai.chat has it
+        if (
+            tool["type"] == "function" and "name" not in tool
+        ):  # nested under `function`, as openai.chat has it
             raise Complaint(f"Missing required parameter: 'tools[{at}].name'.", param=f"tools[{at}].name")
     check_names((tool.get("name") for tool in tools if tool["type"] in ("function", "custom")), _TOOL)
 
 
 def _check_input(request: Mapping[str, Any], waiting: list[str]) -> None:
     given = request.get("input")
-    if given is None and (request.get("prompt") or request.get("previous_response_id") or request.get("conversation")):
+    if given is None and (
+        request.get("prompt") or request.get("previous_response_id") or request.get("conversation")
+    ):
         return
     if isinstance(given, str):
         given = [{"type": "message", "role": "user", "content": given}]
@@ -81,11 +103,15 @@ def _check_input(request: Mapping[str, Any], waiting: list[str]) -> None:
         elif kind in _ANSWERED_BY.values():
             _take_output(at, kind, item, asked, stored)
         elif kind == "reasoning" and at + 1 == len(items):
-            raise Complaint(f"Item '{item.get('id')}' of type 'reasoning' was provided without its required following item.")
+            raise Complaint(
+                f"Item '{item.get('id')}' of type 'reasoning' was provided without its required following item."
+            )
     answered = {item.get("call_id") for item in items if item.get("type") in _ANSWERED_BY.values()}
     for id, kind in asked.items():
         if id not in answered:
-            raise Complaint(f"No tool output found for {_NAMES.get(kind, 'function call')} {id}.", param="input")
+            raise Complaint(
+                f"No tool output found for {_NAMES.get(kind, 'function call')} {id}.", param="input"
+            )
 
 
 def _kind(at: int, item: Mapping[str, Any]) -> str:
@@ -114,7 +140,9 @@ def _call_id(at: int, item: Mapping[str, Any]) -> str:
     if not isinstance(id, str) or not id:
         raise Complaint(f"Missing required parameter: 'input[{at}].call_id'.", param=f"input[{at}].call_id")
     if item.get("type") == "function_call" and not isinstance(item.get("arguments"), str):
-        raise Complaint(f"Missing required parameter: 'input[{at}].arguments'.", param=f"input[{at}].arguments")
+        raise Complaint(
+            f"Missing required parameter: 'input[{at}].arguments'.", param=f"input[{at}].arguments"
+        )
     return id
 
 
