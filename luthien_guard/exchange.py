@@ -53,6 +53,7 @@ class RequestMetadata:
     api_key_hash: str | None = None
     endpoint: str = ""  # the path
     traceparent: str | None = None  # W3C, as it came; `trace_id` is part of it
+    policy_set: str | None = None  # further policies for this caller, by name
     secrets: tuple[str, ...] = field(default=(), repr=False)  # the caller's credentials, which no record may hold
 
 

@@ -22,6 +22,7 @@ from luthien_guard.delivery.storage import Storage
 from luthien_guard.engine.exchange import Services
 from luthien_guard.engine.plan import Plan
 from luthien_guard.errors import ConfigError
+from luthien_guard.exchange import RequestMetadata
 from luthien_guard.identity import SESSION_FROM, SessionSource
 from luthien_guard.judge import ask_with_litellm
 from luthien_guard.limits import Limits
@@ -49,7 +50,8 @@ class Guard:
 
     `policies`: Policy instances, names of installed policies, or mappings `{"use": name, "config": {...}, "mode":
     "enforce"|"shadow"|"off", "on_error": "block"|"allow", "timeout": seconds}`; they run in this order.
-    `mode="observe"` puts every policy in shadow. `on_block` says how a block answers: a complete answer that says so
+    `policy_sets`: further policies by the name of a set; they run after the others, in exchanges whose caller was given
+    that set. `mode="observe"` puts every policy in shadow. `on_block` says how a block answers: a complete answer that says so
     ("refuse"), or the provider's error ("error"; for the client "raise" says the same). `unknown="block"` refuses
     chunks of kinds that the wire format does not know. `store` and `pubsub` say by URL where records go and who hears
     of them (`sqlite:///guard.db`, `postgresql://...`, `jsonl:///path`, `memory://`, `redis://...`); with
@@ -62,6 +64,7 @@ class Guard:
         self,
         policies: Iterable[Any] = (),
         *,
+        policy_sets: Mapping[str, Iterable[Any]] | None = None,
         mode: Literal["enforce", "observe"] = "enforce",
         on_block: OnBlock = "refuse",
         unknown: Literal["allow", "block"] = "allow",
@@ -85,7 +88,12 @@ class Guard:
         self.limits = limits if limits is not None else Limits()
         self.clock: Callable[[], float] = clock if clock is not None else anyio.current_time
         self.formats: Mapping[str, WireFormat] = FORMATS
-        self._plan = Plan(policies, mode=mode, allow_paths=allow_paths)
+        policies = list(policies)
+        sets: dict[str | None, list[Any]] = {None: policies}
+        sets |= {name: [*policies, *further] for name, further in (policy_sets or {}).items()}
+        self._plans: Mapping[str | None, Plan] = {
+            name: Plan(items, mode=mode, allow_paths=allow_paths) for name, items in sets.items()
+        }
         self._memory = MemorySink()
         self.storage = None if store is None else Storage(store, hub=pubsub, durability=durability)
         self.redactor = redact or Redactor()
@@ -105,7 +113,7 @@ class Guard:
             on_unrecorded=on_unrecorded,
         )
         self.plane: ControlPlaneService = plane or LocalControlPlane(
-            lambda: self._plan, services, self.formats, self.delivery.recorder, session_from
+            self._plan_of, services, self.formats, self.delivery.recorder, session_from
         )
         #: Of the file that the policies come from, while somebody watches it (`luthien_guard.config.reload`).
         self.config_status: ConfigStatus | None = None
@@ -121,16 +129,28 @@ class Guard:
     @property
     def policies(self) -> tuple[str, ...]:
         """The names of the policies, in order."""
-        return tuple(each.name for each in self._plan.registered)
+        return tuple(each.name for each in self._plans[None].registered)
+
+    @property
+    def policy_sets(self) -> frozenset[str]:
+        """The names of the further sets of policies."""
+        return frozenset(name for name in self._plans if name is not None)
 
     def adopt(self, other: Guard) -> None:
         """Take over the policies of `other`, which was built and validated whole. Exchanges that run end under the
         policies with which they began; `limits`, `on_block`, `unknown` and the store stay this guard's own."""
-        self._plan = other._plan
+        self._plans = other._plans
 
     def holds(self) -> list[tuple[str, str]]:
         """The leak bound: (policy, what it holds back before anything leaves)."""
-        return self._plan.bounds()
+        return self._plans[None].bounds()
+
+    def _plan_of(self, metadata: RequestMetadata) -> Plan:
+        """Looked up once an exchange. A set that is not there (any more) is no reason to run without it."""
+        plan = self._plans.get(metadata.policy_set)
+        if plan is None:
+            raise ConfigError(f"no policy set {metadata.policy_set!r} is configured")
+        return plan
 
     def records_of(self, call_id: str) -> tuple[Record, ...]:
         """What is remembered of an exchange, oldest fact first; the last thousand exchanges are kept in memory."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
 
 from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.exchange import Exchange
@@ -15,8 +17,10 @@ from luthien_guard.asgi.websocket import REASON, deny
 from luthien_guard.clock import clock_from
 from luthien_guard.errors import MalformedBody, WireError
 
-__all__ = ["GuardMiddleware"]
+__all__ = ["POLICY_SET", "GuardMiddleware"]
 
+#: `scope["state"][POLICY_SET]`: whoever authenticates further out names here the guard's further policies for a caller.
+POLICY_SET: Final = "luthien_policy_set"
 #: Methods whose requests may come without a body on a model route; their answers are policed like any other.
 _BODILESS = ("GET", "HEAD", "OPTIONS", "DELETE")
 
@@ -74,6 +78,7 @@ class GuardMiddleware:
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         headers = headers_of(scope)
         metadata = self.guard.callers.metadata(headers, scope["path"])
+        metadata = replace(metadata, policy_set=(scope.get("state") or {}).get(POLICY_SET))
         client = Client(send, metadata.call_id, bodiless=scope["method"] == "HEAD")
         try:
             body = await self._body(scope, receive, route, headers)

@@ -29,16 +29,22 @@ def command(file: Path | None, config: Path | None) -> None:
         raise click.UsageError("name a file, or set POLICY_CONFIG")
     loaded = load_or_fail(path)
     try:
-        plan = built(loaded)
+        plans = built(loaded)
     except ConfigError as error:
         fail(f"{path}: {error}")
-    say("\n".join([*policy_rows(plan), "", *config_rows(loaded.config)]))
+    rows = [*policy_rows(plans[None])]
+    for name, plan in plans.items():
+        rows += ["", f"for keys with the policies {name!r}:", *policy_rows(plan)] if name is not None else []
+    say("\n".join([*rows, "", *config_rows(loaded.config)]))
 
 
-def built(loaded: Loaded) -> Plan:
-    """What serving would build, without opening anything. Raises ConfigError."""
+def built(loaded: Loaded) -> dict[str | None, Plan]:
+    """What serving would build, without opening anything: a plan for each set of policies, None for who has none.
+    Raises ConfigError."""
     arguments = guard_arguments(loaded.config)
-    plan = Plan(arguments["policies"], mode=arguments["mode"], allow_paths=True)
+    own = arguments["policies"]
+    sets = {None: own, **{name: [*own, *further] for name, further in arguments["policy_sets"].items()}}
+    plans = {name: Plan(items, mode=arguments["mode"], allow_paths=True) for name, items in sets.items()}
     if importlib.util.find_spec("starlette") is not None:
         from luthien_guard.gateway.hosts import check_binding
         from luthien_guard.gateway.upstreams import Upstreams
@@ -46,4 +52,4 @@ def built(loaded: Loaded) -> Plan:
         check_binding(loaded.config)
         if loaded.config.upstreams:
             Upstreams(loaded.config.upstreams, Limits())
-    return plan
+    return plans

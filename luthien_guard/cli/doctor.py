@@ -47,7 +47,7 @@ def _plan(loaded: Loaded) -> Finding:
     from luthien_guard.errors import ConfigError
 
     try:
-        plan = built(loaded)
+        plan = built(loaded)[None]
     except ConfigError as error:
         return Finding("plan", "failure", str(error))
     return Finding("plan", "ok", ", ".join(each.name for each in plan.registered) or "no policies")

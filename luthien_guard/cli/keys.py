@@ -6,13 +6,17 @@ import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from luthien_guard.cli.options import config_option, load_or_fail
 from luthien_guard.cli.terminal import columns, fail, say
+from luthien_guard.config.load import Loaded
 from luthien_guard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from luthien_guard.gateway.keys import KeyFile
 
 __all__ = ["command"]
 
@@ -34,9 +38,7 @@ class _Duration(click.ParamType[Any]):
 @click.pass_context
 def command(ctx: click.Context, config: Path | None) -> None:
     """Make, list and revoke keys for `auth: {mode: client_key}`. A change counts for running gateways at once."""
-    from luthien_guard.gateway.authentication import key_file
-
-    ctx.obj = key_file(load_or_fail(config).config.auth)
+    ctx.obj = load_or_fail(config)
 
 
 @command.command("create")
@@ -46,9 +48,15 @@ def command(ctx: click.Context, config: Path | None) -> None:
 )
 @click.option("--expires", type=_Duration(), help="After 30m, 12h, 90d, ... [default: never].")
 @click.option("--requests-per-minute", type=click.IntRange(1), help="For each worker.")
+@click.option("--policies", help="A set of `policy_sets`: it runs after the policies of all.")
 @click.pass_obj
 def create(
-    keys: Any, name: str, scopes: tuple[str, ...], expires: float | None, requests_per_minute: int | None
+    loaded: Loaded,
+    name: str,
+    scopes: tuple[str, ...],
+    expires: float | None,
+    requests_per_minute: int | None,
+    policies: str | None,
 ) -> None:
     """Make a key and print it, once: only an HMAC of it is kept."""
     from luthien_guard.config.explain import did_you_mean
@@ -57,7 +65,12 @@ def create(
     for scope in scopes:
         if scope != "*" and scope not in SCOPES:
             fail(f"unknown scope {scope!r}{did_you_mean(scope, SCOPES)}")
-    settings = {} if requests_per_minute is None else {"requests_per_minute": requests_per_minute}
+    sets = loaded.config.policy_sets
+    if policies is not None and policies not in sets:
+        fail(f"no policy set {policies!r} is configured{did_you_mean(policies, sets)}")
+    given = {"requests_per_minute": requests_per_minute, "policies": policies}
+    settings = {name: value for name, value in given.items() if value is not None}
+    keys = _keys(loaded)
     try:
         key, text = keys.create(name, scopes=scopes or ("*",), seconds=expires, settings=settings)
     except ConfigError as error:
@@ -68,8 +81,9 @@ def create(
 
 @command.command("list")
 @click.pass_obj
-def list_(keys: Any) -> None:
+def list_(loaded: Loaded) -> None:
     """Every key: never its text."""
+    keys = _keys(loaded)
     try:
         found = keys.all()
     except ConfigError as error:
@@ -77,19 +91,19 @@ def list_(keys: Any) -> None:
     if not found:
         say("no keys: luthien-guard keys create --name NAME")
         return
-    heads = ("id", "name", "state", "scopes", "created", "expires", "requests/min")
+    heads = ("id", "name", "state", "scopes", "policies", "created", "expires", "requests/min")
     say(columns([_line(each) for each in found], heads=heads))
 
 
 @command.command("revoke")
 @click.argument("id")
 @click.pass_obj
-def revoke(keys: Any, id: str) -> None:
+def revoke(loaded: Loaded, id: str) -> None:
     """Revoke the key with this id (of `keys list`)."""
     if id.startswith("lg_"):
         fail("give the id, not the key itself: a command line is no place for a secret")
     try:
-        done = keys.revoke(id)
+        done = _keys(loaded).revoke(id)
     except ConfigError as error:
         fail(error)
     if not done:
@@ -97,12 +111,19 @@ def revoke(keys: Any, id: str) -> None:
     say(f"key {id} is revoked")
 
 
+def _keys(loaded: Loaded) -> KeyFile:
+    from luthien_guard.gateway.authentication import key_file
+
+    return key_file(loaded.config.auth)
+
+
 def _line(key: Any) -> tuple[str, ...]:
     rate = key.settings.get("requests_per_minute")
     expires = _date(key.expires_at) if key.expires_at is not None else "never"
     scopes = ",".join(sorted(key.scopes))
     state = key.state(time.time())
-    return key.id, key.name or "-", state, scopes, _date(key.created_at), expires, str(rate or "-")
+    policies = key.settings.get("policies", "-")
+    return key.id, key.name or "-", state, scopes, policies, _date(key.created_at), expires, str(rate or "-")
 
 
 def _until(expires_at: float | None) -> str:

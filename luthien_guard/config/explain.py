@@ -21,6 +21,7 @@ __all__ = ["did_you_mean", "explained"]
 
 _MODELS: Final[dict[str, type[BaseModel]]] = {
     "policies": PolicySettings,
+    "policy_sets": PolicySettings,
     "upstreams": UpstreamSettings,
     "auth": AuthSettings,
     "server": ServerSettings,

@@ -66,6 +66,7 @@ def guard_arguments(config: GuardConfig) -> dict[str, Any]:
     further = {} if config.session_from is None else {"session_from": config.session_from}
     return {
         "policies": [_item(each) for each in config.policies],
+        "policy_sets": {name: [_item(each) for each in items] for name, items in config.policy_sets.items()},
         "mode": config.mode,
         "on_block": config.on_block,
         "unknown": config.unknown,
@@ -127,7 +128,7 @@ def _validated(raw: dict[str, Any], origins: Origins, path: Path | None) -> Guar
 def _top() -> dict[str, bool]:
     """The keys at the top, True for those that have parts."""
     return {
-        name: name in ("policies", "limits", "upstreams", "session_from")
+        name: name in ("policies", "policy_sets", "limits", "upstreams", "session_from")
         or (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
         for name, field in GuardConfig.model_fields.items()
     }

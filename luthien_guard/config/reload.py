@@ -32,7 +32,7 @@ __all__ = ["ConfigStatus", "Reloader"]
 logger = logging.getLogger("luthien_guard")
 
 #: What a new file changes in a guard that runs; everything else waits for a restart.
-_LIVE: Final = frozenset({"policies", "mode"})
+_LIVE: Final = frozenset({"policies", "policy_sets", "mode"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,8 @@ class Reloader:
     def _made(self) -> tuple[Loaded, Guard]:
         loaded = self._load()
         arguments = guard_arguments(loaded.config)
-        return loaded, Guard(arguments["policies"], mode=arguments["mode"], allow_paths=True)
+        live = {name: arguments[name] for name in _LIVE}
+        return loaded, Guard(**live, allow_paths=True)
 
     def _pending(self, config: GuardConfig) -> tuple[str, ...]:
         if self._first is None:

@@ -105,6 +105,9 @@ class GuardConfig(_Settings):
     """The file."""
 
     policies: list[str | PolicySettings] = Field(default=[], description="They run in this order.")
+    policy_sets: dict[str, list[str | PolicySettings]] = Field(
+        default={}, description="Further policies, by name, for keys that are given one of them."
+    )
     mode: Literal["enforce", "observe"] = Field(
         default="enforce", description="`observe` puts all in shadow."
     )

@@ -56,7 +56,7 @@ class LocalControlPlane:
 
     def __init__(
         self,
-        plan: Callable[[], Plan],
+        plan: Callable[[RequestMetadata], Plan],
         services: Services,
         formats: Mapping[str, WireFormat],
         recorder: Callable[..., RecordFunction],
@@ -107,7 +107,7 @@ class LocalControlPlane:
 
     def _open(self, metadata: RequestMetadata, wire_format: str) -> Exchange:
         exchange = Exchange(
-            self._plan(),
+            self._plan(metadata),
             self._services,
             self._formats[wire_format],
             metadata,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
+from luthien_guard.asgi import POLICY_SET
 from luthien_guard.asgi.headers import first, frozen, values
 from luthien_guard.asgi.types import ASGIApp, Headers, Receive, Scope, Send
 from luthien_guard.config.settings import ServerSettings
@@ -73,7 +74,8 @@ class Doorway:
                 refusal = admitted
             else:
                 refusal = scope_refusal(admitted, scope)
-                scope["state"] = {**(scope.get("state") or {}), PRINCIPAL: admitted}
+                own = {PRINCIPAL: admitted, POLICY_SET: admitted.policy_set}
+                scope["state"] = {**(scope.get("state") or {}), **own}
         if refusal is None:
             await self.app(scope, receive, send)
         else:

@@ -23,6 +23,7 @@ class Principal:
     forwards_credential: bool = True
     ambient: bool = False
     scopes: frozenset[str] = frozenset()
+    policy_set: str | None = None  # the guard's further policies for this caller
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,9 @@ logger = logging.getLogger("luthien_guard")
 #: One answer for every key that is not valid: which part was wrong is nobody's business.
 _INVALID: Final = Refusal(401, "invalid_api_key", "this key is not valid here")
 _UNAVAILABLE: Final = Refusal(403, "keys_unavailable", "keys cannot be checked at this time")
+_NO_POLICIES: Final = Refusal(
+    403, "policies_missing", "the policies that belong to this key are not configured"
+)
 _NOT_ONWARD: Final = Refusal(
     401,
     "invalid_api_key",
@@ -35,8 +38,15 @@ _NOT_ONWARD: Final = Refusal(
 class ClientKeys:
     """Mode `client_key`."""
 
-    def __init__(self, file: KeyFile, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        file: KeyFile,
+        *,
+        now: Callable[[], float] = time.time,
+        policy_sets: Callable[[], Collection[str]] = tuple,
+    ) -> None:
         self._file = file
+        self._policy_sets = policy_sets
         self._now = now
         self._stamp: object = ()
         self._keys: Mapping[str, Key] = {}
@@ -63,7 +73,14 @@ class ClientKeys:
             return _UNAVAILABLE
         if key is None or not matches or key.state(self._now()) != "active":
             return _INVALID
-        return self._rates.refusal(key) or Principal(id=key.id, forwards_credential=False, scopes=key.scopes)
+        return self._rates.refusal(key) or self._principal(key)
+
+    def _principal(self, key: Key) -> Principal | Refusal:
+        policies = key.settings.get("policies")
+        if policies is not None and policies not in self._policy_sets():
+            logger.error("key %s wants the policy set %r, which is not configured", key.id, policies)
+            return _NO_POLICIES
+        return Principal(id=key.id, forwards_credential=False, scopes=key.scopes, policy_set=policies)
 
     def _refresh(self) -> None:
         stamp = self._file.stamp
@@ -102,14 +119,17 @@ class Either:
         return await self._passthrough.admit(headers)
 
 
-def make_authenticator(settings: AuthSettings, *, loopback: bool) -> Authenticator:
-    """For the mode that the configuration names. `loopback`: nobody from outside reaches the port. Raises ConfigError."""
+def make_authenticator(
+    settings: AuthSettings, *, loopback: bool, policy_sets: Callable[[], Collection[str]] = tuple
+) -> Authenticator:
+    """For the mode that the configuration names. `loopback`: nobody from outside reaches the port; `policy_sets`: the
+    names that keys may bring. Raises ConfigError."""
     if settings.mode == "off":
         return Anyone()
     passthrough = Passthrough(required=not loopback)
     if settings.mode == "passthrough":
         return passthrough
-    keys = ClientKeys(key_file(settings))
+    keys = ClientKeys(key_file(settings), policy_sets=policy_sets)
     return keys if settings.mode == "client_key" else Either(keys, passthrough)
 
 

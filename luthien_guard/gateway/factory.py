@@ -43,7 +43,9 @@ def application_of(loaded: Loaded, *, load: Callable[[], Loaded] = configured) -
     config = loaded.config
     check_binding(config)
     guard = Guard(**guard_arguments(config))
-    auth = make_authenticator(config.auth, loopback=is_loopback(config.server.host))
+    auth = make_authenticator(
+        config.auth, loopback=is_loopback(config.server.host), policy_sets=lambda: guard.policy_sets
+    )
     app = create_app(guard, config.upstreams, auth=auth, server=config.server)
     app.state.guard = guard
     if config.auth.mode == "off":

@@ -169,6 +169,20 @@ def test_a_key_is_not_made_of_nonsense(home: Path, arguments: list[str], says: s
     assert not (home / "keys.db").exists()
 
 
+def test_a_key_may_bring_policies_of_its_own(home: Path) -> None:
+    sets = '{"strict": ["noop"]}'
+    created = ("keys", "--config", "guard.yaml", "create", "--policies")
+    assert invoke(home, *created, "strict", LUTHIEN_POLICY_SETS=sets).exit_code == 0
+    listed = invoke(home, "keys", "--config", "guard.yaml", "list").output
+    assert "strict" in listed
+    wrong = invoke(home, *created, "strct", LUTHIEN_POLICY_SETS=sets)
+    assert wrong.exit_code == 2
+    assert "did you mean 'strict'?" in wrong.output
+    checked = invoke(home, "check", "guard.yaml", LUTHIEN_POLICY_SETS=sets).output
+    assert "for keys with the policies 'strict':\n1. noop" in checked
+    assert "3. noop#2" in checked
+
+
 # -- policies ----------------------------------------------------------------------------------------------------------
 
 

@@ -52,7 +52,7 @@ class Bench:
         plan = Plan(policies, mode=mode)
         self.services = services
         self.plane = LocalControlPlane(
-            lambda: plan, services, {"lines": Lines(calls_last=calls_last)}, Delivery([self.memory]).recorder
+            lambda _: plan, services, {"lines": Lines(calls_last=calls_last)}, Delivery([self.memory]).recorder
         )
 
     async def run(self, *chunks: Any, step: int | None = None, raw: bytes | None = None) -> Run:

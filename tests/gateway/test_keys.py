@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import stat
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from luthien_guard.config.settings import AuthSettings
+from luthien_guard.config.settings import AuthSettings, UpstreamSettings
 from luthien_guard.errors import ConfigError
+from luthien_guard.exchange import RequestMetadata
+from luthien_guard.gateway import create_app
 from luthien_guard.gateway.auth import Anyone, Authenticator, Principal, Refusal
 from luthien_guard.gateway.authentication import ClientKeys, Either, Passthrough, make_authenticator
 from luthien_guard.gateway.keys import KeyFile, parse_key
 from luthien_guard.gateway.rate import Rates
+from luthien_guard.guard import Guard
+from luthien_guard.testing.provider import FakeProvider, serving
 
 PEPPER = b"p" * 32
 
@@ -253,3 +259,48 @@ def test_every_change_shows_in_the_stamp(file: KeyFile) -> None:
         file.revoke(key.id)
         stamps.append(file.stamp)
     assert len(set(stamps)) == len(stamps)
+
+
+# -- policies of a key -------------------------------------------------------------------------------------------------
+
+SETS = {"strict": [{"use": "default-limits", "config": {"forbidden_words": ["Hello"]}}]}
+
+
+async def test_a_key_brings_policies_of_its_own(file: KeyFile) -> None:
+    guard = Guard(["noop"], policy_sets=SETS)
+    auth = ClientKeys(file, policy_sets=lambda: guard.policy_sets)
+    answers: dict[str, bytes] = {}
+    with serving(FakeProvider()) as url:
+        upstream = UpstreamSettings(native="openai.chat", base_url=url, api_key="sk-host")
+        for name in ("strict", None):
+            settings = {} if name is None else {"policies": name}
+            _, text = file.create("me", settings=settings)
+            with serving(create_app(guard, [upstream], auth=auth), lifespan=True) as gateway:
+                answers[str(name)] = _chat(gateway, text)
+    assert b"Hello" not in answers["strict"]
+    assert b"Hello" in answers["None"]
+
+
+async def test_a_key_whose_policies_are_gone_opens_nothing(file: KeyFile) -> None:
+    _, text = file.create("me", settings={"policies": "strict"})
+    guard = Guard(["noop"], policy_sets=SETS)
+    auth = ClientKeys(file, policy_sets=lambda: guard.policy_sets)
+    assert await code(auth, bearer(text)) == "ok"
+    guard.adopt(Guard(["noop"]))
+    assert await code(auth, bearer(text)) == "policies_missing"
+
+
+async def test_a_set_that_is_not_there_is_no_reason_to_run_without() -> None:
+    guard = Guard(["noop"])
+    with pytest.raises(ConfigError, match="strict"):
+        await guard.plane.decide_request(RequestMetadata("c", 0.0, policy_set="strict"), "openai.chat", b"{}")
+
+
+def _chat(url: str, key: str) -> bytes:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()
+    headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
+    with urllib.request.urlopen(
+        urllib.request.Request(url + "/v1/chat/completions", body, headers)
+    ) as answer:
+        found: bytes = answer.read()
+    return found
