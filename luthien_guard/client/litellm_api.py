@@ -15,8 +15,10 @@ PROVIDER = "luthien_guard"  # what litellm's exceptions name as the provider whe
 
 @cache
 def litellm() -> Any:
-    """The module. Without the variable it asks the network for its price list at import and waits for the time-out."""
+    """The module. Without the variables it asks the network for its price list at import, and for a list of headers at
+    the first call that has one, and waits for the time-out."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
     import litellm as module
 
     return module

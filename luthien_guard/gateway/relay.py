@@ -24,7 +24,6 @@ __all__ = ["PRINCIPAL", "Relay", "answer_error", "read_all"]
 
 #: Where the doorway leaves who asks: `scope["state"][PRINCIPAL]`.
 PRINCIPAL: Final = "luthien_principal"
-_CLOSING: Final = 1.0  # seconds to close an upstream connection in
 _JSON: Final = (b"content-type", b"application/json")
 
 
@@ -85,8 +84,7 @@ class _Passage:
         except UpstreamError as error:
             await self._failed(error)
         finally:
-            with anyio.move_on_after(_CLOSING, shield=True):
-                await reply.aclose()
+            await reply.aclose()
         return None
 
     async def _pass_on(self, reply: Reply) -> None:

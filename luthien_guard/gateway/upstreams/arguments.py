@@ -144,8 +144,7 @@ class Arguments:
         arguments["num_retries"] = arguments["max_retries"] = 0  # the gateway's own retries see every failure
         if call.wire_format == "anthropic.messages":
             del arguments["max_retries"], arguments["num_retries"]
-        if call.wire_format == "openai.chat":
-            arguments["drop_params"] = True  # and said so: what was dropped is found by looking
+        arguments["drop_params"] = True  # and said so: what was dropped is found by looking
         self._add_address(arguments, call)
         return arguments, unknown
 

@@ -4,6 +4,7 @@ what a converter promises."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -27,6 +28,11 @@ _ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "parameters": ("input_schema", "schema"),
     "system": ("instructions",),
 }
+#: Names that are in every request somewhere: only the value shows whether the field arrived.
+_EVERYWHERE: Final = frozenset(
+    {"arguments", "content", "data", "description", "id", "input", "name", "output", "properties", "text", "url", "value"}
+)
+_DATA_URL: Final = re.compile(r"data:[\w/+.-]*;base64,")
 _DEPTH: Final = 24
 
 
@@ -40,13 +46,17 @@ class _Sent:
         self._text = "\n".join(each for each in self.values if isinstance(each, str))
 
     def has(self, key: str) -> bool:
+        if key in _EVERYWHERE:
+            return False
         return key in self.names or any(alias in self.names for alias in _ALIASES.get(key, ()))
 
     def shows(self, value: Any) -> bool:
         """A string or a number is known by itself; a boolean is everywhere."""
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             return False
-        return value in self.values or (isinstance(value, str) and len(value) > 3 and value in self._text)
+        if value in self.values:
+            return True
+        return isinstance(value, str) and len(value) > 3 and _DATA_URL.sub("", value, count=1) in self._text
 
     def _add(self, value: Any, depth: int) -> None:
         if depth > _DEPTH:

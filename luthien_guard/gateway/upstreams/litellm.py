@@ -30,6 +30,7 @@ __all__ = ["LitellmUpstream"]
 _DIALECTS: Final[Mapping[str, Dialect]] = {each.wire_format: each for each in (CHAT, MESSAGES, RESPONSES)}
 _PATHS: Final = ("/v1/chat/completions", "/v1/messages", "/v1/responses")
 _DROPPED: Final = b"x-luthien-dropped"
+_CLOSING: Final = 1.0  # seconds to close an upstream connection in
 
 
 class LitellmUpstream:
@@ -122,7 +123,8 @@ class _Stream:
     async def aclose(self) -> None:
         close = getattr(self._chunks, "aclose", None)
         if close is not None:
-            await close()
+            with anyio.move_on_after(_CLOSING, shield=True):
+                await close()
 
     async def _next(self) -> bytes:
         if self._ended:

@@ -64,7 +64,8 @@ class Reply(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Give the connection back, or close it when the answer was not read to its end. Idempotent."""
+        """Give the connection back, or close it when the answer was not read to its end. Idempotent; called in cancelled
+        scopes too, so whatever it awaits it shields, and bounds."""
         ...
 
 
