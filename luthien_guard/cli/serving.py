@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from luthien_guard.cli.background import ANNOUNCED
-from luthien_guard.config.environment import VARIABLE
+from luthien_guard.config.environment import LAST_GOOD, VARIABLE
 from luthien_guard.config.folders import data_folder, private_folder
 from luthien_guard.config.load import Loaded
 from luthien_guard.errors import ConfigError
@@ -115,6 +116,8 @@ def _many(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> N
     """The parent only watches: workers read the file and the environment themselves, and reload themselves."""
     from uvicorn.supervisors import Multiprocess
 
+    folder = tempfile.TemporaryDirectory(prefix="luthien-guard-")
+    os.environ[LAST_GOOD] = str(Path(folder.name, "guard.yaml"))
     application_of(loaded)  # what is wrong is told once, here, and not by every worker
 
     class Supervisor(Multiprocess):
@@ -129,7 +132,9 @@ def _many(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> N
                 if each.pid is not None and each.is_alive():
                     os.kill(each.pid, signal.SIGHUP)
 
-    Supervisor(_config(loaded, "luthien_guard.gateway.factory:application", factory=True), [listening]).run()
+    config = _config(loaded, "luthien_guard.gateway.factory:application", factory=True)
+    with folder:
+        Supervisor(config, [listening]).run()
 
 
 def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Config:

@@ -13,13 +13,15 @@ import yaml
 from luthien_guard.config.yaml_file import Place
 from luthien_guard.errors import ConfigError
 
-__all__ = ["OWN", "PREFIX", "VARIABLE", "overlaid", "places", "substituted"]
+__all__ = ["LAST_GOOD", "OWN", "PREFIX", "VARIABLE", "overlaid", "places", "substituted"]
 
 PREFIX: Final = "LUTHIEN_"
 #: The variable that names the file.
 VARIABLE: Final = "POLICY_CONFIG"
+#: Where the workers of one `serve` keep the file as it last was when it was right.
+LAST_GOOD: Final = "LUTHIEN_LAST_GOOD"
 #: Variables of the library that are no settings of the file.
-OWN: Final = frozenset({"LUTHIEN_PEPPER", "LUTHIEN_API_KEY"})
+OWN: Final = frozenset({"LUTHIEN_PEPPER", "LUTHIEN_API_KEY", LAST_GOOD})
 _REFERENCE: Final = re.compile(
     r"\$(?:\$\{|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<bad>\{))"
 )

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def _compatible(file: YamlFile) -> YamlFile:
             )
     rest = {key: value for key, value in file.raw.items() if key != "policy"}
     item = {"use": policy["class"], "config": policy.get("config") or {}}
-    return YamlFile(file.path, {**rest, "policies": [item]}, {**file.lines, **_moved(file.lines)})
+    return replace(file, raw={**rest, "policies": [item]}, lines={**file.lines, **_moved(file.lines)})
 
 
 def _moved(lines: Mapping[Place, int]) -> dict[Place, int]:

@@ -49,7 +49,7 @@ class ConfigStatus:
 
 class Reloader:
     """Watches one file for one guard. `load` reads it (default: with the environment, without options); `interval` is
-    seconds between two looks, 0 for none."""
+    seconds between two looks, 0 for none; `accepted` is told what took effect; `error` is what is wrong with the file from the start."""
 
     def __init__(
         self,
@@ -58,15 +58,18 @@ class Reloader:
         *,
         load: Callable[[], Loaded] | None = None,
         interval: float = 1.0,
+        accepted: Callable[[Loaded], None] = lambda _: None,
+        error: str | None = None,
     ) -> None:
         self._guard = guard
         self._path = path
         self._load = load or (lambda: load_config(path))
         self._interval = interval
+        self._accepted = accepted
         self._lock = anyio.Lock()
         self._seen = _stamp(path)
         self._first = _or_none(self._load)
-        self.status = ConfigStatus(path, loaded_at=time.time())
+        self.status = ConfigStatus(path, loaded_at=time.time(), error=error)
         guard.config_status = self.status
 
     async def run(self) -> None:
@@ -89,6 +92,7 @@ class Reloader:
                 return False
             before = self._guard.policies
             self._guard.adopt(made)
+            self._accepted(loaded)
             pending = self._pending(loaded.config)
             self._tell(version=self.status.version + 1, loaded_at=time.time(), error=None, pending=pending)
             logger.info("configuration reloaded: %s -> %s", _named(before), _named(self._guard.policies))

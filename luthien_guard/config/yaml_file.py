@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -25,6 +25,7 @@ class YamlFile:
     path: Path
     raw: dict[str, Any]
     lines: Mapping[Place, int]
+    text: str = field(default="", repr=False)
 
     def line(self, place: Place) -> int:
         """The line of the innermost thing around `place` that the file has."""
@@ -52,7 +53,7 @@ def read_yaml(path: Path) -> YamlFile:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a mapping is expected, with `policies:`")
-    return YamlFile(path, raw, _lines(node))
+    return YamlFile(path, raw, _lines(node), text)
 
 
 class _Loader(yaml.SafeLoader):

@@ -5,9 +5,11 @@ POLICY_CONFIG=guard.yaml uvicorn --factory luthien_guard.gateway.factory:applica
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,9 +17,11 @@ import anyio
 from luthien_guard.config.defaults import gateway_defaults
 from luthien_guard.config.load import Loaded, config_from_environment, guard_arguments, load_config
 from luthien_guard.config.reload import Reloader
+from luthien_guard.errors import ConfigError
 from luthien_guard.gateway import create_app
 from luthien_guard.gateway.authentication import make_authenticator
 from luthien_guard.gateway.hosts import LoopbackOnly, check_binding, is_loopback
+from luthien_guard.gateway.last_good import last_good, remember
 from luthien_guard.guard import Guard
 
 if TYPE_CHECKING:
@@ -25,21 +29,36 @@ if TYPE_CHECKING:
 
 __all__ = ["application", "application_of", "configured"]
 
+logger = logging.getLogger("luthien_guard")
+
 
 def application() -> Starlette:
     """From `POLICY_CONFIG` and `LUTHIEN_*`. Raises ConfigError."""
-    return application_of(configured())
+    try:
+        return application_of(configured())
+    except ConfigError as error:
+        copy = last_good()
+        if copy is None:
+            raise
+        logger.error("the configuration that was right before is served: %s", error)
+        return application_of(_loaded(copy), path=config_from_environment(), error=str(error))
 
 
 def configured() -> Loaded:
     """What `POLICY_CONFIG` and `LUTHIEN_*` say, over the gateway's defaults."""
-    path = config_from_environment()
-    return load_config(path, defaults=gateway_defaults(has_file=path is not None))
+    return _loaded(config_from_environment())
 
 
-def application_of(loaded: Loaded, *, load: Callable[[], Loaded] = configured) -> Starlette:
-    """The guard, the application and what runs beside it. `load` reads the same configuration once more. Raises
-    ConfigError, also for a door that would stand open to others."""
+def application_of(
+    loaded: Loaded,
+    *,
+    load: Callable[[], Loaded] = configured,
+    path: Path | None = None,
+    error: str | None = None,
+) -> Starlette:
+    """The guard, the application and what runs beside it. `load` reads the same configuration once more; `path` is the
+    file to watch, if it is not the one that was loaded, and `error` what is wrong with it. Raises ConfigError, also for
+    a door that would stand open to others."""
     config = loaded.config
     check_binding(config)
     guard = Guard(**guard_arguments(config))
@@ -50,10 +69,18 @@ def application_of(loaded: Loaded, *, load: Callable[[], Loaded] = configured) -
     app.state.guard = guard
     if config.auth.mode == "off":
         app.add_middleware(LoopbackOnly)
-    if loaded.path is not None:
-        reloader = Reloader(guard, loaded.path, load=load, interval=config.server.reload)
+    watched = path or loaded.path
+    if watched is not None:
+        remember(loaded)
+        reloader = Reloader(
+            guard, watched, load=load, interval=config.server.reload, accepted=remember, error=error
+        )
         app.router.lifespan_context = partial(_beside, app.router.lifespan_context, reloader)
     return app
+
+
+def _loaded(path: Path | None) -> Loaded:
+    return load_config(path, defaults=gateway_defaults(has_file=path is not None))
 
 
 @asynccontextmanager

@@ -101,6 +101,33 @@ def test_workers_share_port_and_keys(tmp_path: Path, upstream: tuple[Upstream, s
         assert key not in gateway.logged()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="workers are found in /proc")
+def test_a_worker_that_dies_is_replaced_though_the_file_is_wrong(
+    tmp_path: Path, upstream: tuple[Upstream, str]
+) -> None:
+    file = write(tmp_path, FORBIDS, upstream[1], "server: {reload: 0.05}")
+    with served(tmp_path, file, "--workers", "2", PROVIDER_KEY="sk-host") as gateway:
+        gateway.headers = dict(CALLER)
+        before = children(gateway.process.pid)
+        assert len(before) == 2
+        file.write_text("policies: [")
+        eventually(lambda: gateway.logged().count("configuration not reloaded") == 2)
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: "the configuration that was right before is served" in gateway.logged(), 60)
+        eventually(lambda: len(children(gateway.process.pid)) == 2)
+        assert set(children(gateway.process.pid)) != set(before)
+        os.kill(before[1], signal.SIGTERM)  # so that the new ones answer
+        eventually(lambda: before[1] not in children(gateway.process.pid))
+        answers = [gateway.chat() for _ in range(4)]
+        assert [status for status, _ in answers] == [200] * 4
+        assert not any(SECRET in body for _, body in answers)
+        assert json.loads(gateway.get("/health")[1])["status"] == "degraded"
+
+        write(tmp_path, ALLOWS, upstream[1], "server: {reload: 0.05}")
+        eventually(lambda: all(SECRET in gateway.chat()[1] for _ in range(6)))
+    assert not list(tmp_path.glob("luthien-guard-*"))
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "says"),
     [
@@ -183,6 +210,18 @@ def test_it_ends_with_who_started_it(tmp_path: Path, upstream: tuple[Upstream, s
     finally:
         process.kill()
         process.wait()
+
+
+def children(pid: int) -> list[int]:
+    """The workers: not multiprocessing's own resource tracker."""
+    found = []
+    for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        try:
+            if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes():
+                found.append(int(each))
+        except OSError:
+            continue
+    return found
 
 
 def _refuses(url: str) -> bool:
