@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import INVALID_SPAN, TracerProvider
 
+from luthien_guard.errors import ConfigError
 from luthien_guard.records import EventType, Record
 from luthien_guard.sinks.opentelemetry.content import Capture
 from luthien_guard.sinks.opentelemetry.exchange import ExchangeTrace, Unheard
@@ -49,13 +51,16 @@ class OpenTelemetrySink:
         max_age: float = 3600.0,
     ) -> None:
         names = choose(semconv)
+        capture = capture if capture is not None else Capture.from_environment()
+        if capture.event and "event_name" not in inspect.signature(_logs.Logger.emit).parameters:
+            raise ConfigError("content as events needs opentelemetry-api 1.38 or newer: capture it in spans")
         scope, release = SCOPE, _version()
         self._shared = Telemetry(
             tracer=trace.get_tracer(scope, release, tracer_provider),
             events=_logs.get_logger(scope, release, logger_provider),
             instruments=Instruments(metrics.get_meter(scope, release, meter_provider), names),
             names=names,
-            capture=capture if capture is not None else Capture.from_environment(),
+            capture=capture,
             models=Vocabulary(),
         )
         self._tracers = tracer_provider
