@@ -217,3 +217,16 @@ def head(status: int = 200, kind: str = "text/event-stream", **headers: str) -> 
 
 def chunked(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@contextmanager
+def official_clients(gate: Gateway) -> Iterator[tuple[Any, Any]]:
+    """OpenAI's and Anthropic's, which ask once."""
+    import anthropic
+    import openai
+
+    with (
+        openai.OpenAI(base_url=gate.url + "/v1", api_key="k", max_retries=0) as chat,
+        anthropic.Anthropic(base_url=gate.url, api_key="k", max_retries=0) as claude,
+    ):
+        yield chat, claude

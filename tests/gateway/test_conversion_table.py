@@ -19,7 +19,12 @@ from tests.gateway.harness import FORMATS, Gateway, gateway
 PAGE = Path(__file__).parents[2] / "docs" / "conversion.md"
 PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 SCHEMA = {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}
-SHAPE = {"type": "object", "properties": {"colour": {"type": "string"}}, "required": ["colour"], "additionalProperties": False}
+SHAPE = {
+    "type": "object",
+    "properties": {"colour": {"type": "string"}},
+    "required": ["colour"],
+    "additionalProperties": False,
+}
 
 #: One field, or one thing a message may hold, at a time. Values are told apart by what they say.
 CHAT: Mapping[str, dict[str, Any]] = {
@@ -35,7 +40,10 @@ CHAT: Mapping[str, dict[str, Any]] = {
     "prediction": {"prediction": {"type": "content", "content": "the predicted text"}},
     "reasoning_effort": {"reasoning_effort": "high"},
     "response_format": {
-        "response_format": {"type": "json_schema", "json_schema": {"name": "shape_name", "schema": SHAPE, "strict": True}}
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "shape_name", "schema": SHAPE, "strict": True},
+        }
     },
     "safety_identifier": {"safety_identifier": "somebody-safe"},
     "seed": {"seed": 61},
@@ -47,10 +55,15 @@ CHAT: Mapping[str, dict[str, Any]] = {
     "top_p": {"top_p": 0.62},
     "user": {"user": "somebody-user"},
     "verbosity": {"verbosity": "low"},
-    "system message": {"messages": [{"role": "system", "content": "be the system"}, {"role": "user", "content": "question"}]},
+    "system message": {
+        "messages": [{"role": "system", "content": "be the system"}, {"role": "user", "content": "question"}]
+    },
     "image": {
         "messages": [
-            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}]}
+            {
+                "role": "user",
+                "content": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}],
+            }
         ]
     },
     "name of a speaker": {"messages": [{"role": "user", "content": "question", "name": "speaker-ann"}]},
@@ -61,7 +74,11 @@ CHAT: Mapping[str, dict[str, Any]] = {
                 "role": "assistant",
                 "content": None,
                 "tool_calls": [
-                    {"id": "call_71", "type": "function", "function": {"name": "bash", "arguments": '{"command": "list-it"}'}}
+                    {
+                        "id": "call_71",
+                        "type": "function",
+                        "function": {"name": "bash", "arguments": '{"command": "list-it"}'},
+                    }
                 ],
             },
             {"role": "tool", "tool_call_id": "call_71", "content": "the tool's result"},
@@ -80,32 +97,60 @@ MESSAGES: Mapping[str, dict[str, Any]] = {
     "top_p": {"top_p": 0.62},
     "cache_control": {
         "messages": [
-            {"role": "user", "content": [{"type": "text", "text": "question", "cache_control": {"type": "ephemeral"}}]}
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "question", "cache_control": {"type": "ephemeral"}}],
+            }
         ]
     },
     "image": {
         "messages": [
             {
                 "role": "user",
-                "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PICTURE}}],
+                "content": [
+                    {
+                        "type": "image",
+                        "source": {"type": "base64", "media_type": "image/png", "data": PICTURE},
+                    }
+                ],
             }
         ]
     },
     "calls and results": {
         "messages": [
             {"role": "user", "content": "question"},
-            {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_71", "name": "bash", "input": {"command": "list-it"}}]},
-            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_71", "content": "the tool's result"}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "tool_use", "id": "toolu_71", "name": "bash", "input": {"command": "list-it"}}
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "toolu_71", "content": "the tool's result"}
+                ],
+            },
         ]
     },
     "is_error of a result": {
         "messages": [
             {"role": "user", "content": "question"},
-            {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_71", "name": "bash", "input": {"command": "list-it"}}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "tool_use", "id": "toolu_71", "name": "bash", "input": {"command": "list-it"}}
+                ],
+            },
             {
                 "role": "user",
                 "content": [
-                    {"type": "tool_result", "tool_use_id": "toolu_71", "content": "the tool's result", "is_error": True}
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "toolu_71",
+                        "content": "the tool's result",
+                        "is_error": True,
+                    }
                 ],
             },
         ]
@@ -123,29 +168,43 @@ RESPONSES: Mapping[str, dict[str, Any]] = {
     "service_tier": {"service_tier": "flex"},
     "store": {"store": False},
     "temperature": {"temperature": 0.61},
-    "text.format": {"text": {"format": {"type": "json_schema", "name": "shape_name", "schema": SHAPE, "strict": True}}},
+    "text.format": {
+        "text": {"format": {"type": "json_schema", "name": "shape_name", "schema": SHAPE, "strict": True}}
+    },
     "tool_choice": {"tool_choice": "required"},
     "top_p": {"top_p": 0.62},
     "truncation": {"truncation": "auto"},
     "user": {"user": "somebody-user"},
     "image": {
         "input": [
-            {"role": "user", "content": [{"type": "input_image", "image_url": f"data:image/png;base64,{PICTURE}"}]}
+            {
+                "role": "user",
+                "content": [{"type": "input_image", "image_url": f"data:image/png;base64,{PICTURE}"}],
+            }
         ]
     },
     "calls and results": {
         "input": [
             {"role": "user", "content": "question"},
-            {"type": "function_call", "call_id": "call_71", "name": "bash", "arguments": '{"command": "list-it"}'},
+            {
+                "type": "function_call",
+                "call_id": "call_71",
+                "name": "bash",
+                "arguments": '{"command": "list-it"}',
+            },
             {"type": "function_call_output", "call_id": "call_71", "output": "the tool's result"},
         ]
     },
 }
 FIELDS = {"openai.chat": CHAT, "anthropic.messages": MESSAGES, "openai.responses": RESPONSES}
 TOOLS: dict[str, Any] = {
-    "openai.chat": [{"type": "function", "function": {"name": "bash", "description": "runs it", "parameters": SCHEMA}}],
+    "openai.chat": [
+        {"type": "function", "function": {"name": "bash", "description": "runs it", "parameters": SCHEMA}}
+    ],
     "anthropic.messages": [{"name": "bash", "description": "runs it", "input_schema": SCHEMA}],
-    "openai.responses": [{"type": "function", "name": "bash", "description": "runs it", "parameters": SCHEMA}],
+    "openai.responses": [
+        {"type": "function", "name": "bash", "description": "runs it", "parameters": SCHEMA}
+    ],
 }
 #: Upstreams as litellm is told of them. `groq` stands for the many that speak openai.chat.
 TARGETS = {"anthropic.messages": "anthropic/claude-sonnet-4-5", "openai.chat": "groq/llama-3.3-70b-versatile"}
@@ -157,7 +216,11 @@ def asked() -> Iterator[tuple[Gateway, FakeProvider]]:
     with serving(provider) as url:
         upstreams = [
             UpstreamSettings(
-                match=name, litellm={}, model=model, api_key="k", base_url=url + ("/v1" if name == "openai.chat" else "")
+                match=name,
+                litellm={},
+                model=model,
+                api_key="k",
+                base_url=url + ("/v1" if name == "openai.chat" else ""),
             )
             for name, model in TARGETS.items()
         ]
@@ -179,14 +242,21 @@ def page(gate: Gateway) -> str:
     lines = [
         "# What arrives across wire formats",
         "",
-        "Made by `tests/gateway/test_conversion_table.py`: each field is sent alone, through the `litellm` upstream "
-        f"(litellm {version('litellm')}), and looked for in what really left. What is lost is named in the response "
-        "header `x-luthien-dropped` and in the record. An upstream that speaks the client's own format gets the bytes "
-        "as they are: everything arrives.",
+        (
+            "Made by `tests/gateway/test_conversion_table.py`: each field is sent alone, through the `litellm` upstream "
+            f"(litellm {version('litellm')}), and looked for in what really left. What is lost is named in the response "
+            "header `x-luthien-dropped` and in the record. An upstream that speaks the client's own format gets the bytes "
+            "as they are: everything arrives."
+        ),
     ]
     for wire_format in FORMATS:
         targets = [each for each in TARGETS if each != wire_format]
-        lines += ["", f"## A client of {wire_format}", "", f"| field | {' | '.join(f'to {each}' for each in targets)} |"]
+        lines += [
+            "",
+            f"## A client of {wire_format}",
+            "",
+            f"| field | {' | '.join(f'to {each}' for each in targets)} |",
+        ]
         lines.append(f"|---|{'---|' * len(targets)}")
         for name, fields in FIELDS[wire_format].items():
             cells = [arrives(gate, wire_format, target, fields) for target in targets]

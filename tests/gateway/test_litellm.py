@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 
 from luthien_guard import Block, Policy, hookimpl
@@ -18,7 +16,16 @@ from luthien_guard.gateway.auth import Anyone
 from luthien_guard.gateway.authentication import Passthrough
 from luthien_guard.testing import Script
 from luthien_guard.testing.provider import FakeProvider, Played, serving
-from tests.gateway.harness import ENDS, FORMATS, POLICIES, Gateway, Wire, eventually, gateway
+from tests.gateway.harness import (
+    ENDS,
+    FORMATS,
+    POLICIES,
+    Gateway,
+    Wire,
+    eventually,
+    gateway,
+    official_clients,
+)
 from tests.gateway.test_disconnects import call, hanging, until
 
 SCRIPT = Script().text("Let me look at it.").tool_call("bash", {"command": "ls -la"}).split(6)
@@ -95,20 +102,22 @@ def test_policies_see_converted_traffic_as_any_other(wire_format: str) -> None:
 
 
 def test_the_official_clients_read_converted_streams(gate: Gateway) -> None:
-    chat = openai.OpenAI(base_url=gate.url + "/v1", api_key="k", max_retries=0)
-    claude = anthropic.Anthropic(base_url=gate.url, api_key="k", max_retries=0)
     hello: Any = [{"role": "user", "content": "hello"}]
-    with chat.chat.completions.stream(model="claude-x", messages=hello, tools=TOOLS["openai.chat"]) as stream:
-        choice = stream.get_final_completion().choices[0]
+    tools = TOOLS["anthropic.messages"]
+    with official_clients(gate) as (chat, claude):
+        with chat.chat.completions.stream(
+            model="claude-x", messages=hello, tools=TOOLS["openai.chat"]
+        ) as stream:
+            choice = stream.get_final_completion().choices[0]
+        with claude.messages.stream(model="gpt-x", max_tokens=9, messages=hello, tools=tools) as events:
+            message = events.get_final_message()
+        with chat.responses.stream(
+            model="claude-x", input="hello", tools=TOOLS["openai.responses"]
+        ) as answer:
+            items = [item.type for item in answer.get_final_response().output]
     assert choice.message.content == "Let me look at it." and choice.finish_reason == "tool_calls"
-    with claude.messages.stream(
-        model="gpt-x", max_tokens=9, messages=hello, tools=TOOLS["anthropic.messages"]
-    ) as events:
-        message = events.get_final_message()
     assert [block.type for block in message.content] == ["text", "tool_use"]
     assert message.stop_reason == "tool_use"
-    with chat.responses.stream(model="claude-x", input="hello", tools=TOOLS["openai.responses"]) as answer:
-        items = [item.type for item in answer.get_final_response().output]
     assert "function_call" in items
 
 
@@ -191,19 +200,19 @@ def test_a_caller_s_own_credential_goes_to_the_provider(provider: FakeProvider) 
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-@pytest.mark.parametrize("status", [400, 401, 403, 429, 500, 529])
-def test_the_provider_s_refusals_keep_their_status(wire_format: str, status: int) -> None:
+def test_the_provider_s_refusals_keep_their_status(
+    gate: Gateway, provider: FakeProvider, wire_format: str
+) -> None:
     model = "gpt-x" if wire_format == "anthropic.messages" else "claude-x"
     body = json.dumps({"type": "error", "error": {"type": "t", "message": "the provider says no"}}).encode()
-    refusal = Played([body], status, stream=False, headers={"retry-after": "7"})
-    with serving(FakeProvider(refusal)) as url, gateway(House(url).upstreams) as gate:
+    for status in (400, 401, 403, 429, 500, 529):
+        provider.answers = [Played([body], status, stream=False, headers={"retry-after": "7"})]
         answer = gate.model(wire_format, model=model)
         assert gate.outcome(answer) == "upstream_error"
-    assert answer.status == status
-    assert "the provider says no" in answer.json["error"]["message"]
-    assert "litellm" not in answer.body.decode().lower() and "Traceback" not in answer.body.decode()
-    if status == 429:
+        assert answer.status == status
+        assert "the provider says no" in answer.json["error"]["message"]
         assert answer.headers["retry-after"] == "7"
+        assert "litellm" not in answer.body.decode().lower() and "Traceback" not in answer.body.decode()
 
 
 def test_nobody_listens() -> None:

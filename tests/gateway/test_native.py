@@ -12,7 +12,17 @@ import pytest
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.testing import Script
 from luthien_guard.testing.provider import FakeProvider, Played, serving
-from tests.gateway.harness import ENDS, FORMATS, PATHS, POLICIES, gateway, gateway_to, native, request
+from tests.gateway.harness import (
+    ENDS,
+    FORMATS,
+    PATHS,
+    POLICIES,
+    gateway,
+    gateway_to,
+    native,
+    official_clients,
+    request,
+)
 from tests.recordings import Recording, needs_recordings, recordings
 
 ODD = b'{ "model":"scripted-model" , "stream":true,"messages":[{"role":"user","content":"h\\u00e9llo \xf0\x9f\x98\x80"}],"seed":1.0}'
@@ -176,9 +186,7 @@ def test_the_official_clients_hold_a_conversation_with_tools() -> None:
     provider = FakeProvider(
         call, Script().text("Done."), call, Script().text("Done."), call, Script().text("Done.")
     )
-    with gateway_to(provider, POLICIES["watched"]) as gate:
-        chat = openai.OpenAI(base_url=gate.url + "/v1", api_key="k", max_retries=0)
-        claude = anthropic.Anthropic(base_url=gate.url, api_key="k", max_retries=0)
+    with gateway_to(provider, POLICIES["watched"]) as gate, official_clients(gate) as (chat, claude):
         assert _chat(chat) == _messages(claude) == _responses(chat) == "Done."
     assert not provider.complaints
 

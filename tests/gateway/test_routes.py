@@ -65,11 +65,11 @@ def test_what_the_upstream_keeps_is_policed_on_its_way_back() -> None:
         assert b"a bomb" not in gate.ask(f"/v1/responses/{id}", method="GET").body
 
 
-@pytest.mark.parametrize("id", ["..", "a%2Fb", "%2e%2e", "a%3Fb", "-", "a" * 600])
-def test_an_id_that_is_none_never_goes_up(id: str) -> None:
+def test_an_id_that_is_none_never_goes_up() -> None:
     provider = FakeProvider()
     with gateway_to(provider) as gate:
-        assert gate.ask(f"/v1/responses/{id}", method="GET").status in (400, 403, 404)
+        for id in ("..", "a%2Fb", "%2e%2e", "a%3Fb", "-", "a" * 600):
+            assert gate.ask(f"/v1/responses/{id}", method="GET").status in (400, 403, 404), id
     assert not provider.requests and not provider.complaints
 
 
@@ -118,22 +118,11 @@ def test_metrics_can_be_left_out() -> None:
         assert gate.ask("/metrics", method="GET").status == 404
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v1/embeddings",
-        "/v1/completions",
-        "/v1/audio/speech",
-        "/v1/responses/compact",
-        "/v1/responses/a/b/c",
-        "/v1",
-    ],
-)
-def test_other_paths_are_denied(path: str) -> None:
+def test_other_paths_are_denied() -> None:
     provider = FakeProvider()
     with gateway_to(provider) as gate:
-        answer = gate.ask(path, {})
-    assert answer.status in (403, 404, 405)
+        for path in ("embeddings", "completions", "audio/speech", "responses/compact", "responses/a/b/c", ""):
+            assert gate.ask(f"/v1/{path}", {}).status in (403, 404, 405), path
     assert not provider.requests and not provider.complaints
 
 
@@ -176,29 +165,30 @@ def test_batches_and_odd_spellings_are_refused_whatever_the_mode() -> None:
     assert not provider.requests
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"host": "localhost:8000"}, 200),
-        ({"host": "127.0.0.1"}, 200),
-        ({"host": "[::1]:8000"}, 200),
-        ({"host": "api.example.org"}, 200),
-        ({"host": "a.example.com"}, 200),
-        ({"host": "evil.test"}, 421),
-        ({"host": "example.com"}, 421),
-        ({"host": "localhost.evil.test"}, 421),
-        ({"host": "localhost@evil.test"}, 421),
-        ({"host": ""}, 421),
-        ({"origin": "http://localhost:3000"}, 200),
-        ({"origin": "https://evil.test"}, 403),
-        ({"origin": "null"}, 403),
-    ],
-)
-def test_hosts_and_origins(headers: dict[str, str], status: int) -> None:
+HOSTS: list[tuple[dict[str, str], int]] = [
+    ({"host": "localhost:8000"}, 200),
+    ({"host": "127.0.0.1"}, 200),
+    ({"host": "[::1]:8000"}, 200),
+    ({"host": "api.example.org"}, 200),
+    ({"host": "a.example.com"}, 200),
+    ({"host": "evil.test"}, 421),
+    ({"host": "example.com"}, 421),
+    ({"host": "localhost.evil.test"}, 421),
+    ({"host": "localhost@evil.test"}, 421),
+    ({"host": ""}, 421),
+    ({"origin": "http://localhost:3000"}, 200),
+    ({"origin": "https://evil.test"}, 403),
+    ({"origin": "null"}, 403),
+]
+
+
+def test_hosts_and_origins() -> None:
     server = ServerSettings(allowed_hosts=["api.example.org", "*.example.com"])
     with gateway_to(FakeProvider(), server=server) as gate:
-        answer = gate.ask("/v1/chat/completions", request("openai.chat"), headers=headers)
-    assert answer.status == status
+        for headers, status in HOSTS:
+            assert (
+                gate.ask("/v1/chat/completions", request("openai.chat"), headers=headers).status == status
+            ), headers
 
 
 class ByKey:
