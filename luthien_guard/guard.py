@@ -28,6 +28,7 @@ from luthien_guard.judge import ask_with_litellm
 from luthien_guard.limits import Limits
 from luthien_guard.policy import Judge
 from luthien_guard.pubsub import PubSub
+from luthien_guard.query import Query
 from luthien_guard.records import Record, Sink
 from luthien_guard.sinks.memory import MemorySink
 from luthien_guard.store import Store
@@ -118,6 +119,7 @@ class Guard:
         #: Of the file that the policies come from, while somebody watches it (`luthien_guard.config.reload`).
         self.config_status: ConfigStatus | None = None
         self._started = False
+        self._query: Query | None = None
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
@@ -173,9 +175,20 @@ class Guard:
         """Flush and end it. Idempotent."""
         if self._started:
             self._started = False
+            if self._query is not None:
+                await self._query.close()
             if self.storage is not None:
                 with anyio.CancelScope(shield=True):
                     await to_thread.run_sync(self.storage.stop)
+
+    @property
+    def query(self) -> Query:
+        """Asks what is on record. Raises ConfigError for a guard that has no store."""
+        if self._query is None:
+            if self.storage is None:
+                raise ConfigError("the guard has no store to ask: Guard(store=...)")
+            self._query = Query(self.storage.reader)
+        return self._query
 
     def ledger(self) -> Mapping[str, int]:
         """What became of every record: `accepted == stored + spooled + in_memory + dropped`, always."""

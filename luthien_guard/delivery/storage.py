@@ -101,6 +101,11 @@ class Storage:
         if flushed and not (self._spool is not None and len(self._spool)):
             self._gone()
 
+    def reader(self) -> Store:
+        """A store for questions: another connection where there can be one."""
+        alone = self.url is None or self.url == "memory://"
+        return self._store if alone else _store(str(self.url))
+
     @property
     def health(self) -> Mapping[str, str]:
         """What is wrong now, by part; empty when all is well."""

@@ -44,6 +44,7 @@ class JsonlStore:
         self._file: BinaryIO | None = None
         self._lock = threading.RLock()
         self._hashes: OrderedDict[str, dict[int, str]] = OrderedDict()
+        self._mended = False
         self._newest = ""  # the greatest call id in the file: a greater one is new
 
     def open(self) -> None:
@@ -51,7 +52,6 @@ class JsonlStore:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.touch(mode=0o600)
-                self._mend()
                 self._newest = max((row.call_id for _, row in self._scan()), default="")
                 self._file = self.path.open("r+b")
 
@@ -65,6 +65,8 @@ class JsonlStore:
     def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
         with self._lock, self._told():
             file = self._opened()
+            if not self._mended:  # by who writes: a reader may see a line while it is being written
+                self._mend()
             fresh: list[Row] = []
             conflicts: list[Row] = []
             for row in rows:
@@ -175,6 +177,7 @@ class JsonlStore:
         raw = self.path.read_bytes()
         if raw and not raw.endswith(b"\n"):
             os.truncate(self.path, raw.rfind(b"\n") + 1)
+        self._mended = True
 
     def _all(self, position: int = 0) -> Iterator[tuple[int, Row]]:
         with self._lock, self._told():
@@ -186,6 +189,8 @@ class JsonlStore:
         with self.path.open("rb") as file:
             file.seek(position)
             for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    return
                 position += len(line)
                 try:
                     row = Row(**json.loads(line))

@@ -136,5 +136,7 @@ def test_a_line_that_a_dying_process_left_is_mended(tmp_path: Path) -> None:
         store = JsonlStore(path)
         store.open()
         assert store.rows(exchange_rows(1)[0].call_id) == exchange_rows(1)
+        assert path.read_bytes() == whole + whole[:cut], "reading changes nothing"
+        store.write(exchange_rows(1))
         store.close()
         assert path.read_bytes() == whole
