@@ -90,7 +90,7 @@ class _Passage:
     async def _pass_on(self, reply: Reply) -> None:
         data = await reply.read()
         if not reply.stream:
-            return await self._whole(reply, _legible(reply.status, data, self._call.wire_format))
+            return await self._whole(reply, _legible(self._call, reply.status, data))
         await self._begin(reply.status, [pair for pair in reply.headers if pair[0] != b"content-length"])
         self._patience = (
             self._relay.limits.idle_timeout * 1.05 + 0.25
@@ -214,12 +214,16 @@ def _asked(body: bytes) -> tuple[str, bool]:
     return model if isinstance(model, str) else "", bool(data.get("stream", False))
 
 
-def _legible(status: int, body: bytes, wire_format: str) -> bytes:
+def _legible(call: Call, status: int, body: bytes) -> bytes:
     """A body that is JSON, as far as its ends show: an error page in HTML says nothing to an SDK, and a success that is
-    no JSON is none."""
+    no JSON is none. Only a model request has to be answered with something."""
+    if not body and status < 400 and call.method != "POST":
+        return body
     text = body.strip()
     if text[:1] in (b"{", b"[") and text[-1:] in (b"}", b"]"):
         return body
     if status < 400:
         raise UpstreamError(502, "upstream_error", "the upstream's answer is not JSON")
-    return FORMATS[wire_format].error(status, "upstream_error", f"the upstream answered with status {status}")
+    return FORMATS[call.wire_format].error(
+        status, "upstream_error", f"the upstream answered with status {status}"
+    )

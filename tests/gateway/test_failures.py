@@ -96,6 +96,7 @@ NO_ANSWERS = (
     head(200, content_encoding="gzip", content_length="5") + b"nogzi",
     head(200, content_encoding="x-unknown", transfer_encoding="chunked") + chunked(b"data: 1\n\n"),
     head(307, "text/plain", location="http://127.0.0.1:1/", content_length="0"),
+    head(307, "application/json", location="http://127.0.0.1:1/", content_length="2") + b"{}",
     head(204, "text/plain"),
 )
 

@@ -73,6 +73,17 @@ def test_an_id_that_is_none_never_goes_up() -> None:
     assert not provider.requests and not provider.complaints
 
 
+@pytest.mark.parametrize("policies", POLICIES)
+def test_what_is_deleted_may_leave_nothing_to_say(policies: str) -> None:
+    async def upstream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with gateway_to(upstream, POLICIES[policies]) as gate:
+        answer = gate.ask("/v1/responses/resp_1", method="DELETE")
+    assert (answer.status, answer.body) == (204, b"")
+
+
 def test_models_come_from_every_upstream_that_may_be_asked() -> None:
     first, second, other = (FakeProvider(models=[name]) for name in ("gpt-a", "gpt-b", "claude-c"))
     with serving(first) as a, serving(second) as b, serving(other) as c:

@@ -30,7 +30,20 @@ _ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: Names that are in every request somewhere: only the value shows whether the field arrived.
 _EVERYWHERE: Final = frozenset(
-    {"arguments", "content", "data", "description", "id", "input", "name", "output", "properties", "text", "url", "value"}
+    {
+        "arguments",
+        "content",
+        "data",
+        "description",
+        "id",
+        "input",
+        "name",
+        "output",
+        "properties",
+        "text",
+        "url",
+        "value",
+    }
 )
 _DATA_URL: Final = re.compile(r"data:[\w/+.-]*;base64,")
 _DEPTH: Final = 24

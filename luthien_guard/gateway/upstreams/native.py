@@ -81,7 +81,7 @@ class NativeUpstream:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),  # what one client was given is never sent for another
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout),
             skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
         )
 
@@ -191,6 +191,8 @@ class _Streamed:
 async def _reply(response: aiohttp.ClientResponse, limits: Limits, wire_format: str) -> Reply:
     """The answer with its first bytes; a body that is not streamed whole."""
     try:
+        if 300 <= response.status < 400:
+            raise UpstreamError(502, "upstream_error", "the upstream points elsewhere", again=False)
         if response.headers.get("content-encoding", "identity").strip().lower() not in _DECODED:
             raise UpstreamError(502, "uninspectable_response", "the upstream's encoding cannot be undone")
         if says_event_stream(response.headers.get("content-type", "").encode()):
