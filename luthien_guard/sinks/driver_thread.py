@@ -7,7 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -54,7 +54,7 @@ class DriverThread:
 
     def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run it there, and wait for it here, in a thread without a loop."""
-        return cast(T, self.portal.call(work))
+        return self.portal.call(work)
 
     async def awaited(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run it there, and await it in this loop, whichever it is; cancelling here cancels there."""

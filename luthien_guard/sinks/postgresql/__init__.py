@@ -10,6 +10,6 @@ __all__ = ["PostgresStore", "from_url"]
 
 def from_url(url: str) -> PostgresStore:
     """What asyncpg takes as a DSN, parameters (`?sslmode=verify-full`) too. Raises ConfigError."""
-    import asyncpg  # noqa: F401 - told now, and not at the first record, when it is missing
+    import asyncpg  # type: ignore[import-untyped, unused-ignore]  # noqa: F401 - told now, and not at the first record, when it is missing
 
     return PostgresStore(checked(url))

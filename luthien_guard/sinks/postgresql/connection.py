@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import unquote, urlsplit
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import CancelledError
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
 
 from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.sinks.driver_thread import DriverThread
-
-if TYPE_CHECKING:
-    import asyncpg
+from luthien_guard.sinks.postgresql.driver import Database
 
 __all__ = ["COMMAND", "Connection", "checked", "connected", "told", "where"]
 
 T = TypeVar("T")
 
-CONNECT: Final = 5.0  # seconds
+CONNECT: Final = 5  # seconds
 COMMAND: Final = 30.0  # seconds for one command
 _SLACK: Final = 5.0  # what a whole piece of work may take longer than one command
 # The server ends what we no longer wait for, also when we are gone: else a lock could outlive its holder. By SET, for
@@ -34,7 +33,8 @@ def checked(url: str) -> str:
     """The URL, if it can be one of PostgreSQL. Raises ConfigError, without the password."""
     try:
         parts = urlsplit(url)
-        fine = parts.port != 0 and parts.path.strip("/") != "" and not parts.fragment
+        ports = [urlsplit(f"//{host}").port for host in parts.netloc.rpartition("@")[2].split(",")]
+        fine = 0 not in ports and parts.path.strip("/") != "" and not parts.fragment
     except ValueError:
         fine = False
     if not fine:
@@ -45,40 +45,45 @@ def checked(url: str) -> str:
 def where(url: str) -> str:
     """Which database, for messages: no user, no password, no parameters."""
     parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"postgresql://{parts.hostname or ''}{port}{parts.path}"
+    return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-async def connected(url: str) -> asyncpg.Connection:
+async def connected(url: str) -> Database:
     """A connection with time-outs on both sides."""
-    import asyncpg
+    import asyncpg  # type: ignore[import-untyped, unused-ignore]
 
-    db = await asyncpg.connect(url, timeout=CONNECT, command_timeout=COMMAND)
+    db: Database = await asyncpg.connect(url, timeout=CONNECT, command_timeout=COMMAND)
     await db.execute(_SETTINGS)
     return db
 
 
 @contextlib.contextmanager
-def told(url: str) -> Iterator[None]:
+def told(url: str) -> Generator[None]:
     """Failures of the driver, of the network and of the server as SinkErrors that say which database and what."""
-    import asyncpg
+    import asyncpg  # type: ignore[import-untyped, unused-ignore]
 
     try:
         yield
     except asyncpg.PostgresError as error:
         # the message alone: the details quote the row
-        raise SinkError(f"{where(url)}: {_clean(url, error.message or str(error))}") from None
+        raise SinkError(
+            f"{where(url)}: {_clean(url, getattr(error, 'message', None) or str(error))}"
+        ) from None
     except TimeoutError:
         raise SinkError(f"{where(url)}: it did not answer in time") from None
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, UnicodeError, ValueError) as error:
         raise SinkError(f"{where(url)}: {_clean(url, str(error) or type(error).__name__)}") from None
+    except CancelledError:
+        raise SinkError(f"{where(url)}: it was closed meanwhile") from None
     except RuntimeError as error:  # the thread is stopped
         raise SinkError(f"{where(url)}: {error}") from None
 
 
 def _clean(url: str, message: str) -> str:
-    password = urlsplit(url).password
-    for secret in {password, unquote(password)} if password else ():
+    parts = urlsplit(url)
+    quoted = parts.netloc.rpartition("@")[0].partition(":")[2]
+    secrets = [quoted, unquote(quoted), *parse_qs(parts.query).get("password", [])]
+    for secret in filter(None, secrets):
         message = message.replace(secret, "***")
     return message.partition("\n")[0][:300]
 
@@ -86,11 +91,11 @@ def _clean(url: str, message: str) -> str:
 class Connection:
     """`prepare` is called with every new connection before anything else."""
 
-    def __init__(self, url: str, prepare: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
+    def __init__(self, url: str, prepare: Callable[[Database], Awaitable[None]]) -> None:
         self.url = url
         self._prepare = prepare
         self._thread = DriverThread("luthien-guard-postgresql")
-        self._db: asyncpg.Connection | None = None
+        self._db: Database | None = None
 
     def open(self) -> None:
         if not self._thread.running:
@@ -106,24 +111,26 @@ class Connection:
             self._thread.call(self._closed)
             self._thread.stop()
 
-    def run(self, work: Callable[[asyncpg.Connection], Awaitable[T]], *, seconds: float = COMMAND) -> T:
+    def run(self, work: Callable[[Database], Awaitable[T]], *, seconds: float = COMMAND) -> T:
         """Do it there. Blocks, for a little more than `seconds` at most. Raises SinkError."""
         with told(self.url):
             return self._thread.call(lambda: self._bounded(work, seconds + _SLACK))
 
-    async def _bounded(self, work: Callable[[asyncpg.Connection], Awaitable[T]], seconds: float) -> T:
-        import asyncpg
+    async def _bounded(self, work: Callable[[Database], Awaitable[T]], seconds: float) -> T:
+        import asyncpg  # type: ignore[import-untyped, unused-ignore]
 
         try:
             with anyio.fail_after(seconds):
                 return await work(await self._live())
-        except asyncpg.PostgresError:  # the server answered: the connection is in order, or known to be closed
-            raise
-        except BaseException:
-            self._dropped()
+        except BaseException as error:
+            # a server that refused something is still there; 08 and 57: the connection failed, the server goes
+            if not isinstance(error, asyncpg.PostgresError) or (getattr(error, "sqlstate", None) or "08")[
+                :2
+            ] in ("08", "57"):
+                self._dropped()
             raise
 
-    async def _live(self) -> asyncpg.Connection:
+    async def _live(self) -> Database:
         if self._db is None or self._db.is_closed():
             self._db = await connected(self.url)
             try:
@@ -142,7 +149,7 @@ class Connection:
         db, self._db = self._db, None
         if db is not None:
             with anyio.move_on_after(2):  # a farewell to a server that may hang
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(SinkError), told(self.url):
                     await db.close()
             db.terminate()
 

@@ -1,0 +1,140 @@
+"""The SQL of the store on PostgreSQL, and values as that takes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, payload_of
+
+__all__ = [
+    "CONFLICTS",
+    "INCOMING",
+    "INCOMING_COLUMNS",
+    "INSERT_EVENTS",
+    "SELECT_CALLS",
+    "SELECT_EVENTS",
+    "STATS",
+    "TAIL",
+    "UPSERT_CALLS",
+    "call_of",
+    "conditions",
+    "upserts",
+]
+
+_EVENTS: Final = ", ".join(EVENT_COLUMNS)
+_CALLS: Final = ", ".join(CALL_COLUMNS)
+#: The end of a call says these again, and knows better.
+_LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage", "model"})
+
+#: Where COPY puts a batch: one table a connection, and nobody else sees it. `n` is the place in the batch.
+INCOMING: Final = (
+    'CREATE TEMP TABLE luthien_incoming (n INTEGER, call_id TEXT COLLATE "C", seq INTEGER, at DOUBLE PRECISION, '
+    "event_type TEXT, policy TEXT, payload TEXT, prev_hash TEXT, hash TEXT) ON COMMIT DELETE ROWS"
+)
+INCOMING_COLUMNS: Final = ("n", *EVENT_COLUMNS)
+INSERT_EVENTS: Final = (
+    f"INSERT INTO conversation_events ({_EVENTS}) SELECT {_EVENTS} FROM luthien_incoming ORDER BY n "
+    "ON CONFLICT DO NOTHING"
+)
+CONFLICTS: Final = (
+    "SELECT i.n FROM luthien_incoming i JOIN conversation_events e ON e.call_id = i.call_id AND e.seq = i.seq "
+    "WHERE e.hash <> i.hash ORDER BY i.n"
+)
+_TYPES: Final[Mapping[str, str]] = {
+    "started_at": "double precision",
+    "ended_at": "double precision",
+    "stream": "boolean",
+}
+_SET: Final = ", ".join(
+    f"{name} = coalesce(excluded.{name}, c.{name})"
+    if name in _LATEST
+    else f"{name} = coalesce(c.{name}, excluded.{name})"
+    for name in CALL_COLUMNS[1:]
+)
+_UNNEST: Final = ", ".join(
+    f"${number}::{_TYPES.get(name, 'text')}[]" for number, name in enumerate(CALL_COLUMNS, 1)
+)
+UPSERT_CALLS: Final = (
+    f"INSERT INTO conversation_calls AS c ({_CALLS}) SELECT * FROM unnest({_UNNEST}) "
+    f"ON CONFLICT (call_id) DO UPDATE SET {_SET}"
+)
+SELECT_CALLS: Final = f"SELECT {_CALLS} FROM conversation_calls c"
+SELECT_EVENTS: Final = f"SELECT {_EVENTS} FROM conversation_events"
+TAIL: Final = (
+    f"SELECT position, {_EVENTS} FROM conversation_events WHERE position > $1 ORDER BY position LIMIT $2"
+)
+STATS: Final = (
+    "SELECT (SELECT count(*) FROM conversation_calls) AS calls, (SELECT count(*) FROM conversation_events) AS events, "
+    "(SELECT min(started_at) FROM conversation_calls) AS oldest, "
+    "(SELECT max(started_at) FROM conversation_calls) AS newest, "
+    "(SELECT max(version) FROM schema_migrations) AS schema"
+)
+_EXISTS: Final = "EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = c.call_id AND {})"
+_CONDITIONS: Final[Mapping[str, str]] = {
+    "since": "c.started_at >= ${}",
+    "until": "c.started_at < ${}",
+    "model": "c.model = ${}",
+    "endpoint": "c.endpoint = ${}",
+    "outcome": "c.outcome = ${}",
+    "session_id": "c.session_id = ${}",
+    "before": "c.call_id < ${}",
+    "policy": _EXISTS.format("e.policy = ${}"),
+    "text": _EXISTS.format(r"e.payload ILIKE ${} ESCAPE '\'"),
+}
+
+
+def conditions(wanted: CallFilter) -> tuple[str, list[Any]]:
+    """The WHERE clause of a filter, and its values."""
+    given = {
+        name: _stored(getattr(wanted, name)) for name in _CONDITIONS if getattr(wanted, name) is not None
+    }
+    if wanted.text is not None:
+        given["text"] = _pattern(wanted.text)
+    where = " AND ".join(_CONDITIONS[name].format(number) for number, name in enumerate(given, 1))
+    return (f"WHERE {where}" if where else ""), list(given.values())
+
+
+def _pattern(text: str) -> str:
+    """A pattern for the text as it stands in JSON. No index helps: trigrams of every payload would cost more than all
+    the rest of a write."""
+    escaped = payload_of({"": text})[5:-2]
+    for special in ("\\", "%", "_"):
+        escaped = escaped.replace(special, f"\\{special}")
+    return f"%{escaped}%"
+
+
+def upserts(calls: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    """The columns for UPSERT_CALLS."""
+    # always in one order: two writers that meet wait for each other only one way
+    ordered = sorted(calls.items())
+    return [[call_id for call_id, _ in ordered]] + [
+        [_column(name, columns.get(name)) for _, columns in ordered] for name in CALL_COLUMNS[1:]
+    ]
+
+
+def _column(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if name in ("started_at", "ended_at"):
+        return float(value)
+    if name == "stream":
+        return bool(value)
+    if name == "usage":
+        return payload_of(value) if isinstance(value, Mapping) else json.dumps(value)
+    return _stored(value if isinstance(value, str) else json.dumps(value))
+
+
+def _stored(value: Any) -> Any:
+    """What the client chose must not decide what can be stored: no text of PostgreSQL holds a NUL or a lone surrogate."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode(errors="replace").decode()
+    return value
+
+
+def call_of(record: Mapping[str, Any]) -> Call:
+    """A line of `conversation_calls` as an object."""
+    columns = dict(record)
+    columns["usage"] = None if columns["usage"] is None else json.loads(columns["usage"])
+    return Call(**columns)

@@ -1,0 +1,176 @@
+"""The store on PostgreSQL."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from luthien_guard.sinks.migrations import pending
+from luthien_guard.sinks.postgresql import partitions, pruning, statements
+from luthien_guard.sinks.postgresql.connection import Connection, where
+from luthien_guard.sinks.postgresql.driver import Database
+from luthien_guard.store import Call, CallFilter, Row, Written, projected
+
+__all__ = ["PostgresStore"]
+
+logger = logging.getLogger("luthien_guard")
+
+_LATER: Final = 60.0  # seconds
+_PACKAGE: Final = "luthien_guard.sinks.postgresql"
+_VERSION: Final = "SELECT coalesce(max(version), 0) FROM schema_migrations"
+
+
+class PostgresStore:
+    """Implements `Store`. A connection that broke is made anew by the next call."""
+
+    remote = True
+
+    def __init__(self, url: str) -> None:
+        self._where = where(url)
+        self._db = Connection(url, self._prepared)
+        self._days: set[int] = set()  # whose partitions are there
+        self._again = 0.0  # when to try to make partitions again
+
+    def open(self) -> None:
+        self._db.open()
+
+    def close(self) -> None:
+        self._db.close()
+
+    # -- rows in -------------------------------------------------------------------------------------------------------
+
+    def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
+        values = [
+            (
+                n,
+                row.call_id,
+                row.seq,
+                row.at,
+                row.event_type,
+                row.policy,
+                row.payload,
+                row.prev_hash,
+                row.hash,
+            )
+            for n, row in enumerate(rows)
+        ]
+        days = partitions.wanted({row.call_id for row in rows})
+
+        async def append(db: Database) -> Written:
+            await self._partitioned(db, days)
+            async with db.transaction():
+                if durable:  # whatever is the habit of this database
+                    await db.execute("SET LOCAL synchronous_commit = on")
+                await db.copy_records_to_table(
+                    "luthien_incoming", records=values, columns=statements.INCOMING_COLUMNS
+                )
+                await db.execute(partitions.LOCK)  # taken as late as can be: others wait for it
+                stored = int((await db.execute(statements.INSERT_EVENTS)).rpartition(" ")[2])
+                conflicts = await _conflicts(db, rows) if stored < len(rows) else ()
+                await _project(db, rows, conflicts)
+            return Written(stored, len(rows) - stored - len(conflicts), conflicts)
+
+        return self._db.run(append) if rows else Written()
+
+    async def _partitioned(self, db: Database, days: set[int]) -> None:
+        """Make the days that are missing, if that can be done now: until then their rows have a place beside them."""
+        import asyncpg  # type: ignore[import-untyped, unused-ignore]
+
+        if days <= self._days or time.monotonic() < self._again:
+            return
+        try:
+            async with db.transaction():
+                await partitions.created(db, days)
+            self._days |= days
+        except (asyncpg.LockNotAvailableError, asyncpg.InsufficientPrivilegeError) as error:
+            self._again = time.monotonic() + _LATER
+            logger.warning("%s: no partitions could be made: %s", self._where, error)
+
+    # -- calls and rows out --------------------------------------------------------------------------------------------
+
+    def call(self, call_id: str) -> Call | None:
+        found = self._fetch(f"{statements.SELECT_CALLS} WHERE call_id = $1", call_id)
+        return statements.call_of(found[0]) if found else None
+
+    def calls(self, wanted: CallFilter) -> list[Call]:
+        conditions, values = statements.conditions(wanted)
+        limit = f"ORDER BY c.call_id DESC LIMIT ${len(values) + 1}"
+        found = self._fetch(f"{statements.SELECT_CALLS} {conditions} {limit}", *values, wanted.limit)
+        return [statements.call_of(each) for each in found]
+
+    def rows(self, call_id: str, *, after: int = -1) -> list[Row]:
+        query = f"{statements.SELECT_EVENTS} WHERE call_id = $1 AND seq > $2 ORDER BY seq"
+        return [Row(*each) for each in self._fetch(query, call_id, after)]
+
+    def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
+        if position is None:
+            return int(self._fetch("SELECT coalesce(max(position), 0) FROM conversation_events")[0][0]), []
+        found = self._fetch(statements.TAIL, position, limit)
+        return (int(found[-1][0]) if found else position), [Row(*tuple(each)[1:]) for each in found]
+
+    def unfinished(self, writer: str | None = None) -> list[str]:
+        query = "SELECT call_id FROM conversation_calls WHERE ended_at IS NULL AND ($1::text IS NULL OR writer = $1)"
+        return [each[0] for each in self._fetch(f"{query} ORDER BY call_id", writer)]
+
+    def stats(self) -> Mapping[str, Any]:
+        """`events` and `calls` are counted: on many millions that takes its time."""
+        return {**self._fetch(statements.STATS)[0], "bytes": self._db.run(pruning.size)}
+
+    def _fetch(self, query: str, *values: Any) -> list[Any]:
+        async def fetched(db: Database) -> list[Any]:
+            return list(await db.fetch(query, *values))
+
+        return self._db.run(fetched)
+
+    # -- retention -----------------------------------------------------------------------------------------------------
+
+    def prune(
+        self, *, before: float | None = None, max_bytes: int | None = None, events_only: bool = False
+    ) -> int:
+        """Whole days at once where it can. Where one day alone is past `max_bytes`, its table is written anew, and
+        writers wait meanwhile."""
+        count = 0
+        if before is not None:
+            count += pruning.by_age(self._db, before, events_only)
+        if max_bytes is not None:
+            count += pruning.by_size(self._db, max_bytes, events_only)
+        self._days.clear()  # dropped ones are made again when they are needed
+        return count
+
+    # -- the schema ----------------------------------------------------------------------------------------------------
+
+    async def _prepared(self, db: Database) -> None:
+        self._days.clear()
+        await self._migrated(db)
+        await db.execute(statements.INCOMING)
+
+    async def _migrated(self, db: Database) -> None:
+        if not pending(_PACKAGE, await _version(db), self._where):
+            return  # a reader may have no right to make tables
+        async with db.transaction():
+            await db.execute(partitions.LOCK)
+            await db.execute(
+                "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, applied_at DOUBLE PRECISION)"
+            )
+            for number, sql in pending(_PACKAGE, await db.fetchval(_VERSION), self._where):
+                await db.execute(sql)
+                await db.execute("INSERT INTO schema_migrations VALUES ($1, $2)", number, time.time())
+
+
+async def _version(db: Database) -> int:
+    if await db.fetchval("SELECT to_regclass('schema_migrations')") is None:
+        return 0
+    return int(await db.fetchval(_VERSION))
+
+
+async def _conflicts(db: Database, rows: Sequence[Row]) -> tuple[Row, ...]:
+    return tuple(rows[each[0]] for each in await db.fetch(statements.CONFLICTS))
+
+
+async def _project(db: Database, rows: Sequence[Row], conflicts: tuple[Row, ...]) -> None:
+    refused = set(conflicts)
+    calls = projected(row for row in rows if row not in refused)
+    if calls:
+        await db.execute(statements.UPSERT_CALLS, *statements.upserts(calls))
