@@ -51,11 +51,15 @@ class Query:
         """What is wrong with the chains (of one call, or of all); empty when nothing is."""
         return await self._ask(lambda store: list(verify(store, call_id)))
 
+    async def position(self) -> int:
+        """Where the store's tail ends now."""
+        return await self._ask(lambda store: store.tail()[0])
+
     async def follow(self, position: int | None = None) -> AsyncGenerator[Row, None]:
         """Rows as they are stored, from `position` (of the store's tail) or from now on, until the caller stops
         (`contextlib.aclosing`)."""
         if position is None:
-            position, _ = await self._ask(lambda store: store.tail())
+            position = await self.position()
         while True:
             start = position
             position, rows = await self._ask(lambda store, start=start: store.tail(start))  # type: ignore[misc]
