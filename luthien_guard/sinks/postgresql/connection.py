@@ -18,14 +18,14 @@ __all__ = ["COMMAND", "Connection", "checked", "connected", "told", "where"]
 
 T = TypeVar("T")
 
-CONNECT: Final = 5  # seconds
 COMMAND: Final = 30.0  # seconds for one command
+_CONNECT: Final = 5.0  # seconds
 _SLACK: Final = 5.0  # what a whole piece of work may take longer than one command
 # The server ends what we no longer wait for, also when we are gone: else a lock could outlive its holder. By SET, for
 # poolers refuse what they do not know among the start-up parameters.
 _SETTINGS: Final = (
-    f"SET statement_timeout = {int(COMMAND * 1000)}; SET lock_timeout = 10000; "
-    "SET idle_in_transaction_session_timeout = 60000; SET client_min_messages = warning"
+    "SET statement_timeout = {0}; SET lock_timeout = 10000; SET idle_in_transaction_session_timeout = 60000; "
+    "SET client_min_messages = warning"
 )
 
 
@@ -48,12 +48,17 @@ def where(url: str) -> str:
     return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-async def connected(url: str) -> Database:
-    """A connection with time-outs on both sides."""
+async def connected(url: str, patience: float = COMMAND) -> Database:
+    """A connection with time-outs on both sides, of `patience` seconds."""
     import asyncpg  # type: ignore[import-untyped, unused-ignore]
 
-    db: Database = await asyncpg.connect(url, timeout=CONNECT, command_timeout=COMMAND)
-    await db.execute(_SETTINGS)
+    timeouts: dict[str, Any] = {"timeout": min(patience, _CONNECT), "command_timeout": patience}
+    db: Database = await asyncpg.connect(url, **timeouts)
+    try:
+        await db.execute(_SETTINGS.format(int(patience * 1000)))
+    except BaseException:
+        db.terminate()
+        raise
     return db
 
 
@@ -89,11 +94,15 @@ def _clean(url: str, message: str) -> str:
 
 
 class Connection:
-    """`prepare` is called with every new connection before anything else."""
+    """`prepare` is called with every new connection before anything else; `patience` is how many seconds a command may
+    take."""
 
-    def __init__(self, url: str, prepare: Callable[[Database], Awaitable[None]]) -> None:
+    def __init__(
+        self, url: str, prepare: Callable[[Database], Awaitable[None]], patience: float = COMMAND
+    ) -> None:
         self.url = url
         self._prepare = prepare
+        self._patience = patience
         self._thread = DriverThread("luthien-guard-postgresql")
         self._db: Database | None = None
 
@@ -111,10 +120,10 @@ class Connection:
             self._thread.call(self._closed)
             self._thread.stop()
 
-    def run(self, work: Callable[[Database], Awaitable[T]], *, seconds: float = COMMAND) -> T:
-        """Do it there. Blocks, for a little more than `seconds` at most. Raises SinkError."""
+    def run(self, work: Callable[[Database], Awaitable[T]], *, seconds: float | None = None) -> T:
+        """Do it there. Blocks, for a little more than `seconds` (or the patience) at most. Raises SinkError."""
         with told(self.url):
-            return self._thread.call(lambda: self._bounded(work, seconds + _SLACK))
+            return self._thread.call(lambda: self._bounded(work, (seconds or self._patience) + _SLACK))
 
     async def _bounded(self, work: Callable[[Database], Awaitable[T]], seconds: float) -> T:
         import asyncpg  # type: ignore[import-untyped, unused-ignore]
@@ -132,7 +141,7 @@ class Connection:
 
     async def _live(self) -> Database:
         if self._db is None or self._db.is_closed():
-            self._db = await connected(self.url)
+            self._db = await connected(self.url, self._patience)
             try:
                 await self._prepare(self._db)
             except BaseException:

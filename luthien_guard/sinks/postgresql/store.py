@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from luthien_guard.sinks.migrations import pending
 from luthien_guard.sinks.postgresql import partitions, pruning, statements
-from luthien_guard.sinks.postgresql.connection import Connection, where
+from luthien_guard.sinks.postgresql.connection import COMMAND, Connection, where
 from luthien_guard.sinks.postgresql.driver import Database
 from luthien_guard.store import Call, CallFilter, Row, Written, projected
 
@@ -23,13 +23,14 @@ _VERSION: Final = "SELECT coalesce(max(version), 0) FROM schema_migrations"
 
 
 class PostgresStore:
-    """Implements `Store`. A connection that broke is made anew by the next call."""
+    """Implements `Store`. A connection that broke is made anew by the next call. `patience` is how many seconds a command
+    may take."""
 
     remote = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patience: float = COMMAND) -> None:
         self._where = where(url)
-        self._db = Connection(url, self._prepared)
+        self._db = Connection(url, self._prepared, patience)
         self._days: set[int] = set()  # whose partitions are there
         self._again = 0.0  # when to try to make partitions again
 
