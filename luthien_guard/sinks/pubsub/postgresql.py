@@ -126,6 +126,9 @@ def _payloads(notices: Sequence[Notice]) -> Iterator[str]:
 def _notices(payload: str) -> list[Notice]:
     """Others may send on the channel what they like: what is no list of notices is a gap."""
     try:
-        return [Notice(*each) for each in json.loads(payload)]
+        return [
+            Notice(str(id), str(call_id), int(seq), float(at), str(event_type), policy and str(policy))
+            for id, call_id, seq, at, event_type, policy in json.loads(payload)
+        ]
     except (ValueError, TypeError):
         return [gap("")]
