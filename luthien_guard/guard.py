@@ -31,6 +31,7 @@ from luthien_guard.pubsub import PubSub
 from luthien_guard.query import Query
 from luthien_guard.records import Record, Sink
 from luthien_guard.sinks.memory import MemorySink
+from luthien_guard.sinks.urls import open_tracer
 from luthien_guard.store import Store
 from luthien_guard.wire.format import WireFormat
 from luthien_guard.wire.formats import FORMATS
@@ -58,7 +59,7 @@ class Guard:
     of them (`sqlite:///guard.db`, `postgresql://...`, `jsonl:///path`, `memory://`, `redis://...`); with
     `durability="strict"` every decision is on disk before its effect. A decision that cannot be stored has no effect,
     unless `on_unrecorded="allow"`. `session_from` groups exchanges: "header:NAME", "body:PATH", or functions of the
-    request. `judge` answers `ctx.judge(...)`; by default litellm does. Raises ConfigError.
+    request. `tracing="otel"` makes spans and metrics with what OpenTelemetry the process has. `judge` answers `ctx.judge(...)`; by default litellm does. Raises ConfigError.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Guard:
         on_unrecorded: Literal["block", "allow"] = "block",
         session_from: Sequence[SessionSource] = SESSION_FROM,
         redact: Redactor | None = None,
+        tracing: str | Sink | None = None,
         sinks: Iterable[Sink] = (),
         judge: Judge | None = None,
         clock: Callable[[], float] | None = None,
@@ -100,8 +102,10 @@ class Guard:
         self.redactor = redact or Redactor()
         pepper = None if self.storage is None else partial(pepper_of, self.storage.folder)
         self.callers = Callers(pepper=pepper, session_from=session_from)
+        self._tracer = open_tracer(tracing) if isinstance(tracing, str) else tracing
+        traced = [] if self._tracer is None else [self._tracer]
         self.delivery = Delivery(
-            [self._memory, *sinks], storage=self.storage, durability=durability, redact=self.redactor
+            [self._memory, *traced, *sinks], storage=self.storage, durability=durability, redact=self.redactor
         )
         services = Services(
             clock=self.clock,
@@ -110,7 +114,7 @@ class Guard:
             limits=self.limits,
             on_block="refuse" if on_block == "refuse" else "error",
             unknown=unknown,
-            keeps_content=self.storage is not None,
+            keeps_content=self.storage is not None or self._tracer is not None,
             on_unrecorded=on_unrecorded,
         )
         self.plane: ControlPlaneService = plane or LocalControlPlane(
@@ -168,6 +172,7 @@ class Guard:
         be used."""
         if not self._started:
             self._started = True
+            _call_if_there(self._tracer, "start", self.delivery.ledger)
             if self.storage is not None:
                 await to_thread.run_sync(self.storage.start)
 
@@ -175,6 +180,7 @@ class Guard:
         """Flush and end it. Idempotent."""
         if self._started:
             self._started = False
+            _call_if_there(self._tracer, "stop")
             if self._query is not None:
                 await self._query.close()
             if self.storage is not None:
@@ -234,6 +240,13 @@ class Guard:
 async def _within(awaitable: Any, seconds: float) -> Any:
     with anyio.fail_after(seconds):
         return await awaitable
+
+
+def _call_if_there(sink: Sink | None, name: str, *args: Any) -> None:
+    """Sinks that have something to start or stop say so by having a method for it."""
+    found = getattr(sink, name, None)
+    if found is not None:
+        found(*args)
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

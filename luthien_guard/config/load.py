@@ -75,6 +75,7 @@ def guard_arguments(config: GuardConfig) -> dict[str, Any]:
         "pubsub": config.pubsub,
         "durability": config.durability,
         "on_unrecorded": config.on_unrecorded,
+        "tracing": config.tracing,
         "allow_paths": True,
         **further,
     }

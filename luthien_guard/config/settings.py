@@ -122,6 +122,7 @@ class GuardConfig(_Settings):
     pubsub: str | None = Field(default=None, description="redis://... hears of what is stored.")
     durability: Literal["balanced", "strict"] = "balanced"
     on_unrecorded: Literal["block", "allow"] = "block"
+    tracing: str | None = Field(default=None, description="otel: spans and metrics.")
     session_from: list[str] | None = Field(default=None, description='"header:NAME" and "body:PATH".')
     auth: AuthSettings = AuthSettings()
     upstreams: list[UpstreamSettings] = []

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from luthien_guard.errors import ConfigError
+from luthien_guard.records import Sink
 from luthien_guard.store import Store
 
-__all__ = ["by_scheme", "open_store"]
+__all__ = ["by_scheme", "open_store", "open_tracer"]
 
 GROUP: Final = "luthien_guard.sinks"
+TRACING: Final = "luthien_guard.tracing"
 
 
 def open_store(url: str) -> Store:
@@ -21,25 +24,34 @@ def open_store(url: str) -> Store:
     return store
 
 
+def open_tracer(name: str) -> Sink:
+    """The tracing sink of this name (entry-point group `luthien_guard.tracing`). Raises ConfigError."""
+    tracer: Sink = _loaded(TRACING, name)()
+    return tracer
+
+
 def by_scheme(group: str, url: str) -> Any:
     """What the entry point of this scheme makes of the URL."""
     scheme, separator, _ = url.partition("://")
-    known = _installed(group)
     if not separator:
+        known = _installed(group)
         raise ConfigError(
             f"{url!r} is no URL: one like {next(iter(sorted(known)), 'sqlite')}://... is expected"
         )
-    if scheme not in known:
-        close = difflib.get_close_matches(scheme, list(known), n=1, cutoff=0.5)
-        hint = f" (did you mean {close[0]}://?)" if close else ""
-        raise ConfigError(
-            f"{scheme}://: nothing is installed for it{hint}; there are {', '.join(sorted(known))}"
-        )
+    return _loaded(group, scheme)(url)
+
+
+def _loaded(group: str, name: str) -> Callable[..., Any]:
+    known = _installed(group)
+    if name not in known:
+        close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ConfigError(f"nothing is installed for {name!r}{hint}; there are {', '.join(sorted(known))}")
     try:
-        make = known[scheme].load()
+        found: Callable[..., Any] = known[name].load()
     except ImportError as error:
-        raise ConfigError(f"{scheme}:// needs a package that is not installed: {error}") from None
-    return make(url)
+        raise ConfigError(f"{name!r} needs a package that is not installed: {error}") from None
+    return found
 
 
 @cache

@@ -127,4 +127,4 @@ def test_a_question_makes_no_file(tmp_path: Path) -> None:
 def test_a_wrong_store_is_told(command: str) -> None:
     done = run(*command.split(), "--store", "sqlit:///x")
     assert done.exit_code == 2
-    assert "did you mean sqlite://?" in done.output
+    assert "did you mean 'sqlite'?" in done.output

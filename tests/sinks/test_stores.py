@@ -66,7 +66,7 @@ def test_a_broken_store_is_found_out(broken: Callable[[Path], SqliteStore], tmp_
     ("url", "says"),
     [
         ("guard.db", "is no URL"),
-        ("sqlit:///x", "did you mean sqlite://?"),
+        ("sqlit:///x", "did you mean 'sqlite'?"),
         ("sqlite://", "sqlite:///relative.db"),
         ("sqlite://host/x", "sqlite:///relative.db"),
         ("jsonl://", "jsonl:///relative.jsonl"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from luthien_guard.errors import ConfigError
 from luthien_guard.records import EventType, Record
 from luthien_guard.sinks.opentelemetry.content import Capture
 from luthien_guard.sinks.opentelemetry.exchange import ExchangeTrace, Unheard
+from luthien_guard.sinks.opentelemetry.logs import LogCorrelation
 from luthien_guard.sinks.opentelemetry.metrics import Instruments
 from luthien_guard.sinks.opentelemetry.semconv import DROP_REASON, SCOPE, Semconv, choose
 from luthien_guard.sinks.opentelemetry.shared import Telemetry
@@ -50,6 +52,8 @@ class OpenTelemetrySink:
         max_open: int = 10_000,
         max_age: float = 3600.0,
     ) -> None:
+        self._watching = False
+        self._correlation = LogCorrelation()
         names = choose(semconv)
         capture = capture if capture is not None else Capture.from_environment()
         if capture.event and "event_name" not in inspect.signature(_logs.Logger.emit).parameters:
@@ -82,6 +86,16 @@ class OpenTelemetrySink:
         if exchange is not None:
             exchange.place.enter()
             exchange.tell(record)
+
+    def start(self, ledger: Callable[[], Mapping[str, int]]) -> None:
+        """Called by the guard: report the counters of its delivery, and put trace ids into the library's log."""
+        if not self._watching:
+            self._watching = True
+            self.watch(ledger)
+        logging.getLogger("luthien_guard").addFilter(self._correlation)
+
+    def stop(self) -> None:
+        logging.getLogger("luthien_guard").removeFilter(self._correlation)
 
     def watch(self, ledger: Callable[[], Mapping[str, int]]) -> None:
         """Report the counters of a delivery (`guard.delivery.ledger`) as metrics. Call it once."""
