@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from luthien_guard.wire.responses import RESPONSES
-
 from luthien_guard.wire.format import ReadChunk
+from luthien_guard.wire.responses import RESPONSES
 from tests.wire.harness import chunks_of, read_all
 
 Event = dict[str, Any]
@@ -46,7 +45,11 @@ def call(n: int, *fragments: str, index: int | None = None) -> list[Event]:
     place = {"item_id": f"fc_{n}", "output_index": at}
     arguments = "".join(fragments)
     return [
-        {"type": "response.output_item.added", "output_index": at, "item": call_item(n, "", status="in_progress")},
+        {
+            "type": "response.output_item.added",
+            "output_index": at,
+            "item": call_item(n, "", status="in_progress"),
+        },
         *({"type": "response.function_call_arguments.delta", **place, "delta": each} for each in fragments),
         {"type": "response.function_call_arguments.done", **place, "arguments": arguments},
         {"type": "response.output_item.done", "output_index": at, "item": call_item(n, arguments)},
@@ -55,7 +58,13 @@ def call(n: int, *fragments: str, index: int | None = None) -> list[Event]:
 
 def message_item(n: int, text: str) -> Event:
     part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-    return {"id": f"msg_{n}", "type": "message", "status": "completed", "role": "assistant", "content": [part]}
+    return {
+        "id": f"msg_{n}",
+        "type": "message",
+        "status": "completed",
+        "role": "assistant",
+        "content": [part],
+    }
 
 
 def message(n: int, *deltas: str) -> list[Event]:
@@ -79,7 +88,11 @@ def merged(events: list[Event], key: str) -> list[tuple[Any, str, str]]:
     found: dict[Any, list[str]] = {}
     for event in events:
         inner = event.get("item")
-        place = event.get("output_index") if key == "output_index" else event.get("item_id") or (inner or {}).get("id")
+        place = (
+            event.get("output_index")
+            if key == "output_index"
+            else event.get("item_id") or (inner or {}).get("id")
+        )
         if event["type"] == "response.output_item.added" and inner["type"] == "function_call":
             found.setdefault(place, ["", ""])[0] += inner["name"]
             found[place][1] += inner["arguments"]

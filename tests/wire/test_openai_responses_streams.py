@@ -31,7 +31,9 @@ def stream(*items: list[dict[str, Any]], output: list[Any]) -> bytes:
     blank = blank_response("resp_1", "m")
     events = [{"type": "response.created", "response": blank}]
     events += [event for item in items for event in item]
-    events.append({"type": "response.completed", "response": {**blank, "status": "completed", "output": output}})
+    events.append(
+        {"type": "response.completed", "response": {**blank, "status": "completed", "output": output}}
+    )
     return sse(*({**event, "sequence_number": at} for at, event in enumerate(events)))
 
 
@@ -41,7 +43,11 @@ def call(at: int, name: str, arguments: str) -> tuple[dict[str, Any], list[dict[
     place = {"item_id": f"fc_{at}", "output_index": at}
     half = len(arguments) // 2
     return done, [
-        {"type": "response.output_item.added", "output_index": at, "item": {**done, "status": "in_progress", "arguments": ""}},
+        {
+            "type": "response.output_item.added",
+            "output_index": at,
+            "item": {**done, "status": "in_progress", "arguments": ""},
+        },
         {"type": "response.function_call_arguments.delta", **place, "delta": arguments[:half]},
         {"type": "response.function_call_arguments.delta", **place, "delta": arguments[half:]},
         {"type": "response.function_call_arguments.done", **place, "name": name, "arguments": arguments},
@@ -70,10 +76,16 @@ def test_some_of_several_calls_removed(gone: set[int], interleaved: bool, replac
         # a message that stands for a call is done before the calls that began earlier: the reader counts by that order
         order = ["the final output is not what the items said"] if interleaved and replacement else []
         assert answer.problems in ([], order)
-        assert [each.name for each in answer.tool_calls] == [f"tool_{at}" for at in range(3) if at not in gone]
+        assert [each.name for each in answer.tool_calls] == [
+            f"tool_{at}" for at in range(3) if at not in gone
+        ]
         assert answer.text.count("not this one") == (len(gone) if replacement else 0)
         for at in gone:
-            assert f"number {at}".encode() not in out and f"tool_{at}".encode() not in out and f"call_{at}".encode() not in out
+            assert (
+                f"number {at}".encode() not in out
+                and f"tool_{at}".encode() not in out
+                and f"call_{at}".encode() not in out
+            )
         reads(API, out, stream=streamed)
         if streamed:
             events = [json.loads(line[6:]) for line in out.split(b"\n") if line.startswith(b"data: ")]
@@ -91,7 +103,13 @@ ACTION = {"type": "exec", "command": ["ls"], "env": {}}
 
 
 def shell() -> bytes:
-    done = {"id": "lsh_0", "type": "local_shell_call", "status": "completed", "call_id": "call_0", "action": ACTION}
+    done = {
+        "id": "lsh_0",
+        "type": "local_shell_call",
+        "status": "completed",
+        "call_id": "call_0",
+        "action": ACTION,
+    }
     begun = {**done, "status": "in_progress", "action": {**ACTION, "command": []}}
     return stream(
         [{"type": "response.output_item.added", "output_index": 0, "item": begun},
@@ -132,22 +150,35 @@ def test_a_call_of_no_known_kind_keeps_its_ids_when_it_is_changed() -> None:
     assert json.loads(out.split(b"data: ")[-1])["response"]["output"] == [{**done, "where": "home"}]
 
 
-EVENTS = st.sampled_from([event for at in range(2) for event in call(at, f"tool_{at}", f'{{"a":"⚑{at}"}}')[1]])
+EVENTS = st.sampled_from(
+    [event for at in range(2) for event in call(at, f"tool_{at}", f'{{"a":"⚑{at}"}}')[1]]
+)
 INDICES = st.sampled_from([0, 1, 2, -1, None, "0", 1e9, True, 10**30])
-CHANGES = st.fixed_dictionaries({}, optional={"output_index": INDICES, "item_id": st.sampled_from(["fc_0", "fc_1", "", 7])})
+CHANGES = st.fixed_dictionaries(
+    {}, optional={"output_index": INDICES, "item_id": st.sampled_from(["fc_0", "fc_1", "", 7])}
+)
 
 
 def merged(events: list[dict[str, Any]], key: str) -> dict[Any, str]:
     found: dict[Any, str] = {}
     for event in events:
-        if event["type"].endswith("arguments.delta") and isinstance(event.get(key), (int, str)) and event[key] != "":
+        if event["type"] == "response.output_item.added":  # clients begin anew where an item is announced
+            place = event.get(key) if key == "output_index" else event["item"].get("id")
+            found[("before", len(found))] = found.pop(place, "")
+        elif (
+            event["type"].endswith("arguments.delta")
+            and isinstance(event.get(key), (int, str))
+            and event[key] != ""
+        ):
             found[event[key]] = found.get(event[key], "") + event["delta"]
     return found
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.tuples(EVENTS, CHANGES), max_size=14))
-def test_any_order_is_read_alike_by_index_and_by_id(script: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+def test_any_order_is_read_alike_by_index_and_by_id(
+    script: list[tuple[dict[str, Any], dict[str, Any]]],
+) -> None:
     body = sse(*({**event, **change} for event, change in script))
     found = read_all(RESPONSES, chunks_of(body, stream=True), stream=True)
     keep_calls(found)
@@ -162,19 +193,29 @@ def test_any_order_is_read_alike_by_index_and_by_id(script: list[tuple[dict[str,
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(EVENTS, max_size=14), st.integers(0, 14))
-def test_of_calls_that_are_all_removed_nothing_leaves_whatever_the_order(script: list[dict[str, Any]], cut: int) -> None:
+def test_of_calls_that_are_all_removed_nothing_leaves_whatever_the_order(
+    script: list[dict[str, Any]], cut: int
+) -> None:
     found = read_all(RESPONSES, chunks_of(sse(*script), stream=True), stream=True)
     remove_calls(found, "gone")
     out = write_all(RESPONSES, found, stream=True)
     assert b"\\u2691" not in out and "⚑".encode() not in out and b"tool_" not in out
     writer = RESPONSES.writer(stream=True, model="m", call_id="c")
-    raw = b"".join(raw for chunk in found[:cut] for raw, _ in writer.write([chunk])) + writer.end("over", None)
+    raw = b"".join(raw for chunk in found[:cut] for raw, _ in writer.write([chunk])) + writer.end(
+        "over", None
+    )
     assert writer.finished and read(raw, API, stream=True).text.endswith("over")
 
 
 MADE_UP: list[dict[str, Any]] = [
     {"type": "response.brand_new"},
-    {"type": "response.output_text.delta", "output_index": 5, "content_index": 0, "item_id": "x", "delta": "x"},
+    {
+        "type": "response.output_text.delta",
+        "output_index": 5,
+        "content_index": 0,
+        "item_id": "x",
+        "delta": "x",
+    },
     {"type": "response.output_item.done", "output_index": 5, "item": {}},
     {"type": "response.created", "response": {}},
     {},
@@ -201,7 +242,9 @@ def test_nothing_may_be_made_up_after_the_end_and_a_legal_insertion_renumbers() 
     extra = ReadChunk(Chunk("data", sse(event), event, "response.in_progress"), [], None)
     writer = RESPONSES.writer(stream=True, model="m", call_id="c")
     out = b"".join(raw for raw, _ in writer.write([found[0], extra, *found[1:]]))
-    numbers = [json.loads(line[6:])["sequence_number"] for line in out.split(b"\n") if line.startswith(b"data: ")]
+    numbers = [
+        json.loads(line[6:])["sequence_number"] for line in out.split(b"\n") if line.startswith(b"data: ")
+    ]
     assert numbers == list(range(len(numbers)))
     with pytest.raises(IllegalOutput):
         writer.write([extra])
@@ -222,7 +265,9 @@ def test_every_event_type_of_the_sdk_is_known() -> None:
              '{"x":{"delta":"z"},"delta":"x"', '{"x":[{"delta":"z"}],"d\\u0065lta":"x"'],
 )  # fmt: skip
 def test_only_the_text_of_a_rewritten_delta_differs(text: str) -> None:
-    raw = f'data: {text},"type":"response.output_text.delta","output_index":0,"content_index":0}}\n\n'.encode()
+    raw = (
+        f'data: {text},"type":"response.output_text.delta","output_index":0,"content_index":0}}\n\n'.encode()
+    )
     found = read_all(RESPONSES, chunks_of(raw, stream=True), stream=True)
     for chunk in found:
         for piece in chunk.pieces:
@@ -248,5 +293,3 @@ def test_requests_change_only_where_they_were_changed() -> None:
     assert RESPONSES.write_request(body, request, request) == body
     out = RESPONSES.write_request(body, request, request.replace(model="n"))
     assert out == body.replace(b'"m"', b'"n"')
-
-

@@ -7,7 +7,7 @@ from typing import Any
 
 from luthien_guard.wire.format import Block, ReadChunk
 from luthien_guard.wire.json_text import dumps
-from luthien_guard.wire.responses.changes import changes_of
+from luthien_guard.wire.responses.changes import NO_UNICODE, changes_of, illegal
 from luthien_guard.wire.responses.items import Item
 from luthien_guard.wire.responses.made import blank_response, error_body, message_item, usage_of
 from luthien_guard.wire.responses.splice import spliced
@@ -48,9 +48,14 @@ class BodyWriter:
         out: list[tuple[bytes, int | None]] = []
         for read in chunks:
             if read.chunk.raw:
-                self.finished = True
                 changes = changes_of(read.pieces, self._stand_ins)
-                out.append((spliced(read.chunk, changes), None) if changes else (read.chunk.raw, read.source))
+                try:
+                    out.append(
+                        (spliced(read.chunk, changes), None) if changes else (read.chunk.raw, read.source)
+                    )
+                except UnicodeEncodeError:
+                    raise illegal(NO_UNICODE) from None
+                self.finished = True
         return out
 
     def end(self, message: str, usage: Mapping[str, Any] | None) -> bytes:

@@ -11,7 +11,17 @@ from luthien_guard.wire.responses.items import Item
 from luthien_guard.wire.responses.tables import CALLS, ITEM
 from luthien_guard.wire.strings import strings_in
 
-__all__ = ["Call", "call_of", "fragment", "is_call", "preview", "read_call", "say_arguments", "settle_previews", "touch"]
+__all__ = [
+    "Call",
+    "call_of",
+    "fragment",
+    "is_call",
+    "preview",
+    "read_call",
+    "say_arguments",
+    "settle_previews",
+    "touch",
+]
 
 
 class Call(NamedTuple):
@@ -34,7 +44,10 @@ def is_call(kind: Any) -> bool:
 def call_of(raw: dict[str, Any], path: Path) -> Call:
     """The call that an item is. One that nobody knows has all its fields for arguments."""
     type_ = str(raw.get("type"))
-    kind, names = CALLS.get(type_) or ("unknown", tuple(key for key in raw if key not in ITEM and key != "name"))
+    kind, names = CALLS.get(type_) or (
+        "unknown",
+        tuple(key for key in raw if key not in ITEM and key != "name"),
+    )
     name, id = raw.get("name"), raw.get("call_id") or raw.get("id")
     name = name if isinstance(name, str) and name else type_
     id = id if isinstance(id, str) else ""
@@ -57,7 +70,9 @@ def touch(item: Item, pieces: list[Piece], owner: Path = ()) -> None:
         pieces.append(Piece(PieceKind.DERIVED, block=item.call, owner=owner, value=("entry",)))
 
 
-def begin(item: Item, kind: ToolKind, pieces: list[Piece], owner: Path = (), *, name: str = "", id: str = "") -> Block:
+def begin(
+    item: Item, kind: ToolKind, pieces: list[Piece], owner: Path = (), *, name: str = "", id: str = ""
+) -> Block:
     block = item.call = Block("call", index=item.index, id=id, name=name, tool_kind=kind)
     block.codec = item
     pieces.append(Piece(PieceKind.START, block=block, owner=owner))
@@ -71,9 +86,15 @@ def fragment(item: Item, kind: ToolKind, text: str, pieces: list[Piece]) -> None
     pieces.append(Piece(PieceKind.DELTA, block=block, path=("delta",), text=text))
 
 
-def preview(item: Item, kind: ToolKind, key: Any, text: str, path: Path, pieces: list[Piece], *, whole: bool) -> None:
+def preview(
+    item: Item, kind: ToolKind, key: Any, text: str, path: Path, pieces: list[Piece], *, whole: bool
+) -> None:
     """A part of arguments that the item will say as an object: it waits for that. `whole`: a repeat."""
     block = item.call or begin(item, kind, pieces)
+    if block.closed and not _is_said(item, block, text):
+        call = Call(kind, block.name, block.id, text, None, path, (str(path[-1]),))
+        _another(item, call, path[:-1], pieces, (), named=False)
+        return
     said = item.previews.setdefault(key, [])
     if not whole:
         said.append(text)
@@ -87,8 +108,7 @@ def settle_previews(item: Item, path: Path, pieces: list[Piece], owner: Path = (
     block = item.call
     if block is None or not item.previews:
         return
-    said = [text for value in (item.value, block.text) for _, text in strings_in(value)]
-    lost = [text for parts in item.previews.values() if (text := "".join(parts)) and not any(text in each for each in said)]
+    lost = [text for parts in item.previews.values() if not _is_said(item, block, text := "".join(parts))]
     item.previews = {}
     if lost:
         text = dumps(lost[0] if len(lost) == 1 else lost)
@@ -96,10 +116,18 @@ def settle_previews(item: Item, path: Path, pieces: list[Piece], owner: Path = (
         pieces.append(Piece(PieceKind.DELTA, block=block, text=text, owner=owner))
 
 
+def _is_said(item: Item, block: Block, text: str) -> bool:
+    return (
+        any(text in said for value in (item.value, block.text) for _, said in strings_in(value)) or not text
+    )
+
+
 # -- items -------------------------------------------------------------------------------------------------------------
 
 
-def read_call(item: Item, raw: dict[str, Any], path: Path, pieces: list[Piece], owner: Path, *, final: bool) -> None:
+def read_call(
+    item: Item, raw: dict[str, Any], path: Path, pieces: list[Piece], owner: Path, *, final: bool
+) -> None:
     """A call item, as it begins, as it is done, or in a response. Not final: an object may still grow."""
     call = call_of(raw, path)
     block = item.call
@@ -115,9 +143,9 @@ def read_call(item: Item, raw: dict[str, Any], path: Path, pieces: list[Piece], 
         pieces.append(_name(block, path, owner))
     if call.value is None:
         say_arguments(item, call.text, call.path, pieces, owner)
-    elif not final:
+    elif not final and not block.closed:
         for place, text in strings_in(call.value):
-            item.previews[("item", place)] = [text]
+            item.previews[("item", place, text)] = [text]
     else:
         _payload(item, block, call, path, pieces, owner)
 
@@ -179,4 +207,6 @@ def _arguments(kind: PieceKind, block: Block, call: Call, owner: Path) -> Piece:
 
 
 def _name(block: Block, path: Path, owner: Path) -> Piece:
-    return Piece(PieceKind.DERIVED, block=block, path=(*path, "name"), text=block.name, owner=owner, value=("name",))
+    return Piece(
+        PieceKind.DERIVED, block=block, path=(*path, "name"), text=block.name, owner=owner, value=("name",)
+    )

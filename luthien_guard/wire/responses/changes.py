@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from luthien_guard.errors import IllegalOutput, WireError
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
@@ -11,7 +11,9 @@ from luthien_guard.wire.json_text import DELETE, loads
 from luthien_guard.wire.responses.items import Item
 from luthien_guard.wire.responses.tables import ITEM
 
-__all__ = ["changes_of", "gone", "primary"]
+__all__ = ["NO_UNICODE", "changes_of", "gone", "illegal", "primary"]
+
+NO_UNICODE: Final = "text that UTF-8 cannot say"
 
 StandIn = Callable[[Item, Block], "dict[str, Any] | None"]
 
@@ -67,7 +69,9 @@ def _of_text(piece: Piece, block: Block, changes: dict[Path, Any]) -> None:
         if piece.value[0] == "logprobs" and block.changed:
             changes[piece.path] = []
         elif piece.value[0] == "all" and any(each.changed for each in piece.value[1]):
-            changes[piece.path] = "".join(each.released_text if each.changed else each.text for each in piece.value[1])
+            changes[piece.path] = "".join(
+                each.released_text if each.changed else each.text for each in piece.value[1]
+            )
 
 
 def _of_call(piece: Piece, block: Block, changes: dict[Path, Any]) -> None:
@@ -95,16 +99,17 @@ def _arguments(piece: Piece, text: str, changes: dict[Path, Any]) -> None:
     try:
         value = loads(text.encode())
     except (WireError, UnicodeEncodeError):
-        raise _illegal("arguments that are not JSON where an object stands") from None
+        raise illegal("arguments that are not JSON where an object stands") from None
     fields = piece.value[1]
     if not fields:
         changes[piece.path] = value
         return
     if not isinstance(value, dict) or any(key in ITEM or key == "name" for key in value):
-        raise _illegal("arguments that are not an object of the call's own fields")
+        raise illegal("arguments that are not an object of the call's own fields")
     for field in {*fields, *value}:
         changes[(*piece.path, field)] = value.get(field, DELETE)
 
 
-def _illegal(message: str) -> IllegalOutput:
+def illegal(message: str) -> IllegalOutput:
+    """The error that says so; the engine fills in whose fault it is."""
     return IllegalOutput(f"openai.responses: {message}", policy="", hook="")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from luthien_guard.errors import IllegalOutput
 from luthien_guard.wire.responses.calls import is_call
+from luthien_guard.wire.responses.changes import illegal
 from luthien_guard.wire.responses.sent import Sent
 from luthien_guard.wire.responses.tables import CALL_EVENTS, DELTAS, DONES, PREVIEWS, PROGRESS, TERMINAL
 
@@ -35,9 +35,14 @@ RULES: Final[dict[str, Rule]] = {
     "response.reasoning_summary_part.added": Rule(True, "open", "reasoning", "part"),
     "response.reasoning_summary_part.done": Rule(True, "open", "reasoning", "part"),
     "response.output_text.annotation.added": Rule(True, "open", "message", "annotation"),
-    **{kind: Rule(True, "open", "message reasoning", event.field) for kind, event in (DELTAS | DONES).items()},
+    **{
+        kind: Rule(True, "open", "message reasoning", event.field) for kind, event in (DELTAS | DONES).items()
+    },
     **{f"{kind}.delta": Rule(True, "open", "call", "delta") for kind in (CALL_EVENTS | PREVIEWS)},
-    **{f"{kind}.done": Rule(True, "open", "call", event[1]) for kind, event in (CALL_EVENTS | PREVIEWS).items()},
+    **{
+        f"{kind}.done": Rule(True, "open", "call", event[1])
+        for kind, event in (CALL_EVENTS | PREVIEWS).items()
+    },
     **{kind: Rule(True, "open") for kind in PROGRESS if "_call." in kind or "mcp_list" in kind},
     "response.audio.delta": Rule(),
     "response.audio.done": Rule(),
@@ -53,15 +58,15 @@ def check(data: Any, event: str | None, sent: Sent) -> str:
     kind = data.get("type") if isinstance(data, dict) else None
     rule = RULES.get(kind) if isinstance(kind, str) else None
     if rule is None or not isinstance(kind, str):
-        raise _illegal(f"no event of type {kind!r}"[:200])
+        raise illegal(f"no event of type {kind!r}"[:200])
     if event is not None and event != kind:
-        raise _illegal(f"{kind} in an event named {event!r}"[:200])
+        raise illegal(f"{kind} in an event named {event!r}"[:200])
     if sent.ended:
-        raise _illegal(f"{kind} after the end")
+        raise illegal(f"{kind} after the end")
     if rule.begun is not None and sent.begun is not rule.begun:
-        raise _illegal(f"{kind} {'after' if sent.begun else 'before'} response.created")
+        raise illegal(f"{kind} {'after' if sent.begun else 'before'} response.created")
     if rule.carries and type(data.get(rule.carries)) not in (str, dict):
-        raise _illegal(f"{kind} without {rule.carries}")
+        raise illegal(f"{kind} without {rule.carries}")
     if rule.item:
         _check_item(kind, data, rule, sent)
     return kind
@@ -70,18 +75,14 @@ def check(data: Any, event: str | None, sent: Sent) -> str:
 def _check_item(kind: str, data: dict[str, Any], rule: Rule, sent: Sent) -> None:
     index = data.get("output_index")
     if type(index) is not int or index < 0:
-        raise _illegal(f"{kind} without an output_index")
+        raise illegal(f"{kind} without an output_index")
     item = sent.items.get(index)
     if rule.item == "new":
         if item is not None:
-            raise _illegal(f"a second item at output_index {index}")
+            raise illegal(f"a second item at output_index {index}")
         return
     if item is None or item.done:
-        raise _illegal(f"{kind} for an item that is not open")
+        raise illegal(f"{kind} for an item that is not open")
     found = item.item.get("type")
     if rule.of and not (rule.of == "call" and is_call(found)) and found not in rule.of.split():
-        raise _illegal(f"{kind} for an item of type {found!r}"[:200])
-
-
-def _illegal(message: str) -> IllegalOutput:
-    return IllegalOutput(f"openai.responses: {message}", policy="", hook="")
+        raise illegal(f"{kind} for an item of type {found!r}"[:200])

@@ -62,7 +62,9 @@ class Items:
         self._by_id: dict[str, Item] = {}
         self._taken: set[int] = set()
 
-    def of_event(self, data: dict[str, Any], pieces: list[Piece], *, begins: bool = False, fresh: bool = False) -> Item:
+    def of_event(
+        self, data: dict[str, Any], pieces: list[Piece], *, begins: bool = False, fresh: bool = False
+    ) -> Item:
         """The item of an event. `begins`: it announces the item; `fresh`: it says new things, so a closed item cannot
         be meant. Adds pieces where the event should say another place than it does."""
         inner = data.get("item")
@@ -75,7 +77,9 @@ class Items:
             item = self._new(number, id, late=item, begins=begins)
         if id and not item.id:
             item.id = id
-            if self._by_id.get(id, item) is not item:  # it was heard of without an id, and this one is another's
+            if (
+                self._by_id.get(id, item) is not item
+            ):  # it was heard of without an id, and this one is another's
                 item.name = f"{id[:100]}_{item.index}"
         if "output_index" in data and (type(raw) is not int or raw != item.index):
             pieces.append(_canonical("output_index", item.index))
@@ -109,7 +113,9 @@ class Items:
     def _find(self, number: int | None, id: str, *, begins: bool) -> Item | None:
         known = self._by_id.get(id) if id else None
         if number is None:
-            return known if known is not None and not begins else (self.all[-1] if self.all and not id else None)
+            return (
+                known if known is not None and not begins else (self.all[-1] if self.all and not id else None)
+            )
         item = self._by_index.get(number)
         if item is None:
             return None if begins or known is None or known.ended else known
@@ -139,10 +145,14 @@ class Items:
 
 def _number(raw: Any) -> int | None:
     """An index as clients understand it: JavaScript finds element 0 under 0.0 and under "0", too."""
-    if (type(raw) is float and raw.is_integer()) or (type(raw) is str and raw.isascii() and raw.isdecimal() and len(raw) < 10):
+    if (type(raw) is float and raw.is_integer()) or (
+        type(raw) is str and raw.isascii() and raw.isdecimal() and len(raw) < 10
+    ):
         raw = int(raw)
     return raw if type(raw) is int and raw >= 0 else None
 
 
 def _canonical(path: str | tuple[str, ...], value: Any) -> Piece:
-    return Piece(PieceKind.DERIVED, path=(path,) if isinstance(path, str) else path, value=("canonical", value))
+    return Piece(
+        PieceKind.DERIVED, path=(path,) if isinstance(path, str) else path, value=("canonical", value)
+    )

@@ -6,11 +6,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["blank_response", "error_body", "message_events", "message_item", "usage_of"]
+__all__ = ["blank_response", "error_body", "message_events", "message_item", "unicode", "usage_of"]
+
+
+def unicode(text: str) -> str:
+    """Words of ours, whatever they quote: half a surrogate pair, which JSON can escape and UTF-8 cannot say, is `?`."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def message_item(id: str, text: str) -> dict[str, Any]:
-    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    part = {"type": "output_text", "text": unicode(text), "annotations": [], "logprobs": []}
     return {"id": id, "type": "message", "status": "completed", "role": "assistant", "content": [part]}
 
 
@@ -38,7 +43,9 @@ def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
         counts[name] = count if isinstance(count, (int, float)) else 0
         counts[f"{name}_details"] = {detail: 0, **(details if isinstance(details, Mapping) else {})}
     total = found.get("total_tokens")
-    counts["total_tokens"] = total if isinstance(total, (int, float)) else counts["input_tokens"] + counts["output_tokens"]
+    counts["total_tokens"] = (
+        total if isinstance(total, (int, float)) else counts["input_tokens"] + counts["output_tokens"]
+    )
     return {**found, **counts}
 
 
@@ -75,4 +82,4 @@ def blank_response(id: str, model: str) -> dict[str, Any]:
 
 def error_body(status: int, code: str, message: str) -> dict[str, Any]:
     kind = "invalid_request_error" if status < 500 else "server_error"
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return {"error": {"message": unicode(message), "type": kind, "param": None, "code": code}}

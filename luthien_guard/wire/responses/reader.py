@@ -6,7 +6,7 @@ first time is the text; a repeat that says the same is an echo; one that says so
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Piece, PieceKind, is_identifier
@@ -30,6 +30,7 @@ __all__ = ["ResponsesReader"]
 
 #: The fast path's memory: what the last delta was, and the block that it belongs to.
 Recent = tuple[str, int, "str | None", "str | None", "int | None", Block]
+DELTA: Final = PieceKind.DELTA  # members of enums are slow to look up
 
 
 class ResponsesReader:
@@ -91,7 +92,7 @@ class ResponsesReader:
         if type(text) is not str or not text or len(data) != known:
             return None
         block.source.append(text)
-        return [Piece(PieceKind.DELTA, block=block, path=("delta",), text=text)]
+        return [Piece(DELTA, block=block, path=("delta",), text=text)]
 
     def _remember(self, data: dict[str, Any], item: Item, block: Block, part: str | None) -> None:
         number, id = data.get("output_index"), data.get("item_id")
@@ -150,7 +151,9 @@ class ResponsesReader:
                 calls.say_arguments(item, text, (field,), pieces)
         if item.call is not None and type(name) is str and name and name == item.call.name:
             known.add("name")
-            pieces.append(Piece(PieceKind.DERIVED, block=item.call, path=("name",), text=name, value=("name",)))
+            pieces.append(
+                Piece(PieceKind.DERIVED, block=item.call, path=("name",), text=name, value=("name",))
+            )
         fields(data, (), EVENT, pieces, known)
 
     def _preview(self, data: dict[str, Any], prefix: str, step: str, pieces: list[Piece]) -> None:
@@ -231,17 +234,22 @@ class ResponsesReader:
         calls.touch(item, pieces)
         if "part" in data:
             field = "summary" if "summary_index" in data else "content"
-            at = data.get(f"{field}_index")
-            at = at if type(at) is int or at is None else str(at)
-            texts.part(item, data["part"], field, at, ("part",), pieces)
+            texts.part(item, data["part"], field, texts.part_index(data, f"{field}_index"), ("part",), pieces)
         fields(data, (), EVENT, pieces, ("part",))
 
     def _other(self, kind: str, data: dict[str, Any], pieces: list[Piece]) -> None:
         if kind == "response.output_text.annotation.added":
             item = self._items.of_event(data, pieces)
             calls.touch(item, pieces)
-            at, number = data.get("content_index"), data.get("annotation_index")
-            texts.citations(item, data.get("annotation"), at, ("annotation",), pieces, number if type(number) is int else -1)
+            at, number = texts.part_index(data, "content_index"), data.get("annotation_index")
+            texts.citations(
+                item,
+                data.get("annotation"),
+                at,
+                ("annotation",),
+                pieces,
+                number if type(number) is int else -1,
+            )
             fields(data, (), EVENT, pieces, ("annotation",))
         elif kind == "error":
             inner = data.get("error")

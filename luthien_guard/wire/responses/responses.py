@@ -14,7 +14,13 @@ __all__ = ["end_items", "failure", "read_item", "read_response"]
 
 
 def read_response(
-    response: dict[str, Any], path: Path, items: Items, shown: dict[Any, Any], pieces: list[Piece], *, last: bool
+    response: dict[str, Any],
+    path: Path,
+    items: Items,
+    shown: dict[Any, Any],
+    pieces: list[Piece],
+    *,
+    last: bool,
 ) -> None:
     """Everything in a response object; `last`: nothing comes after it."""
     output = response.get("output")
@@ -54,7 +60,9 @@ def failure(error: dict[str, Any], path: Path, pieces: list[Piece]) -> None:
     fields(error, path, envelope, pieces, known)
 
 
-def read_item(item: Item, raw: dict[str, Any], path: Path, pieces: list[Piece], *, owner: Path, final: bool) -> None:
+def read_item(
+    item: Item, raw: dict[str, Any], path: Path, pieces: list[Piece], *, owner: Path, final: bool
+) -> None:
     """An output item, in an event or in a response. `owner` is the element that goes with its call."""
     kind = raw.get("type")
     item.kind = item.kind or (kind if isinstance(kind, str) else "")
@@ -75,7 +83,9 @@ def read_item(item: Item, raw: dict[str, Any], path: Path, pieces: list[Piece], 
     fields(raw, path, ITEM, pieces, known, item.shown)
 
 
-def end_items(ended: list[Item], pieces: list[Piece], path: Path = (), owner: Path = (), *, closed: bool = True) -> None:
+def end_items(
+    ended: list[Item], pieces: list[Piece], path: Path = (), owner: Path = (), *, closed: bool = True
+) -> None:
     """STOP what is open in these items."""
     for item in ended:
         calls.settle_previews(item, path, pieces, owner)

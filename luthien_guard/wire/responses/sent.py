@@ -72,7 +72,8 @@ class Sent:
         if where is None:
             item.spelled.append(text)
             return
-        key = (where[0], data.get(where[1]))
+        at = data.get(where[1])
+        key = (where[0], at if type(at) is int else 0)
         said = item.said.get(key)
         if said is None:
             said = item.said[key] = []
@@ -95,8 +96,9 @@ class Sent:
         elif kind.endswith("_part.added") and isinstance(data.get("part"), dict):
             found = self.items.get(index)
             field = "summary" if "summary_index" in data else "content"
+            at = data.get(f"{field}_index")
             if found is not None:
-                found.parts[(field, data.get(f"{field}_index"))] = data["part"]
+                found.parts[(field, at if type(at) is int else 0)] = data["part"]
 
     @property
     def next_index(self) -> int:

@@ -13,7 +13,9 @@ __all__ = ["fields", "show"]
 _SILENT = frozenset({int, float, bool, type(None)})
 
 
-def show(value: Any, path: Path, pieces: list[Piece], shown: dict[Any, Any] | None = None, key: Any = None) -> None:
+def show(
+    value: Any, path: Path, pieces: list[Piece], shown: dict[Any, Any] | None = None, key: Any = None
+) -> None:
     """An OPAQUE piece for each string, unless the same value was shown under the same key."""
     if shown is not None:
         key = path if key is None else key

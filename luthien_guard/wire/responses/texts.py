@@ -11,7 +11,7 @@ from luthien_guard.wire.responses.shown import fields, show
 from luthien_guard.wire.responses.tables import PART, PARTS, TextEvent
 from luthien_guard.wire.strings import strings_in
 
-__all__ = ["citations", "delta", "logprobs", "own_text", "part", "repeat", "said_by"]
+__all__ = ["citations", "delta", "logprobs", "own_text", "part", "part_index", "repeat", "said_by"]
 
 _CITATIONS = frozenset({"url_citation", "file_citation", "container_file_citation", "file_path"})
 
@@ -27,14 +27,18 @@ def text_of(item: Item, key: tuple[str, Any], channel: Channel, pieces: list[Pie
     return block
 
 
-def delta(item: Item, key: tuple[str, Any], channel: Channel, text: str, path: Path, pieces: list[Piece]) -> Block:
+def delta(
+    item: Item, key: tuple[str, Any], channel: Channel, text: str, path: Path, pieces: list[Piece]
+) -> Block:
     block = text_of(item, key, channel, pieces)
     block.source.append(text)
     pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text))
     return block
 
 
-def repeat(item: Item, key: tuple[str, Any], channel: Channel, text: str, path: Path, pieces: list[Piece]) -> Block | None:
+def repeat(
+    item: Item, key: tuple[str, Any], channel: Channel, text: str, path: Path, pieces: list[Piece]
+) -> Block | None:
     """A text as a whole: the first that is heard of it, an echo, or something else."""
     if not text:
         return None
@@ -50,7 +54,9 @@ def repeat(item: Item, key: tuple[str, Any], channel: Channel, text: str, path: 
     return other
 
 
-def own_text(channel: Channel, text: str, path: Path, pieces: list[Piece], *, writable: bool, index: int = 0) -> Block:
+def own_text(
+    channel: Channel, text: str, path: Path, pieces: list[Piece], *, writable: bool, index: int = 0
+) -> Block:
     """A text that stands for itself."""
     block = Block("text", index=index, channel=channel, writable=writable)
     block.source.append(text)
@@ -109,5 +115,10 @@ def logprobs(value: Any, path: Path, block: Block | None, text: str, pieces: lis
 
 def said_by(data: dict[str, Any], event: TextEvent) -> tuple[str, Any]:
     """Which text of its item an event speaks of."""
-    at = data.get(event.part)
-    return event.kind, at if type(at) is int or at is None else str(at)
+    return event.kind, part_index(data, event.part)
+
+
+def part_index(data: dict[str, Any], name: str) -> int | str | None:
+    """Which part of its item an event speaks of, whatever stands there."""
+    at = data.get(name)
+    return at if type(at) is int or at is None else str(at)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+from luthien_guard.errors import IllegalOutput
+from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Path, PieceKind, ReadChunk
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.responses.body import StandIns
-from luthien_guard.wire.responses.changes import changes_of, gone
+from luthien_guard.wire.responses.changes import NO_UNICODE, changes_of, gone, illegal
 from luthien_guard.wire.responses.grammar import check
 from luthien_guard.wire.responses.items import Item
-from luthien_guard.wire.responses.made import blank_response, message_events, usage_of
+from luthien_guard.wire.responses.made import blank_response, message_events, unicode, usage_of
 from luthien_guard.wire.responses.sent import Sent
 from luthien_guard.wire.responses.splice import applied, delta_spliced, spliced
 from luthien_guard.wire.sse import canonical
@@ -19,6 +21,7 @@ from luthien_guard.wire.sse import canonical
 __all__ = ["StreamWriter"]
 
 Written = tuple[bytes, "int | None"]
+DELTA: Final = PieceKind.DELTA  # members of enums are slow to look up
 
 
 class StreamWriter:
@@ -33,6 +36,7 @@ class StreamWriter:
         self._counting = False  # something was put in or left out: numbers are ours from here on
         self._gone: dict[int, bool] = {}  # removed items by index: whether something stands there instead
         self._places: dict[int, int] = {}  # output index as it came: as it leaves
+        self._unsaid: list[Written] = []  # what was written before something illegal: it leaves with the end
 
     @property
     def finished(self) -> bool:
@@ -40,28 +44,33 @@ class StreamWriter:
 
     def write(self, chunks: Sequence[ReadChunk]) -> list[Written]:
         out: list[Written] = []
-        for read in chunks:
-            data = read.chunk.data
-            if read.chunk.kind != "data":
-                if read.chunk.raw:
-                    out.append((read.chunk.raw, read.source))
-            elif (short := self._delta(read, data)) is not None:
-                out.append(short)
-            else:
-                self._event(read, data, out)
+        try:
+            for read in chunks:
+                chunk = read.chunk
+                if chunk.kind != "data":
+                    if chunk.raw:
+                        out.append((chunk.raw, read.source))
+                elif (short := self._delta(read, chunk)) is not None:
+                    out.append(short)
+                else:
+                    self._event(read, chunk.data, out)
+        except (IllegalOutput, UnicodeEncodeError) as error:
+            self._unsaid = out
+            raise (error if isinstance(error, IllegalOutput) else illegal(NO_UNICODE)) from None
         return out
 
-    def _delta(self, read: ReadChunk, data: Any) -> Written | None:
+    def _delta(self, read: ReadChunk, chunk: Chunk) -> Written | None:
         """One more delta that is no more than that, untouched or with another text: nearly all events are."""
-        if len(read.pieces) != 1 or read.source is None or self._counting:
+        pieces = read.pieces
+        if len(pieces) != 1 or read.source is None or self._counting:
             return None
-        piece = read.pieces[0]
+        piece = pieces[0]
         block = piece.block
-        if piece.kind is not PieceKind.DELTA or piece.path != ("delta",) or block is None or block.removed:
+        if piece.kind is not DELTA or piece.path != ("delta",) or block is None or block.removed:
             return None
-        out, raw = piece.out, read.chunk.raw
+        out, raw, data = piece.out, chunk.raw, chunk.data
         if out is not None:
-            changed = delta_spliced(read.chunk, piece.text, out)
+            changed = delta_spliced(chunk, piece.text, out)
             if changed is None:
                 return None
             raw = changed
@@ -81,34 +90,44 @@ class StreamWriter:
         if call is not None:
             self._remove(call, out)
             return
-        if any(p.kind is PieceKind.DERIVED and p.value[0] == "preview" and _changed(p.block) for p in read.pieces):
+        if any(
+            p.kind is PieceKind.DERIVED and p.value[0] == "preview" and _changed(p.block) for p in read.pieces
+        ):
             self._counting = True
             return
         changes = changes_of(read.pieces, self._stand_ins)
-        self._place(data, changes)
-        self._number(read, data, changes)
+        placed = self._place(data, changes)
+        numbered = self._number(read, data, changes)
         left = applied(data, changes) if changes else data
         kind = left.get("type")
         if read.source is None:
             check(left, read.chunk.event, self._sent)
         out.append((spliced(read.chunk, changes), None) if changes else (read.chunk.raw, read.source))
+        self._places.update(placed)
+        self._next += numbered
         self._follow(kind if isinstance(kind, str) else "", left)
 
     def _follow(self, kind: str, data: dict[str, Any]) -> None:
-        if kind.endswith(".delta") and type(data.get("delta")) is str:
+        if (
+            kind.endswith(".delta")
+            and type(data.get("delta")) is str
+            and type(data.get("output_index")) is int
+        ):
             self._sent.delta(kind, data, data["delta"])
         else:
             self._sent.follow(kind, data)
 
     # -- numbers -------------------------------------------------------------------------------------------------------
 
-    def _place(self, data: dict[str, Any], changes: dict[Path, Any]) -> None:
+    def _place(self, data: dict[str, Any], changes: dict[Path, Any]) -> dict[int, int]:
         """The event's output index, as it leaves: items behind those that went without a trace move up."""
         came = changes.get(("output_index",), data.get("output_index"))
-        if type(came) is int and came >= 0:
-            index = self._index(came)
-            if index != data.get("output_index"):
-                changes[("output_index",)] = index
+        if type(came) is not int or came < 0:
+            return {}
+        index = self._index(came)
+        if index != data.get("output_index"):
+            changes[("output_index",)] = index
+        return {came: index}
 
     def _index(self, came: int) -> int:
         index = self._places.get(came)
@@ -117,20 +136,20 @@ class StreamWriter:
             used = self._places.values() if self._gone else ()
             while index in used:
                 index += 1
-            self._places[came] = index
         return index
 
-    def _number(self, read: ReadChunk, data: dict[str, Any], changes: dict[Path, Any]) -> None:
+    def _number(self, read: ReadChunk, data: dict[str, Any], changes: dict[Path, Any]) -> bool:
+        """Whether the event is counted: all that were made are, and those that upstream counts."""
         number = data.get("sequence_number")
-        if type(number) is not int:
-            return
-        if read.source is None and number != self._next:
-            self._counting = True
-        if not self._counting:
+        made = read.source is None and number != self._next
+        self._counting = self._counting or made
+        if type(number) is not int and not made:
+            return False
+        if not self._counting and type(number) is int:
             self._next = number
         elif number != self._next:
             changes[("sequence_number",)] = self._next
-        self._next += 1
+        return True
 
     # -- removed calls -------------------------------------------------------------------------------------------------
 
@@ -143,7 +162,8 @@ class StreamWriter:
         message = self._stand_ins(item, call)
         self._gone[item.index] = message is not None
         if message is not None:
-            out.extend((self._made(event), None) for event in message_events(message, self._index(item.index)))
+            index = self._places[item.index] = self._index(item.index)
+            out.extend((self._made(event), None) for event in message_events(message, index))
 
     # -- our own words -------------------------------------------------------------------------------------------------
 
@@ -160,11 +180,14 @@ class StreamWriter:
 
     def end(self, message: str, usage: Mapping[str, Any] | None) -> bytes:
         if self._sent.ended:
-            return b""
-        out: list[bytes] = []
+            return self._last()
+        out = [self._last()]
         if not self._sent.begun:  # openai-node throws on whatever comes before response.created
             response = self._response()
-            out += [self._made({"type": f"response.{each}", "response": response}) for each in ("created", "in_progress")]
+            out += [
+                self._made({"type": f"response.{each}", "response": response})
+                for each in ("created", "in_progress")
+            ]
         out += [self._made(event) for event in list(self._sent.closing())]
         index = max([self._sent.next_index, *(each + 1 for each in self._places.values())])
         out += [self._made(event) for event in message_events(self._stand_ins.message(message), index)]
@@ -182,11 +205,16 @@ class StreamWriter:
         return response
 
     def fail(self, status: int, code: str, message: str) -> bytes:
+        last = self._last()
         if self._sent.ended:
-            return b""
-        error = {"code": code, "message": message}
+            return last
+        error = {"code": code, "message": unicode(message)}
         response = self._response(status="failed", error=error, output=self._sent.output())
-        return self._made({"type": "response.failed", "response": response})
+        return last + self._made({"type": "response.failed", "response": response})
+
+    def _last(self) -> bytes:
+        unsaid, self._unsaid = self._unsaid, []
+        return b"".join(raw for raw, _ in unsaid)
 
 
 def _changed(block: Block | None) -> bool:
