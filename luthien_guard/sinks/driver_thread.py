@@ -13,7 +13,7 @@ import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.lowlevel import EventLoopToken, current_token
 
-__all__ = ["DriverThread", "soon"]
+__all__ = ["DriverThread", "finished", "soon"]
 
 T = TypeVar("T")
 
@@ -57,16 +57,18 @@ class DriverThread:
         return self.portal.call(work)
 
     async def awaited(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run it there, and await it in this loop, whichever it is; cancelling here cancels there."""
+        """Run it there, and await it in this loop, whichever it is. Cancelling here does not cancel there: it runs to its
+        end, and what it finds is dropped."""
         future: Future[T] = self.portal.start_task_soon(work)
-        done, token = anyio.Event(), current_token()
-        future.add_done_callback(lambda _: soon(token, done.set))
-        try:
-            await done.wait()
-        except BaseException:
-            future.cancel()
-            raise
-        return future.result()
+        return await finished(future)
+
+
+async def finished(future: Future[T]) -> T:
+    """Wait in this loop for what another thread promised."""
+    done, token = anyio.Event(), current_token()
+    future.add_done_callback(lambda _: soon(token, done.set))
+    await done.wait()
+    return future.result()
 
 
 def soon(token: EventLoopToken, call: Callable[[], object]) -> None:

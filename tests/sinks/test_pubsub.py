@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,15 @@ async def heard(notices: AsyncIterator[Notice], count: int) -> list[Notice]:
 
 def plain(notices: Sequence[Notice]) -> list[Notice]:
     return [replace(each, id="") for each in notices]
+
+
+@pytest.fixture
+def leaky() -> Iterator[None]:
+    """coredis leaves the streams of a connection that failed to the garbage collector."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unclosed <MemoryObject", ResourceWarning)
+        yield
+        gc.collect()
 
 
 # -- the promises ------------------------------------------------------------------------------------------------------
@@ -106,10 +117,8 @@ class Anonymous(MemoryPubSub):
             async for each in notices:
                 yield replace(each, id="1")
 
-        async with super().subscribe(after=after) as notices:
-            iterator = nameless()
+        async with super().subscribe(after=after) as notices, aclosing(nameless()) as iterator:
             yield iterator
-            await iterator.aclose()
 
 
 class OneEar(MemoryPubSub):
@@ -130,10 +139,8 @@ class LosesSilently(MemoryPubSub):
                     yield each
                 first = False
 
-        async with super().subscribe(after=after) as notices:
-            iterator = gapless()
+        async with super().subscribe(after=after) as notices, aclosing(gapless()) as iterator:
             yield iterator
-            await iterator.aclose()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +173,7 @@ def test_the_scheme_says_which_hub(url: str, kind: type) -> None:
     ("url", "says"),
     [
         ("guard", "is no URL"),
-        ("redi://x", "did you mean redis"),
+        ("redi://x", "did you mean .?redis"),
         ("memory://x", "no path"),
         ("sqlite://", "sqlite:///relative.db"),
         ("postgresql://u:s3cret@host", "is expected"),
@@ -181,6 +188,7 @@ def test_a_wrong_url_is_told_precisely(url: str, says: str) -> None:
     assert "s3cret" not in str(told.value)
 
 
+@pytest.mark.usefixtures("leaky")
 async def test_a_server_that_is_not_there_is_told(database: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -213,6 +221,7 @@ async def test_a_slow_subscriber_finds_a_gap_where_something_is_lost() -> None:
         assert plain(await heard(notices, 1)) == some(1, 5), "a gap can be resumed after as any notice"
 
 
+@pytest.mark.usefixtures("leaky")
 async def test_closing_ends_subscriptions(database: str, redis: str) -> None:
     for hub in (MemoryPubSub(), PostgresPubSub(database)):
         await run_sync(hub.open)
@@ -289,6 +298,7 @@ async def test_a_lost_connection_is_told(database: str) -> None:
         await run_sync(hub.close)
 
 
+@pytest.mark.usefixtures("leaky")
 async def test_a_broker_that_comes_back_is_used_again(redis: str) -> None:
     with proxied(redis) as proxy:
         hub = RedisPubSub(redis_url(proxy), key="comes-back")
@@ -314,9 +324,10 @@ async def published_at_last(hub: PubSub) -> bool:
     return False
 
 
+@pytest.mark.usefixtures("leaky")
 async def test_a_wrong_password_is_told_without_it(redis: str) -> None:
     hub = RedisPubSub(redis.replace("redis://", "redis://somebody:s3cret@"))
-    with pytest.raises(SinkError, match="redis://127.0.0.1") as told:
+    with pytest.raises(SinkError, match=r"redis://127\.0\.0\.1") as told:
         await run_sync(hub.open)
     assert "s3cret" not in str(told.value)
 

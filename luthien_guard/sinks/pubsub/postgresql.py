@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -14,7 +15,7 @@ from anyio.to_thread import run_sync
 
 from luthien_guard.errors import SinkError
 from luthien_guard.pubsub import Notice
-from luthien_guard.sinks.driver_thread import DriverThread
+from luthien_guard.sinks.driver_thread import DriverThread, finished
 from luthien_guard.sinks.postgresql.connection import Connection, checked, connected, told, where
 from luthien_guard.sinks.postgresql.driver import Database
 from luthien_guard.sinks.pubsub.mailbox import Mailbox, gap
@@ -63,44 +64,61 @@ class PostgresPubSub:
     @asynccontextmanager
     async def subscribe(self, *, after: str | None = None) -> AsyncGenerator[AsyncIterator[Notice]]:
         mailbox = Mailbox(self._size)
-        await run_sync(self._listeners.start)
-        with told(self._url):
-            db = await self._listeners.awaited(partial(_listening, self._url, mailbox))
         if after is not None:
             mailbox.put([gap("")])
-        watch = self._listeners.portal.start_task_soon(partial(_watched, self._url, db, mailbox))
+        await run_sync(self._listeners.start)
+        ready: Future[None] = Future()
+        with told(self._url):
+            task = self._listeners.portal.start_task_soon(partial(_listening, self._url, mailbox, ready))
         try:
+            with told(self._url):
+                await finished(ready)
             yield mailbox
         finally:
-            watch.cancel()
+            task.cancel()
 
 
-async def _listening(url: str, mailbox: Mailbox) -> Database:
+async def _listening(url: str, mailbox: Mailbox, ready: Future[None]) -> None:
+    """Until it is cancelled."""
+    try:
+        db = await connected(url)
+        try:
+            await _listen(url, db, mailbox)
+            ready.set_result(None)
+            await _alive(db)
+        finally:
+            db.terminate()
+    except BaseException as error:
+        if not ready.done():
+            ready.set_exception(error if isinstance(error, Exception) else CancelledError())
+        mailbox.end(_said(url, error))
+        raise
+
+
+async def _listen(url: str, db: Database, mailbox: Mailbox) -> None:
     def heard(_db: Any, _pid: int, _channel: str, payload: str) -> None:
         mailbox.put(_notices(payload))
 
-    db = await connected(url)
-    try:
-        await db.add_listener(_CHANNEL, heard)
-    except BaseException:
-        db.terminate()
-        raise
     db.add_termination_listener(lambda _: mailbox.end(SinkError(f"{where(url)}: the connection was lost")))
-    return db
+    await db.add_listener(_CHANNEL, heard)
 
 
-async def _watched(url: str, db: Database, mailbox: Mailbox) -> None:
-    """Until it is cancelled. A connection whose other end vanished says nothing, as one where nothing happens."""
+async def _alive(db: Database) -> None:
+    """A connection whose other end vanished says nothing, as one where nothing happens."""
+    while True:
+        await anyio.sleep(_ALIVE)
+        await db.execute("SELECT 1", timeout=_ALIVE)
+
+
+def _said(url: str, error: BaseException) -> SinkError | None:
+    """None for the end that was asked for."""
+    if not isinstance(error, Exception):
+        return None
     try:
-        while True:
-            await anyio.sleep(_ALIVE)
-            with told(url):
-                await db.execute("SELECT 1", timeout=_ALIVE)
-    except SinkError as error:
-        mailbox.end(error)
-    finally:
-        db.terminate()
-        mailbox.end()
+        with told(url):
+            raise error
+    except SinkError as known:
+        return known
 
 
 async def _unprepared(_: Any) -> None:
