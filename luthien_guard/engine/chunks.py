@@ -22,13 +22,13 @@ __all__ = ["ChunkHooks"]
 class ChunkHooks:
     """Runs `on_chunk_started`, `on_chunk_completed` and `on_unknown_chunk` for one response."""
 
-    __slots__ = ("_made_by", "after", "before", "exchange")
+    __slots__ = ("after", "before", "exchange", "made_by")
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self.before = exchange.plan.calls["on_chunk_started"]
         self.after = exchange.plan.calls["on_chunk_completed"]
-        self._made_by: HookCall | None = None
+        self.made_by: HookCall | None = None  # the last that put a chunk of its own in the place of another
 
     async def started(self, chunk: Chunk) -> list[Chunk]:
         """The chunks that go on instead of this one."""
@@ -67,7 +67,7 @@ class ChunkHooks:
         made = [result] if isinstance(result, Chunk) else result
         if isinstance(made, list) and all(isinstance(each, Chunk) for each in made):
             if made != [chunk]:
-                self._made_by = call
+                self.made_by = call
                 self.exchange.record(
                     EventType.CHANGED, policy=call.registered.name, chunk=chunk.event or chunk.kind
                 )
@@ -98,7 +98,7 @@ class ChunkHooks:
     def illegal(self, error: IllegalOutput, ready: list[ReadChunk]) -> Intervention:
         """Name the policy that made what the grammar forbids: the one that made a chunk, else the last that changed
         something."""
-        call = self._made_by
+        call = self.made_by
         name = call.registered.name if call is not None else (error.policy or "unknown")
         self.exchange.record(
             EventType.POLICY_ERROR, policy=name, hook=call.hook if call else "", error=str(error)

@@ -400,15 +400,18 @@ class Response:
             ready = await self._after(ready)
         if not ready or self.done:
             return self._last_words() if self.done else []
+        # what a policy made may be illegal, and then only that must not leave: not what stands before it
+        batches = [[read] for read in ready] if self._hooks.made_by is not None else [ready]
+        items: list[Item] = []
         try:
-            items = self.writer.write(ready)
+            for batch in batches:
+                items += self.writer.write(batch)
         except IllegalOutput as error:
             self.intervene(self._hooks.illegal(error, ready))
-            return self._last_words()
         if items and not self.left:
             self.left = self.exchange.released_any = True
             self.exchange.first_byte = self.exchange.services.clock()
-        return items
+        return [*items, *self._last_words()] if self.done else items
 
     def _ready(self) -> list[ReadChunk]:
         queue = self.queue

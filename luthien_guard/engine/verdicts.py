@@ -37,7 +37,10 @@ def message_for_call(intervention: Intervention, call: ToolCall, known_tools: It
 
 
 def _own(intervention: Intervention) -> str | None:
-    return None if isinstance(intervention.verdict, Retry) else intervention.verdict.message
+    """The policy's words. Half of a surrogate pair, which no encoding of ours takes, becomes a question mark."""
+    if isinstance(intervention.verdict, Retry) or intervention.verdict.message is None:
+        return None
+    return intervention.verdict.message.encode("utf-8", "replace").decode()
 
 
 class VerdictCache:

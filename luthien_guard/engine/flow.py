@@ -1,0 +1,86 @@
+"""A text that streams: frame after frame alike, of which only the text needs a decision.
+
+A flow begins with a frame that held one piece of text and nothing else, and that left as it came or with another text
+in its place. As long as nothing else comes or happens, a frame like it (`wire.alike`) needs neither parser nor reader
+nor writer: all three would do for it what they did for that one. Whatever else comes ends the flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from luthien_guard.engine.text import TextLane
+from luthien_guard.events import Chunk
+from luthien_guard.wire.alike import Pattern, pattern_of
+from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
+
+__all__ = ["Flow", "flow_of"]
+
+Item = tuple[bytes, int | None]
+
+
+class Flow:
+    """`lane` is None where no policy sees the text; `direct` says that nothing is held back in it."""
+
+    __slots__ = ("block", "direct", "lane", "path", "pattern")
+
+    def __init__(self, pattern: Pattern, path: Path, block: Block, lane: TextLane | None) -> None:
+        self.pattern = pattern
+        self.path = path
+        self.block = block
+        self.lane = lane
+        self.direct = lane is None or lane.through
+
+    async def decided(self, frame: bytes, text: str, number: int) -> Item | None:
+        """What leaves for this frame, in a flow that is `direct`; None where its text is gone. Raises Stop."""
+        block, lane = self.block, self.lane
+        block.source.append(text)
+        if lane is None:
+            return frame, number
+        left = await lane.decided(text)
+        block.released.append(left)
+        if left == text:
+            return frame, number
+        block.changed = True
+        return (self.pattern.with_text(frame, left), None) if left else None
+
+    def read(self, frame: bytes, text: str, number: int) -> ReadChunk:
+        """What the reader would find."""
+        self.block.source.append(text)
+        piece = Piece(PieceKind.DELTA, block=self.block, path=self.path, text=text)
+        return ReadChunk(Chunk("data", frame), (piece,), number, self.pattern)
+
+
+def flow_of(left: ReadChunk, item: Item, queue: Iterable[ReadChunk], lane: TextLane | None) -> Flow | None:
+    """The flow that begins with a chunk that left as `item`; None where it is no frame of a text alone, where the
+    writer made something else of it, or where something else is still in the queue."""
+    piece = _only_text(left.pieces)
+    if piece is None or left.source is None:
+        return None
+    block = piece.block
+    pattern = left.pattern or pattern_of(left.chunk, piece.path)
+    if block is None or pattern is None or item != written(left, pattern):
+        return None
+    for read in queue:
+        other = _only_text(read.pieces)
+        if other is None or other.block is not block or pattern.text_of(read.chunk.raw) is None:
+            return None
+    return Flow(pattern, piece.path, block, lane)
+
+
+def written(read: ReadChunk, pattern: Pattern) -> Item:
+    """What leaves for a frame like the pattern."""
+    out = read.pieces[0].out
+    raw = read.chunk.raw
+    return (raw, read.source) if out is None else (pattern.with_text(raw, out), None)
+
+
+def _only_text(pieces: Sequence[Piece]) -> Piece | None:
+    if len(pieces) != 1:
+        return None
+    piece = pieces[0]
+    return (
+        piece
+        if piece.kind is PieceKind.DELTA and piece.block is not None and piece.block.kind == "text"
+        else None
+    )
