@@ -51,7 +51,7 @@ class Journal:
         self._strict = strict
         self._spooling = spooling
         self._max = max_records
-        self._patience = patience  # seconds that somebody waits for a commit before it counts as failed
+        self.patience = patience  # seconds that somebody waits for a commit before it counts as failed
         self._quarantine = quarantine or Quarantine()
         self._written = written
         self._full = full
@@ -97,9 +97,9 @@ class Journal:
             self._queue.append(ticket)
             self._urgent = True
             self._wake.notify()
-        if not await ticket.done(self._patience):
+        if not await ticket.done(self.patience):
             raise SinkError(
-                f"the record could not be stored in {self._patience:g} s: {self.failure or 'no answer'}"
+                f"the record could not be stored in {self.patience:g} s: {self.failure or 'no answer'}"
             )
 
     # -- the thread ----------------------------------------------------------------------------------------------------

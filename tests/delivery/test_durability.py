@@ -110,7 +110,7 @@ async def test_a_decision_that_cannot_be_stored_has_no_effect(tmp_path: Path, on
     store = ListStore(path=tmp_path / "s")
     guard, app = guarded(store, TEXT, durability="strict", on_unrecorded=on_unrecorded)
     assert guard.storage is not None
-    guard.storage.journal._patience = 0.05
+    guard.storage.journal.patience = 0.05
     async with guard:
         store.problem = "disk full"
         reply = await ask(app, "/v1/chat/completions", REQUEST)
