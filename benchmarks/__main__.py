@@ -8,7 +8,9 @@ from pathlib import Path
 
 here = Path(__file__).parent
 known = [
-    name for name in ("imports", "engine", "sockets", "client", "telemetry", "records") if (here / f"{name}.py").exists()
+    name
+    for name in ("imports", "engine", "sockets", "client", "telemetry", "records", "sinks_remote")
+    if (here / f"{name}.py").exists()
 ]
 for name in [name for name in sys.argv[1:] if name in known] or known:
     importlib.import_module(f"benchmarks.{name}").main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import warnings
@@ -14,11 +15,11 @@ from uuid import uuid4
 import anyio
 import pytest
 
-__all__ = ["admin", "database", "postgres", "redis"]
+__all__ = ["admin", "database", "postgres", "postgresql_server", "redis"]
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+@contextlib.contextmanager
+def postgresql_server() -> Iterator[str]:
     """The URL of a PostgreSQL where databases can be made: LUTHIEN_TEST_POSTGRES, or one of our own."""
     if given := os.environ.get("LUTHIEN_TEST_POSTGRES"):
         yield given
@@ -33,6 +34,12 @@ def postgres() -> Iterator[str]:
             yield server.get_uri()
         finally:
             server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    with postgresql_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
