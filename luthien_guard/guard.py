@@ -14,6 +14,7 @@ import anyio
 from anyio import to_thread
 
 from luthien_guard.callers import Callers, pepper_of
+from luthien_guard.control_plane.capture import CapturedStream
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import ControlPlaneService
 from luthien_guard.delivery import Delivery
@@ -59,7 +60,9 @@ class Guard:
     of them (`sqlite:///guard.db`, `postgresql://...`, `jsonl:///path`, `memory://`, `redis://...`); with
     `durability="strict"` every decision is on disk before its effect. A decision that cannot be stored has no effect,
     unless `on_unrecorded="allow"`. `session_from` groups exchanges: "header:NAME", "body:PATH", or functions of the
-    request. `tracing="otel"` makes spans and metrics with what OpenTelemetry the process has. `judge` answers `ctx.judge(...)`; by default litellm does. Raises ConfigError.
+    request. `capture_chunks` records responses piece by piece with their times, for replays. `tracing="otel"` makes
+    spans and metrics with what OpenTelemetry the process has. `judge` answers `ctx.judge(...)`; by default litellm
+    does. Raises ConfigError.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Guard:
         durability: Literal["balanced", "strict"] = "balanced",
         on_unrecorded: Literal["block", "allow"] = "block",
         session_from: Sequence[SessionSource] = SESSION_FROM,
+        capture_chunks: bool = False,
         redact: Redactor | None = None,
         tracing: str | Sink | None = None,
         sinks: Iterable[Sink] = (),
@@ -114,11 +118,16 @@ class Guard:
             limits=self.limits,
             on_block="refuse" if on_block == "refuse" else "error",
             unknown=unknown,
-            keeps_content=self.storage is not None or self._tracer is not None,
+            keeps_content=self.storage is not None or self._tracer is not None or capture_chunks,
             on_unrecorded=on_unrecorded,
         )
         self.plane: ControlPlaneService = plane or LocalControlPlane(
-            self._plan_of, services, self.formats, self.delivery.recorder, session_from
+            self._plan_of,
+            services,
+            self.formats,
+            self.delivery.recorder,
+            session_from,
+            CapturedStream if capture_chunks else None,
         )
         #: Of the file that the policies come from, while somebody watches it (`luthien_guard.config.reload`).
         self.config_status: ConfigStatus | None = None

@@ -102,7 +102,7 @@ def reachable(settings: UpstreamSettings, name: str) -> tuple[Finding, float | N
     """Whether the upstream answers at all (any status will do), and by how many seconds our clock is ahead of its."""
     what = f"upstream {name}"
     if settings.replay is not None:
-        there = Path(settings.replay).is_dir()
+        there = "://" in settings.replay or Path(settings.replay).is_dir()
         return Finding(
             what, "ok" if there else "failure", f"{settings.replay}: {'' if there else 'no '}folder"
         ), None

@@ -76,6 +76,7 @@ def guard_arguments(config: GuardConfig) -> dict[str, Any]:
         "durability": config.durability,
         "on_unrecorded": config.on_unrecorded,
         "tracing": config.tracing,
+        "capture_chunks": config.capture_chunks,
         "allow_paths": True,
         **further,
     }

@@ -54,7 +54,7 @@ class UpstreamSettings(_Settings):
     name: str | None = Field(default=None, description="For fallbacks and records; default: kind and number.")
     native: str | list[str] | None = Field(default=None, description="Wire formats that it speaks itself.")
     litellm: dict[str, Any] | None = Field(default=None, description="Further arguments for litellm.")
-    replay: str | None = Field(default=None, description="A folder of recorded exchanges.")
+    replay: str | None = Field(default=None, description="A folder of recorded exchanges, or the URL of a store with `capture_chunks`.")
     base_url: str | None = None
     api_key: Credential | None = Field(
         default=None,
@@ -122,6 +122,7 @@ class GuardConfig(_Settings):
     pubsub: str | None = Field(default=None, description="redis://... hears of what is stored.")
     durability: Literal["balanced", "strict"] = "balanced"
     on_unrecorded: Literal["block", "allow"] = "block"
+    capture_chunks: bool = Field(default=False, description="Record responses piece by piece, for replays.")
     tracing: str | None = Field(default=None, description="otel: spans and metrics.")
     session_from: list[str] | None = Field(default=None, description='"header:NAME" and "body:PATH".')
     auth: AuthSettings = AuthSettings()

@@ -61,12 +61,14 @@ class LocalControlPlane:
         formats: Mapping[str, WireFormat],
         recorder: Callable[..., RecordFunction],
         sessions: Sequence[SessionSource] = SESSION_FROM,
+        streams: Callable[[Exchange, StreamingContext], GuardedStream] | None = None,
     ) -> None:
         self._plan = plan
         self._services = services
         self._formats = formats
         self._recorder = recorder
         self._sessions = body_sources(sessions)
+        self._streams = streams or LocalStream
         self._exchanges: dict[str, Exchange] = {}
 
     async def decide_request(
@@ -150,7 +152,7 @@ class LocalControlPlane:
         exchange.record(
             EventType.RESPONSE_STARTED, status=context.status, stream=context.stream, attempt=context.attempt
         )
-        return LocalStream(exchange, context)
+        return self._streams(exchange, context)
 
     async def close(self, call_id: str, outcome: Outcome | None = None) -> Outcome:
         exchange = self._exchanges.pop(call_id, None)
@@ -204,13 +206,23 @@ class LocalStream:
 
     async def feed(self, data: bytes, *, last: bool = False) -> Release:
         response = self._response
+        flow = response.flow
+        if flow is not None and not last and (text := flow.pattern.text_of(data)):
+            item = await response.more(flow, data, text)
+            if item is None or self._exchange.record.owes:
+                return await self._release(item)
+            return Release((item,), held=response.held_bytes)
+        response.flow = None
         for chunk in self._decoder.feed(data):
             await response.take(chunk)
         if last:
             for chunk in self._decoder.close():
                 await response.take(chunk)
             await response.finish()
-        return await self._release()
+        release = await self._release()
+        if not self._decoder.idle:
+            response.flow = None  # what comes next is the rest of a frame, whatever it looks like
+        return release
 
     async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
         response = self._response
@@ -252,7 +264,7 @@ class LocalStream:
             )
             response.intervene(Intervention(overdue.registered.name, Abort(reason), failure=True))
             return await self._release()
-        response.done = True
+        response.done, response.flow = True, None
         exchange.decide_outcome(_OUTCOMES.get(code, OutcomeStatus.UPSTREAM_ERROR), reason=message)
         await exchange.fail(message, status=status, code=code)
         if not response.left:
@@ -271,9 +283,9 @@ class LocalStream:
         call = self._late = self._exchange.overdue()
         return None if call is None else f"{call.registered.name}.{call.hook}"
 
-    async def _release(self) -> Release:
+    async def _release(self, item: tuple[bytes, int | None] | None = None) -> Release:
         left = self._response.left
-        release = await self._released()
+        release = Release((item,)) if item is not None else await self._released()
         if self._exchange.record.owes:
             problem = await unrecorded(self._exchange)
             if problem is not None:  # what was decided does not happen

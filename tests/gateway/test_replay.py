@@ -96,7 +96,7 @@ def test_nothing_that_fits_is_said_so(folder: Path) -> None:
 def test_a_folder_without_recordings_is_an_error_at_start(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "gone"):
         with pytest.raises(ConfigError, match="replay"):
-            load(folder)
+            load(str(folder))
 
 
 async def test_the_pace_is_the_recorded_one_or_none(tmp_path: Path) -> None:
@@ -149,3 +149,28 @@ def test_any_request_gets_an_answer_that_ends(wire_format: str, stream: bool) ->
         assert answer.status == 200
         assert gate.outcome(answer) == "success"
         assert not stream or ENDS[wire_format] in answer.body or b"response.incomplete" in answer.body
+
+
+async def test_calls_of_a_store_are_replayed_piece_by_piece(tmp_path: Path) -> None:
+    """What one guard captured, a gateway plays again: the same bytes, cut in the same places."""
+    from luthien_guard import Guard, GuardMiddleware
+    from tests.asgi_drive import ask
+    from tests.asgi_drive import replay as saying
+    from tests.faults.killed import REQUEST, STREAM
+
+    url = f"sqlite:///{tmp_path}/g.db"
+    guard = Guard(store=url, capture_chunks=True)
+    body = b"".join(STREAM)
+    app = GuardMiddleware(
+        saying(body, status=200, content_type="text/event-stream", cuts=[7, 300]), guard=guard
+    )
+    async with guard:
+        first = await ask(app, "/v1/chat/completions", REQUEST)
+    (recording,) = load(url)
+    assert recording.id == first.header("x-luthien-call-id")
+    response = recording.response()
+    assert response["chunk_lens"] == [7, 300, len(body) - 307]
+    with gateway([UpstreamSettings(replay=url, pace=0)]) as gate:
+        assert gate.ask("/v1/chat/completions", json.loads(REQUEST)).body == body
+    with pytest.raises(ConfigError, match="capture_chunks"):
+        load("memory://")

@@ -1,22 +1,26 @@
-"""A folder of recorded exchanges, and which of them fits a request best.
+"""Recorded exchanges, of a folder or of a store, and which of them fits a request best.
 
-One JSON file each: `api` (the wire format), `stream`, `request{body}` (or null), `response{status, headers, body_text,
+In a folder one JSON file each: `api` (the wire format), `stream`, `request{body}` (or null), `response{status, headers, body_text,
 chunk_lens?, chunk_times?}`. `chunk_lens` are the bytes of each network read, `chunk_times` its seconds since the request.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from luthien_guard.errors import ConfigError
+from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.records import EventType
+from luthien_guard.sinks.urls import open_store
+from luthien_guard.store import Call, CallFilter, Row
 from luthien_guard.wire.formats import FORMATS
 
 __all__ = ["Recording", "Shape", "best", "load", "shape_of"]
 
+_MOST: Final = 1000  # the latest calls of a store
 #: The providers whose traffic the official clients read without a murmur.
 _OFFICIAL: Final = ("openai", "anthropic")
 
@@ -37,7 +41,7 @@ class Recording:
     """One exchange; its body stays in the file until it is asked for."""
 
     id: str
-    path: Path
+    source: Callable[[], Mapping[str, Any]]
     wire_format: str
     stream: bool
     status: int
@@ -46,12 +50,14 @@ class Recording:
 
     def response(self) -> Mapping[str, Any]:
         """Read the file again."""
-        found: Mapping[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))["response"]
-        return found
+        return self.source()
 
 
-def load(folder: Path) -> list[Recording]:
-    """Every recording of the folder, by id. Raises ConfigError when there is none."""
+def load(place: str) -> list[Recording]:
+    """Every recording of a folder, or of the store with that URL, by id. Raises ConfigError when there is none."""
+    if "://" in place:
+        return _stored(place)
+    folder = Path(place).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"replay: {folder} is no folder")
     found = [each for path in sorted(folder.glob("*.json")) if (each := _read(path)) is not None]
@@ -101,11 +107,47 @@ def _read(path: Path) -> Recording | None:
     body = (raw.get("request") or {}).get("body")
     return Recording(
         id=path.stem,
-        path=path,
+        source=lambda: json.loads(path.read_text(encoding="utf-8"))["response"],
         wire_format=raw["api"],
         stream=bool(raw.get("stream")),
         status=int(response.get("status", 200)),
         official=raw.get("provider") in _OFFICIAL,
+        shape=shape_of(body) if isinstance(body, dict) else None,
+    )
+
+
+def _stored(url: str) -> list[Recording]:
+    """The calls of a store of which every chunk was captured."""
+    store = open_store(url)
+    try:
+        store.open()
+        calls = store.calls(CallFilter(limit=_MOST))
+        found = [each for call in calls if (each := _of_call(call, store.rows(call.call_id))) is not None]
+    except SinkError as error:
+        raise ConfigError(f"replay: {error}") from None
+    finally:
+        store.close()
+    if not found:
+        raise ConfigError(f"replay: {url} holds no call whose chunks were captured (capture_chunks)")
+    return found
+
+
+def _of_call(call: Call, rows: Sequence[Row]) -> Recording | None:
+    facts = {row.event_type: row.details for row in rows}
+    chunks = facts.get(EventType.RESPONSE_CHUNKS.value)
+    if chunks is None or call.wire_format not in FORMATS or not chunks.get("body_text"):
+        return None
+    try:
+        body = json.loads(facts[EventType.REQUEST_RECEIVED.value]["body"])
+    except (KeyError, TypeError, ValueError):
+        body = None
+    return Recording(
+        id=call.call_id,
+        source=lambda: chunks,
+        wire_format=str(call.wire_format),
+        stream=bool(chunks["stream"]),
+        status=int(chunks["status"]),
+        official=False,
         shape=shape_of(body) if isinstance(body, dict) else None,
     )
 

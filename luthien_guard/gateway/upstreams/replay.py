@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -34,7 +33,7 @@ class ReplayUpstream:
         self.name = name
         self.fallback: Sequence[str] = tuple(settings.fallback)
         self.retries = 0
-        self._folder = Path(settings.replay).expanduser()
+        self._place = settings.replay
         self._pace = settings.pace
         self._match = Match(settings.match)
         self._recordings: dict[str, Recording] = {}
@@ -47,7 +46,7 @@ class ReplayUpstream:
 
     async def start(self) -> None:
         if not self._recordings:
-            found = await anyio.to_thread.run_sync(load, self._folder)
+            found = await anyio.to_thread.run_sync(load, self._place)
             self._recordings = {each.id: each for each in found}
 
     async def stop(self) -> None:
