@@ -37,7 +37,11 @@ class PubSub(Protocol):
 
     def subscribe(self, *, after: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
         """Notices from now on, or after the one with the id `after` where the hub still knows it (else a GAP comes
-        first). On asyncio and on trio; a slow subscriber gets a GAP, and never slows anybody else."""
+        first). On asyncio and on trio; a slow subscriber gets a GAP, and never slows anybody else. Needs no `open`: that
+        is for who publishes. Entering and iterating raise SinkError when the broker cannot be reached (any more);
+        whoever then subscribes again `after` the last id hears the rest, or of a gap."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Subscriptions of this object end. May come twice, and without `open`."""
+        ...

@@ -42,6 +42,7 @@ async def check_pubsub(
         await _admits_what_it_does_not_know(trial)
         await _is_not_slowed(trial)
         await _outlives_a_subscriber(trial)
+        await _ends_subscriptions(trial, patience)
     finally:
         await run_sync(hub.close)
     await run_sync(hub.close)  # twice is allowed
@@ -179,6 +180,15 @@ async def _outlives_a_subscriber(trial: _Trial) -> None:
             await group.start(_waits, trial.hub)
             group.cancel_scope.cancel()
         await stays.hears(await trial.publish(), "one who leaves disturbs nobody")
+
+
+async def _ends_subscriptions(trial: _Trial, patience: float) -> None:
+    async with trial.hub.subscribe() as notices:
+        await run_sync(trial.hub.close)
+        with anyio.move_on_after(patience) as scope:
+            async for _ in notices:
+                pass
+        assert not scope.cancelled_caught, "closing a hub ends its subscriptions"
 
 
 async def _waits(hub: PubSub, *, task_status: TaskStatus[None]) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,7 @@ from luthien_guard.sinks.urls import open_store
 from luthien_guard.store import CallFilter, Row, chained, payload_of
 from luthien_guard.testing.sinks import check_sink, exchange_rows
 from tests.sinks.proxy import proxied
-from tests.sinks.servers import admin, database, postgres
-
-__all__ = ["database", "postgres"]
+from tests.sinks.servers import admin
 
 TABLES = ("conversation_calls", "conversation_events", "schema_migrations")
 DAYS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'conversation_events'::regclass"
@@ -228,6 +227,35 @@ def test_many_may_start_at_once(database: str) -> None:
     assert sum(each.known for each in written) == 3 * 5
     for store in stores:
         store.close()
+
+
+def test_threads_that_share_one_store_wait_for_each_other(store: PostgresStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        written = list(pool.map(lambda number: store.write(exchange_rows(number)), range(40)))
+        found = list(pool.map(lambda number: store.rows(exchange_rows(number)[0].call_id), range(40)))
+    assert [each.stored for each in written] == [3] * 40
+    assert found == [exchange_rows(number) for number in range(40)]
+
+
+def test_closing_ends_what_runs(database: str) -> None:
+    store = PostgresStore(database)
+    store.open()
+    store.write(exchange_rows(1))
+    started = threading.Event()
+
+    def run() -> None:
+        async def sleep(db: Any) -> None:
+            started.set()
+            await db.execute("SELECT pg_sleep(20)")
+
+        store._db.run(sleep)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        assert started.wait(30)
+        store.close()
+        with pytest.raises(SinkError):
+            running.result(15)
 
 
 def test_a_tail_misses_nothing_of_many_writers(database: str, store: PostgresStore) -> None:

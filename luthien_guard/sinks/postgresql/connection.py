@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import CancelledError
 from typing import Any, Final, TypeVar
@@ -104,6 +105,9 @@ class Connection:
         self._prepare = prepare
         self._patience = patience
         self._thread = DriverThread("luthien-guard-postgresql")
+        self._one = (
+            threading.Lock()
+        )  # who reads may give up waiting, and its command still runs when the next comes
         self._db: Database | None = None
 
     def open(self) -> None:
@@ -122,7 +126,7 @@ class Connection:
 
     def run(self, work: Callable[[Database], Awaitable[T]], *, seconds: float | None = None) -> T:
         """Do it there. Blocks, for a little more than `seconds` (or the patience) at most. Raises SinkError."""
-        with told(self.url):
+        with self._one, told(self.url):
             return self._thread.call(lambda: self._bounded(work, (seconds or self._patience) + _SLACK))
 
     async def _bounded(self, work: Callable[[Database], Awaitable[T]], seconds: float) -> T:

@@ -47,6 +47,10 @@ def from_url(url: str) -> RedisPubSub:
     return RedisPubSub(url)
 
 
+class _Closed(SinkError):
+    """The hub is not open, or not any more."""
+
+
 class RedisPubSub:
     """Implements `PubSub`. The stream `key` keeps about the last `kept` notices; a subscriber reads at its own pace, and
     gets a GAP when it is behind them."""
@@ -136,7 +140,7 @@ class RedisPubSub:
         try:
             yield
         except (CancelledError, RuntimeError):
-            raise SinkError(f"{place}: it is not open") from None
+            raise _Closed(f"{place}: it is not open") from None
         except TimeoutError:
             raise SinkError(f"{place}: it did not answer in time") from None
         except (
@@ -190,7 +194,10 @@ class _Reader:
 
     async def __anext__(self) -> Notice:
         while not self._found:
-            self._found.extend(await self._asked(self._read))
+            try:
+                self._found.extend(await self._asked(self._read))
+            except _Closed:
+                raise StopAsyncIteration from None
         return self._found.popleft()
 
     async def _read(self) -> list[Notice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ class TailPubSub:
     def __init__(self, make: Callable[[], Store], *, pause: float = _PAUSE) -> None:
         self._make = make
         self._pause = pause
+        self._closed = threading.Event()
 
     def open(self) -> None:
         pass
@@ -41,14 +43,15 @@ class TailPubSub:
         """Nothing to do: what was stored is there to see."""
 
     def close(self) -> None:
-        pass
+        self._closed.set()
+        self._closed = threading.Event()  # of those who subscribe from now on
 
     @asynccontextmanager
     async def subscribe(self, *, after: str | None = None) -> AsyncGenerator[AsyncIterator[Notice]]:
-        store = self._make()
+        store, closed = self._make(), self._closed
         try:
             await run_sync(store.open)
-            tail = _Tail(store, self._pause)
+            tail = _Tail(store, self._pause, closed)
             await run_sync(tail.start, after)
             yield tail
         finally:
@@ -59,9 +62,10 @@ class TailPubSub:
 class _Tail:
     """The rows behind a position. An id says where the look began that found the row, and which row it was."""
 
-    def __init__(self, store: Store, pause: float) -> None:
+    def __init__(self, store: Store, pause: float, closed: threading.Event) -> None:
         self._store = store
         self._pause = pause
+        self._closed = closed
         self._position = 0
         self._found: deque[Notice] = deque()
 
@@ -88,6 +92,8 @@ class _Tail:
 
     async def __anext__(self) -> Notice:
         while not self._found:
+            if self._closed.is_set():
+                raise StopAsyncIteration
             await run_sync(self._look)
             if not self._found:
                 await anyio.sleep(self._pause)
