@@ -39,6 +39,8 @@ def postgresql_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     with postgresql_server() as url:
+        if "LUTHIEN_TEST_POSTGRES" not in os.environ:  # nothing of it has to outlive the machine
+            admin(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
         yield url
 
 
