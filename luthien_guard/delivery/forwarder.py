@@ -98,7 +98,7 @@ class Forwarder:
                 self._drained = None
             return 0
         rows = [row for _, row in found if intact(row)]
-        written = write(self._store, rows, self._quarantine, tries)
+        written = write(self._store, rows, self._quarantine, tries, durable=True)
         damaged = [row for _, row in found if not intact(row)] if len(rows) < len(found) else []
         for row in damaged:
             self._quarantine.put(row, "it was damaged in the spool")

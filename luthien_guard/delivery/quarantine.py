@@ -44,24 +44,36 @@ class Quarantine:
 def write(
     target: Target, rows: Sequence[Row], quarantine: Quarantine, tries: int, *, durable: bool = False
 ) -> Written:
-    """Write the rows. After five tries one by one: those that fail where others pass are poison. Raises SinkError
-    when nothing passes: then the store is to blame, not a row."""
+    """Write the rows. After five tries one by one: a row that fails twice, while one that is stored is taken again, is
+    poison. Raises SinkError when the store is to blame: nothing passes, or it went away meanwhile."""
     if not rows:
         return Written()
     if tries < _TRIES or len(rows) == 1:
         return target.write(rows, durable=durable)
     written: list[Written] = []
-    poison: list[tuple[Row, str]] = []
+    refused: list[Row] = []
+    good: Row | None = None
     for row in rows:
         try:
             written.append(target.write([row], durable=durable))
+            good = row
         except SinkError as error:
+            refused.append(row)
+            problem = error
+    if good is None:
+        raise problem
+    poison: list[tuple[Row, str]] = []
+    for row in refused:
+        try:
+            written.append(target.write([row], durable=durable))
+        except SinkError as error:
+            target.write([good])  # raises when it is not the row
             poison.append((row, str(error)))
-    if not written:
-        raise SinkError(poison[0][1])
-    for row, problem in poison:
-        quarantine.put(row, problem)
-    conflicts = tuple(row for each in written for row in each.conflicts)
+    for row, reason in poison:
+        quarantine.put(row, reason)
     return Written(
-        sum(each.stored for each in written), sum(each.known for each in written), conflicts, len(poison)
+        sum(each.stored for each in written),
+        sum(each.known for each in written),
+        tuple(row for each in written for row in each.conflicts),
+        len(poison),
     )

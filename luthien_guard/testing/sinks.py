@@ -89,6 +89,12 @@ def _keeps_one_row_a_key(store: Store) -> None:
     written = store.write([other, *exchange_rows(6)])
     _same("a key with other content is a conflict", (written.stored, written.conflicts), (3, (other,)))
     _same("a conflict changes nothing", store.rows(rows[0].call_id), rows)
+    forged = chained(
+        rows[0].call_id, 3, 9.0, EventType.CLOSED.value, None, '{"outcome":"forged"}', rows[2].hash
+    )
+    _same("a forged end is a conflict", store.write([forged]).conflicts, (forged,))
+    call = store.call(rows[0].call_id)
+    _same("a conflict does not show in the line of the call", call and call.outcome, "blocked")
 
 
 def _projects_calls(store: Store) -> None:

@@ -132,6 +132,33 @@ def test_a_poison_row_is_put_aside_and_the_rest_flows(tmp_path: Path) -> None:
     assert (counts["stored"], counts["dropped.poison"]) == (9, 1)
 
 
+def test_a_store_that_goes_away_makes_no_row_poison(tmp_path: Path) -> None:
+    """One row is refused, and while the rest is tried one by one the store goes away: nothing else is given up."""
+
+    class Leaves(ListStore):
+        single = 0
+
+        def write(self, rows: Any, *, durable: bool = False) -> Any:
+            self.single += len(rows) == 1
+            if self.single == 6 and not self.problem:
+                self.problem = "gone"
+            try:
+                return super().write(rows, durable=durable)
+            finally:
+                if self.single == 30:
+                    self.problem = None
+
+    store = Leaves()
+    store.poison = lambda row: row.seq == 3
+    quarantine = Quarantine(tmp_path / "q")
+    with journal(store, quarantine=quarantine) as made:
+        for seq in range(10):
+            made.put(fact(seq))
+        store.wait(9)
+    assert quarantine.count == 1
+    assert [row.seq for row in store.rows("c")] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+
+
 def test_a_key_that_is_taken_by_another_content_is_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
     store = ListStore()
     store.write([chained("c", 0, 9.0, "policy.record", None, "{}", "")])

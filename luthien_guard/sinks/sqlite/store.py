@@ -50,15 +50,14 @@ class SqliteStore:
 
     def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
         values = [tuple(getattr(row, name) for name in EVENT_COLUMNS) for row in rows]
-        calls = statements.upserts(projected(rows))
-
         def append(db: sqlite3.Connection) -> Written:
             # in WAL mode a commit is written at once, and synced at once only with FULL
             db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             with _transaction(db):
                 stored = db.executemany(statements.INSERT_EVENT, values).rowcount
                 conflicts = _conflicts(db, rows) if stored < len(rows) else ()
-                db.executemany(statements.UPSERT_CALL, calls)
+                kept = [row for row in rows if row not in conflicts] if conflicts else rows
+                db.executemany(statements.UPSERT_CALL, statements.upserts(projected(kept)))
             return Written(stored, len(rows) - stored - len(conflicts), conflicts)
 
         return self._do(append)
