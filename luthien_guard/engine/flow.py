@@ -7,14 +7,14 @@ nor writer: all three would do for it what they did for that one. Whatever else 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from luthien_guard.engine.text import TextLane
 from luthien_guard.events import Chunk
 from luthien_guard.wire.alike import Pattern, pattern_of
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
 
-__all__ = ["Flow", "flow_of"]
+__all__ = ["Flow", "flow_of", "written"]
 
 Item = tuple[bytes, int | None]
 
@@ -46,12 +46,11 @@ class Flow:
 
     def read(self, frame: bytes, text: str, number: int) -> ReadChunk:
         """What the reader would find."""
-        self.block.source.append(text)
         piece = Piece(PieceKind.DELTA, block=self.block, path=self.path, text=text)
         return ReadChunk(Chunk("data", frame), (piece,), number, self.pattern)
 
 
-def flow_of(left: ReadChunk, item: Item, queue: Iterable[ReadChunk], lane: TextLane | None) -> Flow | None:
+def flow_of(left: ReadChunk, item: Item, queue: Collection[ReadChunk], lane: TextLane | None) -> Flow | None:
     """The flow that begins with a chunk that left as `item`; None where it is no frame of a text alone, where the
     writer made something else of it, or where something else is still in the queue."""
     piece = _only_text(left.pieces)
@@ -59,7 +58,9 @@ def flow_of(left: ReadChunk, item: Item, queue: Iterable[ReadChunk], lane: TextL
         return None
     block = piece.block
     pattern = left.pattern or pattern_of(left.chunk, piece.path)
-    if block is None or pattern is None or item != written(left, pattern):
+    if block is None or pattern is None or item != _written(left, pattern):
+        return None
+    if lane is not None and lane.through and queue:
         return None
     for read in queue:
         other = _only_text(read.pieces)
@@ -68,10 +69,14 @@ def flow_of(left: ReadChunk, item: Item, queue: Iterable[ReadChunk], lane: TextL
     return Flow(pattern, piece.path, block, lane)
 
 
-def written(read: ReadChunk, pattern: Pattern) -> Item:
-    """What leaves for a frame like the pattern."""
-    out = read.pieces[0].out
-    raw = read.chunk.raw
+def written(read: ReadChunk) -> Item:
+    """What leaves for a chunk with a pattern."""
+    assert read.pattern is not None
+    return _written(read, read.pattern)
+
+
+def _written(read: ReadChunk, pattern: Pattern) -> Item:
+    out, raw = read.pieces[0].out, read.chunk.raw
     return (raw, read.source) if out is None else (pattern.with_text(raw, out), None)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from luthien_guard.engine.calls import CallLane
 from luthien_guard.engine.chunks import ChunkHooks
 from luthien_guard.engine.exchange import Exchange
+from luthien_guard.engine.flow import Flow, flow_of, written
 from luthien_guard.engine.snapshot import received, released, unsent
 from luthien_guard.engine.text import Slot, Stop, TextLane, inspect_opaque, settle
 from luthien_guard.engine.verdicts import Intervention, message_for
@@ -28,7 +29,7 @@ from luthien_guard.events import (
 from luthien_guard.exchange import OutcomeStatus
 from luthien_guard.policy import Abort, Retry
 from luthien_guard.records import EventType
-from luthien_guard.wire.chunks import is_keepalive
+from luthien_guard.wire.chunks import is_keepalive, parsed
 from luthien_guard.wire.format import Block as WireBlock
 from luthien_guard.wire.format import Piece, PieceKind, ReadChunk, is_identifier
 
@@ -39,6 +40,7 @@ Job = Callable[[], Coroutine[Any, Any, None]]
 
 _CLIENT_CALLS: Final = frozenset({"function", "legacy", "custom", "shell", "computer"})
 _SUBSTANCE: Final = frozenset({PieceKind.FINISH, PieceKind.FAILED, PieceKind.END, PieceKind.STOP})
+_VAIN_FLOWS: Final = 4
 _READABLE: Final = frozenset({"data", "body", "done"})
 
 
@@ -81,12 +83,16 @@ class Response:
         self._judging = False
         self._hooks = ChunkHooks(exchange)
         self._offered: frozenset[str] | None = None
+        self.flow: Flow | None = None  # what comes now, as long as it is more of the same
+        self._flowed = 0  # chunks when it began
+        self._vain = 0  # flows of one frame, in a row
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
     async def take(self, chunk: Chunk) -> None:
         """The next chunk from upstream."""
         number, self.count = self.count, self.count + 1
+        self.flow = None
         if self.done:
             return
         try:
@@ -97,6 +103,35 @@ class Response:
                 await self._read(chunk, number)
         except Stop as stop:
             self.intervene(stop.intervention)
+        self._check_held()
+
+    async def more(self, flow: Flow, frame: bytes, text: str) -> Item | None:
+        """`take` for the next frame of the flow, and what leaves for it at once. Where that is None, `drain`."""
+        number, self.count = self.count, self.count + 1
+        try:
+            if flow.direct:
+                item = await flow.decided(frame, text, number)
+                if item is not None:
+                    return None if self.done else item
+            await self._hold(flow.read(frame, text, number), decided=flow.direct)
+        except Stop as stop:
+            self.intervene(stop.intervention)
+        self._check_held()
+        return None
+
+    async def _hold(self, read: ReadChunk, *, decided: bool) -> None:
+        """Put a frame of the flow into the queue; `decided`: without its text."""
+        self.queue.append(read)
+        self.held_bytes += len(read.chunk.raw)
+        piece = read.pieces[0]
+        assert piece.block is not None
+        if decided:
+            piece.out = ""
+        else:
+            piece.block.source.append(piece.text)
+            await self._delta(read, piece, piece.block)
+
+    def _check_held(self) -> None:
         if self.held_bytes > self.exchange.services.limits.max_held_bytes and not self.done:
             self._abort("more bytes are held than the limit allows")
 
@@ -309,6 +344,7 @@ class Response:
         if self.done or self.ended:
             return
         self.ended = True
+        self.flow = None
         tail = ReadChunk(Chunk("comment", b""), self.reader.close())
         if tail.pieces:
             self.queue.append(tail)
@@ -373,6 +409,7 @@ class Response:
         if self.done:
             return
         self.done = True
+        self.flow = None
         self.intervention = intervention
         if not isinstance(intervention.verdict, Retry):
             self.exchange.intervened(intervention)
@@ -405,13 +442,35 @@ class Response:
         items: list[Item] = []
         try:
             for batch in batches:
-                items += self.writer.write(batch)
+                items += self._written(batch)
         except IllegalOutput as error:
             self.intervene(self._hooks.illegal(error, ready))
         if items and not self.left:
             self.left = self.exchange.released_any = True
             self.exchange.first_byte = self.exchange.services.clock()
+        if self.flow is None and len(items) == len(ready) and self._vain < _VAIN_FLOWS:
+            self._begin_flow(ready[-1], items[-1])
         return [*items, *self._last_words()] if self.done else items
+
+    def _written(self, ready: list[ReadChunk]) -> list[Item]:
+        if all(read.pattern is not None and read.pieces[0].out != "" for read in ready):
+            return [written(read) for read in ready]
+        for read in ready:
+            if read.pattern is not None:
+                read.chunk = parsed(read.chunk.raw)
+        return self.writer.write(ready)
+
+    def _begin_flow(self, left: ReadChunk, item: Item) -> None:
+        """See whether what left just now is one of many alike."""
+        if self._hooks.before or self._hooks.after or self.jobs or self.done or self.ended:
+            return
+        if not getattr(self.reader, "repeats", False):
+            return
+        lane = self._text.get(id(left.pieces[0].block)) if left.pieces else None
+        self.flow = flow_of(left, item, self.queue, lane)
+        if self.flow is not None:
+            self._vain = self._vain + 1 if self.count - self._flowed < 2 else 0
+            self._flowed = self.count
 
     def _ready(self) -> list[ReadChunk]:
         queue = self.queue

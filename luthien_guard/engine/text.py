@@ -75,11 +75,15 @@ class TextLane:
                 return
         self._out(runs)
 
-    async def straight(self, piece: Piece) -> None:
-        """`push` for a lane that is `through`."""
-        text = piece.text
+    async def decided(self, text: str) -> str:
+        """What leaves for a delta, in a lane that is `through`."""
         for stage in self.stages:
             text = await stage.decide(text)
+        return text
+
+    async def straight(self, piece: Piece) -> None:
+        """`push` for a lane that is `through`."""
+        text = await self.decided(piece.text)
         if text != piece.text:
             piece.out = text
             self.block.changed = True

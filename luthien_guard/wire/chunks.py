@@ -11,7 +11,7 @@ from luthien_guard.wire.format import is_identifier
 from luthien_guard.wire.json_text import loads
 from luthien_guard.wire.sse import Frame, SSEDecoder, canonical
 
-__all__ = ["BodyDecoder", "StreamDecoder", "is_keepalive"]
+__all__ = ["BodyDecoder", "StreamDecoder", "is_keepalive", "parsed"]
 
 #: Comments that providers are known to send: not text.
 _KEEPALIVE: Final = re.compile(
@@ -50,6 +50,16 @@ class StreamDecoder:
     def close(self) -> list[Chunk]:
         return [] if self._broken else [_chunk(frame) for frame in self._sse.close()]
 
+    @property
+    def idle(self) -> bool:
+        """No frame has begun that is not whole yet."""
+        return not (self._broken or self._sse.pending)
+
+
+def parsed(raw: bytes) -> Chunk:
+    """The chunk of one whole frame."""
+    return StreamDecoder(max_event_bytes=len(raw)).feed(raw)[0]
+
 
 class BodyDecoder:
     """A response that is not streamed: one chunk, when the last byte is here."""
@@ -66,6 +76,8 @@ class BodyDecoder:
         if self._size <= self._limit:
             self._parts.append(data)
         return []
+
+    idle = False  # there is only one chunk
 
     def close(self) -> list[Chunk]:
         raw = b"".join(self._parts)

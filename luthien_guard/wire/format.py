@@ -20,6 +20,8 @@ Rules for readers
 * A repeat of a block's text (`*.done`, `response.completed`, ...) is an ECHO only when it equals what was assembled
   in `block.source`; a repeat that says something else, or that has no block, is fresh text: a block of its own.
 * Fields whose text derives from a block's (logprobs) are DERIVED pieces of it: dropped when the block was changed.
+* A reader says `repeats = True` when a frame with one DELTA and nothing else leaves no trace in it but that: the
+  engine then need not show it frames that differ in their text only (`wire.alike`).
 * It never raises on any JSON value: shapes it does not understand become OPAQUE pieces.
 """
 
@@ -28,10 +30,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from luthien_guard.events import Channel, Chunk, ToolKind
 from luthien_guard.exchange import ChatRequest
+
+if TYPE_CHECKING:
+    from luthien_guard.wire.alike import Pattern
 
 __all__ = [
     "BlankAnswer",
@@ -120,7 +125,9 @@ class Block:
         self.writable = writable  # False: may be let through or blocked, never rewritten (signed, encrypted)
         self.closed = False  # set by the reader with STOP
         self.source: list[str] = []  # text or arguments as they came
-        self.prefix = ""  # of a call: the arguments of a closed call that clients take this one for the rest of
+        self.prefix = (
+            ""  # of a call: the arguments of a closed call that clients take this one for the rest of
+        )
         self.codec: Any = None  # the wire format's own notes
         # -- decided by the engine -------------------------------------------------------------------------------
         self.released: list[str] = []  # text or arguments as they leave
@@ -171,15 +178,23 @@ class Piece:
 class ReadChunk:
     """A chunk with what the reader found in it; what the engine hands to the writer.
 
-    `source` numbers the chunks as they came from upstream (None for chunks that a policy made).
+    `source` numbers the chunks as they came from upstream (None for chunks that a policy made). With a `pattern` the
+    chunk is a frame like that and was not parsed: its `data` is missing.
     """
 
-    __slots__ = ("chunk", "pieces", "source", "waiting")
+    __slots__ = ("chunk", "pattern", "pieces", "source", "waiting")
 
-    def __init__(self, chunk: Chunk, pieces: Sequence[Piece], source: int | None = None) -> None:
+    def __init__(
+        self,
+        chunk: Chunk,
+        pieces: Sequence[Piece],
+        source: int | None = None,
+        pattern: Pattern | None = None,
+    ) -> None:
         self.chunk = chunk
         self.pieces = pieces
         self.source = source
+        self.pattern = pattern
         self.waiting = 0  # pieces that no policy has released yet; the engine's
 
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from json.decoder import scanstring  # type: ignore[attr-defined]
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 import jiter
@@ -17,7 +18,7 @@ import jiter
 from luthien_guard.errors import BodyTooLarge, MalformedBody
 from luthien_guard.wire.format import Path
 
-__all__ = ["DELETE", "Raw", "dumps", "loads", "patch", "slice_of"]
+__all__ = ["DELETE", "LINE_ENDS", "Raw", "dumps", "loads", "patch", "slice_of", "string_text"]
 
 MAX_DEPTH: Final = 128
 
@@ -37,7 +38,7 @@ class _Delete:
 DELETE: Final = _Delete()
 
 # Some line readers end a line here; in JSON they only stand in strings, where an escape means the same.
-_LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 # One pass in C that makes the two questions below cheap: digits become 0, E becomes e, brackets become {.
 _FOLDED: Final = bytes.maketrans(b"123456789E[", b"000000000e{")
 # An exponent of three digits is the only short way to overflow a double; a literal of 300 digits is the long one.
@@ -65,7 +66,12 @@ def dumps(value: Any) -> str:
     if isinstance(value, Raw):
         return str(value)
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text if text.isascii() else text.translate(_LINE_ENDS)
+    return text if text.isascii() else text.translate(LINE_ENDS)
+
+
+def string_text(value: str) -> str:
+    """`dumps` for a string."""
+    return encode_basestring(value) if value.isascii() else dumps(value)
 
 
 def _check_depth(text: bytes, max_depth: int) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from json.encoder import encode_basestring
 from typing import Any, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Path
-from luthien_guard.wire.json_text import dumps, patch
+from luthien_guard.wire.json_text import patch, string_text
 
-__all__ = ["patch_chunk", "replace_string"]
+__all__ = ["patch_chunk", "replace_string", "span_of"]
 
 _STRING: Final = re.compile(rb'[ \t]*:[ \t]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 _DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data: ?([^\r\n]*)")
 
 
-def replace_string(raw: bytes, key: bytes, new: str) -> bytes | None:
-    """`raw` with the string value of its only member `key` replaced; None when it is not the only one.
+def span_of(raw: bytes, key: bytes) -> tuple[int, int] | None:
+    """Where the string value of the only member `key` begins and ends, quotes included; None when it is not the only
+    one.
 
     Inside a JSON string every quote is escaped, so `"key"` with no backslash before it and a colon behind it is the
     name of a member.
@@ -30,11 +30,15 @@ def replace_string(raw: bytes, key: bytes, new: str) -> bytes | None:
     if at < 1 or raw[at - 1] == 0x5C or raw.find(needle, at + 1) >= 0:
         return None
     found = _STRING.match(raw, at + len(needle))
-    if found is None:
+    return found.span(1) if found is not None else None
+
+
+def replace_string(raw: bytes, key: bytes, new: str) -> bytes | None:
+    """`raw` with the string value of its only member `key` replaced; None when it is not the only one."""
+    span = span_of(raw, key)
+    if span is None:
         return None
-    begin, end = found.span(1)
-    text = encode_basestring(new) if new.isascii() else dumps(new)
-    return raw[:begin] + text.encode() + raw[end:]
+    return raw[: span[0]] + string_text(new).encode() + raw[span[1] :]
 
 
 def patch_chunk(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes:

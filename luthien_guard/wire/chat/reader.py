@@ -49,6 +49,8 @@ class _Choice:
 class StreamReader:
     """Implements `Reader` for `stream: true`."""
 
+    repeats = True
+
     def __init__(self) -> None:
         self.model = ""
         self.id = ""
@@ -132,7 +134,9 @@ class StreamReader:
                 choice = self._choices[number] = _Choice()
             self._read_choice(choice, number, raw, path, pieces)
 
-    def _read_choice(self, choice: _Choice, number: int, raw: dict[str, Any], path: Path, pieces: list[Piece]) -> None:
+    def _read_choice(
+        self, choice: _Choice, number: int, raw: dict[str, Any], path: Path, pieces: list[Piece]
+    ) -> None:
         finish = None
         for key, value in raw.items():
             if value is None:
@@ -186,19 +190,35 @@ class StreamReader:
     # -- texts ---------------------------------------------------------------------------------------------------------
 
     def _read_text(
-        self, choice: _Choice, number: int, key: str, channel: Channel, value: Any, path: Path, pieces: list[Piece]
+        self,
+        choice: _Choice,
+        number: int,
+        key: str,
+        channel: Channel,
+        value: Any,
+        path: Path,
+        pieces: list[Piece],
     ) -> None:
         if type(value) is str:
             if value:
                 self._text(choice, number, key, channel, path, value, pieces)
         elif type(value) is list:
             for of, place, text in parts_of(value, path, pieces):
-                self._text(choice, number, f"{key}/{of}", of if key == "content" else channel, place, text, pieces)
+                self._text(
+                    choice, number, f"{key}/{of}", of if key == "content" else channel, place, text, pieces
+                )
         else:
             opaque(value, path, pieces)
 
     def _text(
-        self, choice: _Choice, number: int, key: str, channel: Channel, path: Path, text: str, pieces: list[Piece]
+        self,
+        choice: _Choice,
+        number: int,
+        key: str,
+        channel: Channel,
+        path: Path,
+        text: str,
+        pieces: list[Piece],
     ) -> None:
         block = choice.texts.get(key)
         if block is None:
@@ -238,7 +258,9 @@ class StreamReader:
             return
         for at, raw in enumerate(calls):
             owner = (*path, at)
-            where, payload, name_key, arguments_key = payload_of(raw) if type(raw) is dict else ("", None, "", "")
+            where, payload, name_key, arguments_key = (
+                payload_of(raw) if type(raw) is dict else ("", None, "", "")
+            )
             if type(raw) is not dict or (payload is not None and type(payload) is not dict):
                 opaque(raw, owner, pieces, owner=owner)
                 continue
@@ -253,7 +275,13 @@ class StreamReader:
             self._rest(raw, where, payload, (name_key, arguments_key), owner, pieces)
 
     def _rest(
-        self, raw: dict[str, Any], where: str, payload: Any, known: tuple[str, str], owner: Path, pieces: list[Piece]
+        self,
+        raw: dict[str, Any],
+        where: str,
+        payload: Any,
+        known: tuple[str, str],
+        owner: Path,
+        pieces: list[Piece],
     ) -> None:
         """Everything of the entry that is not its name or its arguments."""
         for key, value in raw.items():
@@ -268,7 +296,13 @@ class StreamReader:
             opaque(rest, (*owner, where), pieces, owner=owner)
 
     def _find(
-        self, choice: _Choice, number: int, raw: dict[str, Any], kind: ToolKind, owner: Path, pieces: list[Piece]
+        self,
+        choice: _Choice,
+        number: int,
+        raw: dict[str, Any],
+        kind: ToolKind,
+        owner: Path,
+        pieces: list[Piece],
     ) -> Block:
         """The call that a fragment belongs to: by its index, unless it has a new id; without an index by its id;
         without either the last one. Clients do one or the other: where they would differ, the writer re-indexes."""
@@ -290,7 +324,14 @@ class StreamReader:
         return self._new_call(choice, number, index, id, kind, owner, pieces)
 
     def _new_call(
-        self, choice: _Choice, number: int, index: int | None, id: str, kind: ToolKind, owner: Path, pieces: list[Piece]
+        self,
+        choice: _Choice,
+        number: int,
+        index: int | None,
+        id: str,
+        kind: ToolKind,
+        owner: Path,
+        pieces: list[Piece],
     ) -> Block:
         block = Block("call", choice=number, index=len(choice.calls), id=id, tool_kind=kind)
         block.codec = CallNotes(index)
@@ -341,7 +382,9 @@ def _failed(error: Any, pieces: list[Piece]) -> None:
     message = error.get("message") if isinstance(error, dict) else error
     text = message if isinstance(message, str) else "an error without a message"
     pieces.append(Piece(PieceKind.FAILED, path=("error",), text=text))
-    rest = {key: value for key, value in error.items() if key != "message"} if isinstance(error, dict) else None
+    rest = (
+        {key: value for key, value in error.items() if key != "message"} if isinstance(error, dict) else None
+    )
     opaque(rest, ("error",), pieces)
     if not isinstance(message, str):
         opaque(message, ("error", "message"), pieces)

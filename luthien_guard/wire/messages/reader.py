@@ -46,6 +46,8 @@ def event_kind(chunk: Chunk) -> Any:
 class StreamReader:
     """Implements `Reader` for `stream: true`."""
 
+    repeats = True
+
     def __init__(self) -> None:
         self.model = ""
         self.id = ""

@@ -1,0 +1,92 @@
+"""Frames that are like one before but for the text in them: nearly all that a stream consists of.
+
+Two JSON texts that are the same byte for byte outside of string values have the same structure, the same keys and the
+same numbers. So a frame that is a known frame with another text in one place needs no parser: what law 2 asks of the
+rest was asked of the known one, and what it asks of a string is asked here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import jiter
+
+from luthien_guard.events import Chunk
+from luthien_guard.wire.format import Path
+from luthien_guard.wire.json_text import LINE_ENDS, string_text
+from luthien_guard.wire.splice import span_of
+
+__all__ = ["Pattern", "pattern_of"]
+
+#: The inside of a JSON string; what `\u` says is left to the parser.
+_text = re.compile(rb'[^"\\\x00-\x1f]*(?:\\["\\/bfnrt][^"\\\x00-\x1f]*)*').match
+#: Random characters against traffic analysis: other ones in every frame, and text of nobody while they look like this.
+_FILLER: Final = "obfuscation"
+_identifier = re.compile(rb"[A-Za-z0-9_.:/@-]{0,128}").fullmatch
+_frame = re.compile(rb"(?:event: [^\r\n]*\n)?data: \{[^\r\n]*\}\n\n").fullmatch
+_line_end = re.compile(f"[{''.join(map(chr, LINE_ENDS))}]").search
+
+
+class Pattern:
+    """One frame with a hole where its text stands: `head` text `middle` (filler `tail`)."""
+
+    __slots__ = ("_at", "_head", "_middle", "_tail")
+
+    def __init__(self, head: bytes, middle: bytes, tail: bytes | None) -> None:
+        self._head = head
+        self._at = len(head)
+        self._middle = middle
+        self._tail = tail
+
+    def text_of(self, frame: bytes) -> str | None:
+        """The text of a frame that is like this one; None for any other, and where the parser has to look."""
+        at, middle, tail = self._at, self._middle, self._tail
+        end = frame.find(b'"', at)
+        if not frame.startswith(self._head) or end < 0:
+            return None
+        text: str | None
+        try:
+            text = frame[at:end].decode()
+        except UnicodeDecodeError:
+            return None
+        if "\\" in text or not text.isprintable():  # the line ends of other readers are not printable either
+            end = self._end(frame)
+            text = _parsed(frame[at:end])
+        after = end + len(middle)
+        if tail is None:
+            return text if after == len(frame) and frame.endswith(middle) else None
+        if not (frame.endswith(tail) and frame.startswith(middle, end)):
+            return None
+        return text if _identifier(frame, after, len(frame) - len(tail)) else None
+
+    def with_text(self, frame: bytes, text: str) -> bytes:
+        """A frame that is like this one, with another text in it."""
+        begin, end = self._at - 1, self._end(frame) + 1
+        return b"%b%b%b" % (frame[:begin], string_text(text).encode(), frame[end:])
+
+    def _end(self, frame: bytes) -> int:
+        return _text(frame, self._at).end()  # type: ignore[union-attr] # it matches nothing, too
+
+
+def _parsed(inside: bytes) -> str | None:
+    try:
+        text: str = jiter.from_json(b'"%b"' % inside)
+    except ValueError:
+        return None
+    return None if _line_end(text) else text
+
+
+def pattern_of(chunk: Chunk, path: Path) -> Pattern | None:
+    """The pattern of a frame that was read, with its text at `path` of the JSON; None where it has an unusual shape."""
+    frame = chunk.raw
+    if chunk.kind != "data" or not isinstance(path[-1], str) or not _frame(frame):
+        return None
+    place = span_of(frame, path[-1].encode())
+    if place is None:
+        return None
+    head, end = frame[: place[0] + 1], place[1] - 1
+    filler = span_of(frame, _FILLER.encode()) if type(chunk.data.get(_FILLER)) is str else None
+    if filler is None or filler[0] < end:
+        return Pattern(head, frame[end:], None)
+    return Pattern(head, frame[end : filler[0] + 1], frame[filler[1] - 1 :])
