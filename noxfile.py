@@ -36,7 +36,8 @@ def group(name: str) -> list[str]:
 def tests(session: nox.Session) -> None:
     """All tests, on asyncio and trio. Arguments after `--` go to pytest."""
     install(session, "-e", ".[test]")
-    session.run("python", "-m", "pytest", *session.posargs, env=OFFLINE)
+    # a process for each core; a slow file must not be the last that one of them begins
+    session.run("python", "-m", "pytest", "-n", "auto", "--dist", "worksteal", *session.posargs, env=OFFLINE)
 
 
 @nox.session

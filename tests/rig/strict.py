@@ -61,5 +61,6 @@ class Strictness:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if os.environ.get("LUTHIEN_STRICT"):
+    # with workers, it is the one who collects their reports that counts
+    if os.environ.get("LUTHIEN_STRICT") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Strictness(int(FLOOR.read_text())), "luthien-strictness")
