@@ -75,7 +75,7 @@ class Guard:
         unknown: Literal["allow", "block"] = "allow",
         limits: Limits | None = None,
         store: str | Store | None = None,
-        pubsub: str | PubSub | None = None,
+        pubsub: str | PubSub | None = "memory://",
         durability: Literal["balanced", "strict"] = "balanced",
         on_unrecorded: Literal["block", "allow"] = "block",
         session_from: Sequence[SessionSource] = SESSION_FROM,
@@ -195,6 +195,13 @@ class Guard:
             if self.storage is not None:
                 with anyio.CancelScope(shield=True):
                     await to_thread.run_sync(self.storage.stop)
+
+    @property
+    def hub(self) -> PubSub:
+        """Tells who subscribes what was stored, by id. Raises ConfigError for a guard without a store or a hub."""
+        if self.storage is None or self.storage.hub is None:
+            raise ConfigError("the guard has no hub to listen to: Guard(store=..., pubsub=...)")
+        return self.storage.hub
 
     @property
     def query(self) -> Query:

@@ -119,7 +119,9 @@ class GuardConfig(_Settings):
     store: str | None = Field(
         default=None, description="sqlite:///guard.db, postgresql://..., jsonl:///..., memory://"
     )
-    pubsub: str | None = Field(default=None, description="redis://... hears of what is stored.")
+    pubsub: str | None = Field(
+        default="memory://", description="Who hears of what is stored: memory://, redis://..., postgresql://..."
+    )
     durability: Literal["balanced", "strict"] = "balanced"
     on_unrecorded: Literal["block", "allow"] = "block"
     capture_chunks: bool = Field(default=False, description="Record responses piece by piece, for replays.")
