@@ -1,0 +1,1 @@
+"""Real clients, unmodified, against `luthien-guard serve`: `nox -s clients`."""

