@@ -59,7 +59,8 @@ class Guard:
     chunks of kinds that the wire format does not know. `store` and `pubsub` say by URL where records go and who hears
     of them (`sqlite:///guard.db`, `postgresql://...`, `jsonl:///path`, `memory://`, `redis://...`); with
     `durability="strict"` every decision is on disk before its effect. A decision that cannot be stored has no effect,
-    unless `on_unrecorded="allow"`. `session_from` groups exchanges: "header:NAME", "body:PATH", or functions of the
+    unless `on_unrecorded="allow"`. `data` is the folder of what belongs to the store on this machine (spool, locks,
+    pepper). `session_from` groups exchanges: "header:NAME", "body:PATH", or functions of the
     request. `capture_chunks` records responses piece by piece with their times, for replays. `tracing="otel"` makes
     spans and metrics with what OpenTelemetry the process has. `judge` answers `ctx.judge(...)`; by default litellm
     does. Raises ConfigError.
@@ -77,6 +78,7 @@ class Guard:
         store: str | Store | None = None,
         pubsub: str | PubSub | None = "memory://",
         durability: Literal["balanced", "strict"] = "balanced",
+        data: str | os.PathLike[str] | None = None,
         on_unrecorded: Literal["block", "allow"] = "block",
         session_from: Sequence[SessionSource] = SESSION_FROM,
         capture_chunks: bool = False,
@@ -102,7 +104,8 @@ class Guard:
             name: Plan(items, mode=mode, allow_paths=allow_paths) for name, items in sets.items()
         }
         self._memory = MemorySink()
-        self.storage = None if store is None else Storage(store, hub=pubsub, durability=durability)
+        folder = None if data is None else Path(data)
+        self.storage = None if store is None else Storage(store, folder, hub=pubsub, durability=durability)
         self.redactor = redact or Redactor()
         pepper = None if self.storage is None else partial(pepper_of, self.storage.folder)
         self.callers = Callers(pepper=pepper, session_from=session_from)

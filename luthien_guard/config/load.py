@@ -74,6 +74,7 @@ def guard_arguments(config: GuardConfig) -> dict[str, Any]:
         "store": config.store,
         "pubsub": config.pubsub,
         "durability": config.durability,
+        "data": config.data,
         "on_unrecorded": config.on_unrecorded,
         "tracing": config.tracing,
         "capture_chunks": config.capture_chunks,

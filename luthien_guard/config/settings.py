@@ -123,6 +123,9 @@ class GuardConfig(_Settings):
         default="memory://", description="Who hears of what is stored: memory://, redis://..., postgresql://..."
     )
     durability: Literal["balanced", "strict"] = "balanced"
+    data: str | None = Field(
+        default=None, description="The folder of the spool, locks and pepper [default: beside the store]."
+    )
     on_unrecorded: Literal["block", "allow"] = "block"
     capture_chunks: bool = Field(default=False, description="Record responses piece by piece, for replays.")
     tracing: str | None = Field(default=None, description="otel: spans and metrics.")

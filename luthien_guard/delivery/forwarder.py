@@ -39,6 +39,7 @@ class Forwarder:
         self._ledger = ledger
         self._quarantine = quarantine
         self._news = threading.Event()
+        self._carried = threading.Condition()
         self._stopping: float | None = None
         self._thread: threading.Thread | None = None
         self._open = False
@@ -55,6 +56,11 @@ class Forwarder:
 
     def notify(self) -> None:
         self._news.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until something has been carried; False when nothing was, in that time."""
+        with self._carried:
+            return self._carried.wait(seconds)
 
     def stop(self, seconds: float) -> None:
         """Carry what can be carried in that time; the rest waits in the spool for the next process."""
@@ -105,6 +111,8 @@ class Forwarder:
         self._spool.forget([position for position, _ in found])
         written = replace(written, quarantined=written.quarantined + len(damaged))
         self._ledger.wrote(len(found), written, from_spool=True)
+        with self._carried:
+            self._carried.notify_all()
         if self.failure is not None:
             logger.warning("the store takes records again")
             self.failure = None

@@ -101,6 +101,10 @@ class Storage:
         if flushed and not (self._spool is not None and len(self._spool)):
             self._gone()
 
+    def wait_carried(self, seconds: float) -> bool:
+        """Wait until rows have gone from the spool to the store; False when none have, in that time."""
+        return self._forwarder is not None and self._forwarder.wait(seconds)
+
     def reader(self) -> Store:
         """A store for questions: another connection where there can be one."""
         alone = self.url is None or self.url == "memory://"
