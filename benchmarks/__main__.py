@@ -1,4 +1,4 @@
-"""All benchmarks, or those that are named: `python -m benchmarks [engine] [sockets] [imports] [client] [telemetry]`."""
+"""All benchmarks, or those that are named: `python -m benchmarks [engine] [asgi] [sockets] [imports] [client] [telemetry]`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 here = Path(__file__).parent
 known = [
     name
-    for name in ("imports", "engine", "sockets", "client", "telemetry", "records", "sinks_remote")
+    for name in ("imports", "engine", "asgi", "sockets", "client", "telemetry", "records", "sinks_remote")
     if (here / f"{name}.py").exists()
 ]
 for name in [name for name in sys.argv[1:] if name in known] or known:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import uvicorn
 
-from benchmarks.traffic import DONE, FINISH, Changes, LooksAtChunks, Reads, chat_chunk
+from benchmarks.traffic import DONE, FINISH, Changes, LooksAtChunks, Reads, Window, chat_chunk
 from luthien_guard import Guard, GuardMiddleware, Policy, hookimpl
 from luthien_guard.events import ContentChunk
 
@@ -36,7 +36,9 @@ def upstream(chunks: int, pause: float) -> Any:
         for raw in ready:
             if pause:
                 await anyio.sleep(pause)
-                raw = raw.replace(b'"word', b'"%d word' % time.monotonic_ns()).replace(b'" word', b'" %d word' % time.monotonic_ns())
+                raw = raw.replace(b'"word', b'"%d word' % time.monotonic_ns()).replace(
+                    b'" word', b'" %d word' % time.monotonic_ns()
+                )
             await send({"type": "http.response.body", "body": raw, "more_body": True})
         await send({"type": "http.response.body", "body": FINISH + DONE, "more_body": False})
 
@@ -55,6 +57,7 @@ def variant(name: str, app: Any) -> Any:
         "guard, noop": ["noop"],
         "guard, looks at chunks": [LooksAtChunks()],
         "guard, reads the text": [Reads()],
+        "guard, window of 64 characters": [Window()],
         "guard, changes every chunk": [Changes()],
         "guard, one that waits": [Waits()],
     }
@@ -84,5 +87,11 @@ if __name__ == "__main__":
     name, port, chunks, pause = sys.argv[1:]
     app = variant(name, upstream(int(chunks), float(pause)))
     uvicorn.run(
-        app, host="127.0.0.1", port=int(port), log_level="error", http="httptools", loop="uvloop", lifespan="off"
+        app,
+        host="127.0.0.1",
+        port=int(port),
+        log_level="error",
+        http="httptools",
+        loop="uvloop",
+        lifespan="off",
     )

@@ -10,7 +10,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, get_args
@@ -50,11 +50,15 @@ class HookCall:
     position: int  # of the policy in the configuration
     is_async: bool
     tier: int = 0  # -1 tryfirst, 1 trylast
+    #: Each call gets a scope of its own: it waits for others, or its failure is forgiven.
+    timed: bool = field(init=False)
+    #: What it says counts.
+    enforces: bool = field(init=False)
 
-    @property
-    def timed(self) -> bool:
-        """True when each call gets a scope of its own: it waits for others, or its failure is forgiven."""
-        return self.registered.policy.waits or self.registered.on_error == "allow"
+    def __post_init__(self) -> None:
+        registered = self.registered
+        object.__setattr__(self, "timed", registered.policy.waits or registered.on_error == "allow")
+        object.__setattr__(self, "enforces", registered.mode == "enforce")
 
 
 @cache

@@ -1,7 +1,7 @@
 """The seam: what a shell (middleware, client) asks and what it gets, all of it serialisable.
 
 A shell moves bytes and knows its host; it never sees a policy, an event or a wire format's inside. Everything that
-crosses is a frozen dataclass of plain values (bytes, str, numbers, tuples), so that the other side may be another
+crosses is a dataclass of plain values (bytes, str, numbers, tuples), so that the other side may be another
 process. The order for one exchange:
 
     decide_request -> open_stream -> feed* (settle* while verdicts are pending) -> close
@@ -75,7 +75,9 @@ class StreamingContext:
     attempt: int = 0  # counts the retries of this exchange
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(
+    slots=True
+)  # not frozen: one is made for every piece, and freezing would cost as much as deciding it
 class Release:
     """What may leave now. An empty release says: nothing yet, go on."""
 

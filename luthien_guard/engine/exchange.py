@@ -123,12 +123,17 @@ class Exchange:
         The one place where a policy's exceptions are caught. A policy in shadow says nothing.
         """
         try:
-            result = call.function(event, self.context(call))
+            result = call.function(event, self._contexts.get(call.position) or self.context(call))
             if result is None:
                 return None
-            if call.is_async:
-                result = await self._awaited(call, result)
-            elif hasattr(result, "__await__"):
+            if call.is_async and not call.timed:
+                try:
+                    first = result.send(None)  # a hook that never waits needs no deadline
+                except StopIteration as stop:
+                    result = stop.value
+                else:
+                    result = await self._watched(call, result, first)
+            elif call.is_async or hasattr(result, "__await__"):
                 result = await self._timed(call, result)
         except Exception as error:  # noqa: BLE001
             return self._failed(call, error)
@@ -136,17 +141,11 @@ class Exchange:
             return None
         if isinstance(result, (Block, Abort, Retry)):
             return self.verdict(call, result, event)
-        return result if call.registered.mode == "enforce" else None
+        return result if call.enforces else None
 
-    async def _awaited(self, call: HookCall, awaitable: Any) -> Any:
+    async def _watched(self, call: HookCall, awaitable: Any, first: Any) -> Any:
         """A policy that waits, or whose failure is forgiven, gets a scope of its own; others are watched from
         outside (`overdue`), because a scope per chunk costs more than the chunk."""
-        if call.timed:
-            return await self._timed(call, awaitable)
-        try:
-            first = awaitable.send(None)  # a hook that never waits needs no deadline
-        except StopIteration as stop:
-            return stop.value
         key = object()
         context = self.context(call)
         begun = self.services.clock()

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.verdicts import Intervention
-from luthien_guard.events import Chunk, ContentChunk, ContentCompleted
+from luthien_guard.events import Chunk, ContentChunk, ContentCompleted, content_chunk
 from luthien_guard.records import EventType
 from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk
 
@@ -175,7 +175,7 @@ class _Stage:
 
     async def _ask(self, text: str, *, final: bool) -> ContentChunk | list[ContentChunk] | None:
         block = self.block
-        event = ContentChunk(text, block.channel, block.choice, block.index, final, block.writable)
+        event = content_chunk(text, block.channel, block.choice, block.index, final, block.writable)
         result = await self.exchange.call(self.plan.call, event)
         if result is None:
             return None
