@@ -51,6 +51,8 @@ def create_app(
     """
     server = server or ServerSettings()
     metrics = Metrics(enabled=server.metrics)
+    metrics.watch(guard.ledger)
+    guard.redactor.learn(*_secrets(upstreams))
     pool = Upstreams(list(upstreams) or [UpstreamSettings(litellm={})], guard.limits)
     app = Starlette(
         routes=_routes(guard, pool, server, metrics),
@@ -64,6 +66,12 @@ def create_app(
     app.state.upstreams = pool
     app.state.metrics = metrics
     return app
+
+
+def _secrets(upstreams: Sequence[UpstreamSettings]) -> list[str]:
+    """What no record may hold: the upstreams' keys, and the values of their headers."""
+    keys = [each.api_key for each in upstreams if each.api_key]
+    return [*keys, *(value for each in upstreams for value in each.headers.values())]
 
 
 def _lifespan(pool: Upstreams) -> Any:

@@ -32,10 +32,10 @@ class Health:
             for name, state in self._upstreams.states.items()
             if state.reason is not None
         ]
-        reasons += [
-            f"records: {count} dropped by {sink} ({why})"
-            for (sink, why), count in getattr(self._guard.delivery, "dropped", {}).items()
-        ]
+        # by name only: what exactly is wrong stands in the log, and anybody may ask here
+        reasons += [f"records: the {part} does not take any" for part in self._guard.health]
+        ledger = self._guard.ledger()
+        reasons += [f"records: {ledger[state]} {state}" for state in ("dropped", "refused") if ledger[state]]
         status = self._guard.config_status
         if status is not None and status.error:  # what is wrong stands in the log: anybody may ask here
             reasons.append("configuration: the file is not valid, the one before it is in effect")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,6 +50,11 @@ class Metrics:
         with self._in_flight.labels(wire_format).track_inprogress():
             yield
 
+    def watch(self, ledger: Callable[[], Mapping[str, int]]) -> None:
+        """What became of every record: accepted is always stored, spooled, in memory or dropped (by reason)."""
+        if self._client is not None:
+            self._registry.register(_Ledger(ledger))
+
     def _make(self, client: Any) -> None:
         registry = self._registry = client.CollectorRegistry()
         self._answers = client.Counter(
@@ -77,6 +82,26 @@ class Metrics:
             registry=registry,
             buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
         )
+
+
+class _Ledger:
+    """Asked when somebody scrapes, so that the numbers of one answer belong together."""
+
+    def __init__(self, ledger: Callable[[], Mapping[str, int]]) -> None:
+        from prometheus_client.core import GaugeMetricFamily
+
+        self._family: Any = GaugeMetricFamily
+        self._ledger = ledger
+
+    def collect(self) -> Generator[Any]:
+        records = self._family("luthien_records", "Records by what became of them.", labels=["state"])
+        dropped = self._family("luthien_records_dropped", "Records that were dropped.", labels=["reason"])
+        for name, count in self._ledger().items():
+            state, _, reason = name.partition(".")
+            family, label = (dropped, reason) if reason else (records, state)
+            family.add_metric([label], count)
+        yield records
+        yield dropped
 
 
 def _prometheus() -> Any:

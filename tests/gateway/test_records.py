@@ -1,0 +1,41 @@
+"""What the gateway says of its records, and what no record of it may hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from luthien_guard import Guard
+from luthien_guard.config.settings import UpstreamSettings
+from luthien_guard.gateway import create_app
+from tests.asgi_drive import ask
+from tests.delivery.stores import ListStore
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_records_that_cannot_be_stored_degrade_the_health(tmp_path: Path) -> None:
+    store = ListStore(path=tmp_path / "s")
+    guard = Guard(store=store)
+    app = create_app(guard, [UpstreamSettings(native="openai.chat", base_url="http://127.0.0.1:9")])
+    assert guard.storage is not None
+    async with guard:
+        store.problem = "the password is hunter2"
+        guard.delivery.recorder("c")
+        guard.storage.journal.failure = store.problem
+        reply = await ask(app, "/health", b"", method="GET")
+        assert b"records: the journal does not take any" in reply.body
+        assert b"hunter2" not in reply.body
+        store.problem = guard.storage.journal.failure = None
+        page = await ask(app, "/metrics", b"", method="GET")
+        assert b'luthien_records{state="accepted"}' in page.body
+
+
+def test_the_upstreams_keys_are_never_recorded() -> None:
+    guard = Guard()
+    settings = UpstreamSettings(
+        native="openai.chat", base_url="http://h", api_key="very-secret-key", headers={"x": "other-secret"}
+    )
+    create_app(guard, [settings])
+    assert guard.redactor("a very-secret-key and an other-secret") == "a [redacted] and an [redacted]"
