@@ -14,6 +14,8 @@ from tests.delivery.stores import ListStore
 
 pytestmark = pytest.mark.anyio
 
+HOST = [(b"host", b"localhost")]
+
 
 async def test_records_that_cannot_be_stored_degrade_the_health(tmp_path: Path) -> None:
     store = ListStore(path=tmp_path / "s")
@@ -24,11 +26,11 @@ async def test_records_that_cannot_be_stored_degrade_the_health(tmp_path: Path) 
         store.problem = "the password is hunter2"
         guard.delivery.recorder("c")
         guard.storage.journal.failure = store.problem
-        reply = await ask(app, "/health", b"", method="GET")
+        reply = await ask(app, "/health", b"", method="GET", headers=HOST)
         assert b"records: the journal does not take any" in reply.body
         assert b"hunter2" not in reply.body
         store.problem = guard.storage.journal.failure = None
-        page = await ask(app, "/metrics", b"", method="GET")
+        page = await ask(app, "/metrics", b"", method="GET", headers=HOST)
         assert b'luthien_records{state="accepted"}' in page.body
 
 
