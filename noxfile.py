@@ -7,6 +7,7 @@ environment that nox runs in and installs nothing.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import nox
 
@@ -38,6 +39,15 @@ def tests(session: nox.Session) -> None:
     install(session, "-e", ".[test]")
     # a process for each core; a slow file must not be the last that one of them begins
     session.run("python", "-m", "pytest", "-n", "auto", "--dist", "worksteal", *session.posargs, env=OFFLINE)
+
+
+@nox.session(default=False)
+def clients(session: nox.Session) -> None:
+    """Real clients against the gateway: SDKs, Claude Code, Codex. Installs them (1.2 GB) in the session's own folder."""
+    install(session, "-e", ".[cli,litellm,serve,testing]")
+    folder = Path(session.create_tmp()).absolute()
+    own = {"LUTHIEN_CLIENTS": str(folder / "programs"), "LUTHIEN_FLOOR": "tests/clients/FLOOR"}
+    session.run("python", "-m", "pytest", "-m", "clients", "tests/clients", *session.posargs, env={**OFFLINE, **own})
 
 
 @nox.session

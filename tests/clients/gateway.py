@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +33,15 @@ class Gateways:
 
 
 @contextmanager
-def gateways(folder: Path, provider: FakeProvider) -> Iterator[Gateways]:
+def gateways(folder: Path, provider: FakeProvider, policies: Iterable[str] = POLICIES) -> Iterator[Gateways]:
+    """One process for each of the policies, by their names in `POLICIES`."""
     with ExitStack() as stack:
         url = stack.enter_context(serving(provider))
         urls = {}
-        for name, policies in POLICIES.items():
+        for name in policies:
             home = folder / name
             home.mkdir()
             config = home / "guard.yaml"
-            config.write_text(_CONFIG.format(policies=policies, recordings=FOLDER, provider=url))
+            config.write_text(_CONFIG.format(policies=POLICIES[name], recordings=FOLDER, provider=url))
             urls[name] = stack.enter_context(served(home, config)).url
         yield Gateways(urls, provider)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.cli.processes import environment
-from tests.clients.scenario import ALLOWED, FINAL, PLAN, SAID, SECRET, executed, expected, recorded
+from tests.clients.scenario import FINAL, PLAN, SAID, SECRET, executed, expected, recorded
 
 __all__ = ["SCRIPTS", "check", "play", "run"]
 

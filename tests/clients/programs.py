@@ -71,6 +71,7 @@ class Programs:
 
     @property
     def codex(self) -> Path:
+        """Wants `node` on the PATH."""
         return self._found("codex") / "node_modules" / ".bin" / "codex"
 
     @property
@@ -97,7 +98,10 @@ def _npm(node: Future[Path], folder: Path, packages: Sequence[str]) -> Path:
         program = _node(node.result())
         npm = program.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         options = ["--no-audit", "--no-fund", "--loglevel=error", "--cache", str(folder / "cache")]
-        _run([str(program), str(npm), "install", "--prefix", str(folder), *options, *packages], _beside(program))
+        _run(
+            [str(program), str(npm), "install", "--prefix", str(folder), *options, *packages],
+            _beside(program),
+        )
 
     return _once(folder, packages, install)
 

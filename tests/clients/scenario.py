@@ -10,7 +10,21 @@ from luthien_guard.testing import Script, read
 from luthien_guard.testing.provider import Asked
 from tests.recordings import Recording, recordings
 
-__all__ = ["ALLOWED", "FINAL", "FORBIDDEN", "PLAN", "POLICIES", "SAID", "answer", "expected", "recorded"]
+__all__ = [
+    "COMMANDS",
+    "FINAL",
+    "PLAN",
+    "POLICIES",
+    "SAID",
+    "SECRET",
+    "USE_TOOLS",
+    "Said",
+    "answer",
+    "executed",
+    "expected",
+    "left_behind",
+    "recorded",
+]
 
 SAID: Final = "Good morning, this is the model: naïve, 東京, 👍🏽."
 FINAL: Final = "Both of them are done."
@@ -25,6 +39,16 @@ ALLOWED: Final = ["look_up", {"what": "the weather"}]
 FORBIDDEN: Final = ["send", {"what": f"the password is {SECRET}"}]
 LATER: Final = ["look_up", {"what": "the time"}]
 
+#: What coding agents are told to run: each command leaves a file.
+COMMANDS: Final[Mapping[str, str]] = {
+    "allowed.txt": "echo allowed > allowed.txt",
+    "forbidden.txt": f"echo {SECRET} > forbidden.txt",
+    "later.txt": "echo later > later.txt",
+}
+USE_TOOLS: Final = "Use your tools."
+#: The shell of each agent, and the name of its argument.
+_SHELLS: Final = {"Bash": "command", "exec_command": "cmd"}
+
 #: Shipped policies, by what they do here.
 POLICIES: Final[Mapping[str, str]] = {
     "none": "[]",
@@ -37,12 +61,22 @@ def answer(asked: Asked) -> Script:
     """Three calls where there are tools and none was run yet, one of them bad; else words. Cut small."""
     if _has_results(asked.body):
         return Script().text(FINAL).split(5)
-    if not asked.body.get("tools"):
-        return Script().text(SAID).split(3)
     script = Script().text("I will. ")
-    for name, arguments in (ALLOWED, FORBIDDEN, LATER):
-        script = script.tool_call(str(name), arguments)
-    return script.split(4)
+    calls = _calls(asked)
+    for name, arguments in calls:
+        script = script.tool_call(name, arguments)
+    return script.split(4) if calls else Script().text(SAID).split(3)
+
+
+def _calls(asked: Asked) -> list[Any]:
+    names = {
+        tool.get("name") or tool.get("function", {}).get("name") for tool in asked.body.get("tools") or ()
+    }
+    for shell, argument in _SHELLS.items():
+        if shell in names:
+            wanted = USE_TOOLS.encode() in asked.raw
+            return [[shell, {argument: command}] for command in COMMANDS.values() if wanted]
+    return [ALLOWED, FORBIDDEN, LATER] if names else []
 
 
 def expected(policy: str, text: str) -> str:
@@ -51,6 +85,11 @@ def expected(policy: str, text: str) -> str:
 
 def executed(policy: str) -> list[Any]:
     return [ALLOWED, LATER] if policy == "blocks" else [ALLOWED, FORBIDDEN, LATER]
+
+
+def left_behind(policy: str) -> set[str]:
+    """The files of the commands that may run."""
+    return {name for name in COMMANDS if policy != "blocks" or name != "forbidden.txt"}
 
 
 @dataclass(frozen=True)
@@ -75,9 +114,13 @@ def _words(recording: Recording) -> str:
     if recording.status != 200:
         return ""
     transcript = read(recording.body, recording.api, stream=recording.stream)
-    plain = not (transcript.tool_calls or transcript.refusal or transcript.problems or len(transcript.choices) > 1)
+    plain = not (
+        transcript.tool_calls or transcript.refusal or transcript.problems or len(transcript.choices) > 1
+    )
     ended = bool(transcript.finish) and all(transcript.finish)  # a preview model of 2023 gave no reason
-    return transcript.text if plain and ended and transcript.complete and SECRET not in transcript.text else ""
+    return (
+        transcript.text if plain and ended and transcript.complete and SECRET not in transcript.text else ""
+    )
 
 
 def _has_results(body: Mapping[str, Any]) -> bool:
@@ -87,6 +130,8 @@ def _has_results(body: Mapping[str, Any]) -> bool:
         if each.get("role") == "tool" or each.get("type") == "function_call_output":
             return True
         blocks = each.get("content")
-        if isinstance(blocks, list) and any(isinstance(b, dict) and b.get("type") == "tool_result" for b in blocks):
+        if isinstance(blocks, list) and any(
+            isinstance(b, dict) and b.get("type") == "tool_result" for b in blocks
+        ):
             return True
     return False

@@ -9,7 +9,9 @@ from plan import PLAN, Turn, model, play
 
 client = anthropic.Anthropic(base_url=PLAN["url"], api_key="any", max_retries=0)
 #: What the guard itself makes is checked against the SDK's types to the letter. Recorded traffic is older than they are.
-exact = anthropic.Anthropic(base_url=PLAN["url"], api_key="any", max_retries=0, _strict_response_validation=True)
+exact = anthropic.Anthropic(
+    base_url=PLAN["url"], api_key="any", max_retries=0, _strict_response_validation=True
+)
 TOOLS: list[Any] = [
     {"name": name, "description": name, "input_schema": PLAN["schema"]} for name in PLAN["tools"]
 ]

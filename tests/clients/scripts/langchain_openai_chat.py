@@ -6,7 +6,8 @@ from typing import Any
 
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI
-from plan import PLAN, USER, Turn, model as name, play
+from plan import PLAN, USER, Turn, play
+from plan import model as name
 
 TOOLS: list[Any] = [
     {"type": "function", "function": {"name": name, "description": name, "parameters": PLAN["schema"]}}

@@ -35,7 +35,10 @@ def ask(history: list[Any], stream: bool, headers: dict[str, str], tools: bool) 
         answer = litellm.stream_chunk_builder(chunks)
     message = answer.choices[0].message
     said = message.content or ""
-    calls = [(each.id, each.function.name, json.loads(each.function.arguments)) for each in message.tool_calls or ()]
+    calls = [
+        (each.id, each.function.name, json.loads(each.function.arguments))
+        for each in message.tool_calls or ()
+    ]
     return Turn(said, shown if stream else said, calls, [message.model_dump(exclude_none=True)])
 
 

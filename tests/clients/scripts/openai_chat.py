@@ -10,7 +10,9 @@ from plan import PLAN, Turn, model, play
 
 client = openai.OpenAI(base_url=PLAN["url"] + "/v1", api_key="any", max_retries=0)
 #: What the guard itself makes is checked against the SDK's types to the letter. Recorded traffic is older than they are.
-exact = openai.OpenAI(base_url=PLAN["url"] + "/v1", api_key="any", max_retries=0, _strict_response_validation=True)
+exact = openai.OpenAI(
+    base_url=PLAN["url"] + "/v1", api_key="any", max_retries=0, _strict_response_validation=True
+)
 TOOLS: list[Any] = [
     {"type": "function", "function": {"name": name, "description": name, "parameters": PLAN["schema"]}}
     for name in PLAN["tools"]
@@ -23,9 +25,16 @@ def ask(history: list[Any], stream: bool, headers: dict[str, str], tools: bool) 
         given["tools"] = TOOLS
     message, shown = (_streamed if stream else _whole)(client if headers else exact, given)
     said = message.content or ""
-    calls = [(call.id, call.function.name, json.loads(call.function.arguments)) for call in message.tool_calls or ()]
+    calls = [
+        (call.id, call.function.name, json.loads(call.function.arguments))
+        for call in message.tool_calls or ()
+    ]
     asked = [
-        {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": call.function.arguments}}
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.function.name, "arguments": call.function.arguments},
+        }
         for call in message.tool_calls or ()
     ]
     return Turn(said, shown, calls, [{"role": "assistant", "content": message.content, "tool_calls": asked}])

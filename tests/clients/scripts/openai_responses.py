@@ -10,7 +10,9 @@ from plan import PLAN, Turn, model, play
 
 client = openai.OpenAI(base_url=PLAN["url"] + "/v1", api_key="any", max_retries=0)
 #: What the guard itself makes is checked against the SDK's types to the letter. Recorded traffic is older than they are.
-exact = openai.OpenAI(base_url=PLAN["url"] + "/v1", api_key="any", max_retries=0, _strict_response_validation=True)
+exact = openai.OpenAI(
+    base_url=PLAN["url"] + "/v1", api_key="any", max_retries=0, _strict_response_validation=True
+)
 TOOLS: list[Any] = [
     {"type": "function", "name": name, "description": name, "parameters": PLAN["schema"], "strict": False}
     for name in PLAN["tools"]
