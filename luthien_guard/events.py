@@ -67,6 +67,13 @@ class _Replace:
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
 
+def _open(frozen: type[Any]) -> Any:
+    """The same dataclass, not frozen. What is made of it becomes an event by a change of its class: the constructor
+    of a frozen one takes three times as long."""
+    fields = [(each.name, Any, field(default=each.default)) for each in dataclasses.fields(frozen)]
+    return dataclasses.make_dataclass(f"_Open{frozen.__name__}", fields, bases=(_Replace,), slots=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk(_Replace):
     """One wire unit: an SSE frame, or a whole body that was not streamed.
@@ -81,6 +88,16 @@ class Chunk(_Replace):
     event: str | None = None  # the SSE event name
     ignored: tuple[str, ...] = ()  # comments and lines that SSE readers ignore: text all the same
     reason: str | None = None  # why the chunk is `unknown`
+
+
+_OpenChunk = _open(Chunk)
+
+
+def frame_chunk(raw: bytes, data: Any) -> Chunk:
+    """`Chunk("data", raw, data)`, for every frame."""
+    made = _OpenChunk("data", raw, data)
+    made.__class__ = Chunk
+    return made  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +129,14 @@ class ContentChunk(_Replace):
         return self.replace(edits=tuple(spans))
 
 
-@dataclass(slots=True)
-class _OpenContentChunk(_Replace):
-    """A `ContentChunk` that is not frozen yet: the same slots in the same order."""
-
-    text: str
-    channel: Channel
-    choice: int
-    index: int
-    final: bool
-    writable: bool
-    edits: tuple[tuple[int, int, str], ...] = ()
+_OpenContentChunk = _open(ContentChunk)
 
 
 def content_chunk(
     text: str, channel: Channel, choice: int, index: int, final: bool, writable: bool
 ) -> ContentChunk:
-    """`ContentChunk(...)` for every token: the constructor of a frozen dataclass takes three times as long."""
-    made: Any = _OpenContentChunk(text, channel, choice, index, final, writable)
+    """`ContentChunk(...)`, for every token."""
+    made = _OpenContentChunk(text, channel, choice, index, final, writable)
     made.__class__ = ContentChunk
     return made  # type: ignore[no-any-return]
 

@@ -222,5 +222,7 @@ def _with_arguments(
     """Hooks may take any subset of the arguments: adapt once, here, not at every call."""
     if wanted == given:
         return function
+    if wanted == given[:1] and len(given) == 2:
+        return lambda event, _: function(event)
     places = [given.index(name) for name in wanted]
     return lambda *arguments: function(**{given[at]: arguments[at] for at in places})

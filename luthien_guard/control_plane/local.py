@@ -208,10 +208,10 @@ class LocalStream:
         response = self._response
         flow = response.flow
         if flow is not None and not last and (text := flow.pattern.text_of(data)):
-            item = await response.more(flow, data, text)
-            if item is None or self._exchange.record.owes:
-                return await self._release(item)
-            return Release((item,), held=response.held_bytes)
+            items = await response.more(flow, data, text)
+            if items is None or self._exchange.record.owes:
+                return await self._release(items)
+            return Release(items, held=response.held_bytes)
         response.flow = None
         for chunk in self._decoder.feed(data):
             await response.take(chunk)
@@ -283,14 +283,15 @@ class LocalStream:
         call = self._late = self._exchange.overdue()
         return None if call is None else f"{call.registered.name}.{call.hook}"
 
-    async def _release(self, item: tuple[bytes, int | None] | None = None) -> Release:
-        left = self._response.left
-        release = Release((item,)) if item is not None else await self._released()
+    async def _release(self, items: tuple[tuple[bytes, int | None], ...] | None = None) -> Release:
+        response = self._response
+        left = response.left
+        release = await self._released() if items is None else Release(items, held=response.held_bytes)
         if self._exchange.record.owes:
             problem = await unrecorded(self._exchange)
             if problem is not None:  # what was decided does not happen
-                raw = self._response.writer.fail(problem.status, "not_recorded", UNRECORDED) if left else b""
-                self._response.done = True
+                raw = response.writer.fail(problem.status, "not_recorded", UNRECORDED) if left else b""
+                response.done, response.flow = True, None
                 return Release(((raw, None),) if raw else (), done=True, answer=None if left else problem)
         return release
 

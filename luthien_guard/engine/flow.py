@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from luthien_guard.engine.text import TextLane
-from luthien_guard.events import Chunk
+from luthien_guard.events import frame_chunk
 from luthien_guard.wire.alike import Pattern, pattern_of
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
 
@@ -37,7 +37,9 @@ class Flow:
         block.source.append(text)
         if lane is None:
             return frame, number
-        left = await lane.decided(text)
+        left = text
+        for stage in lane.stages:
+            left = await stage.decide(left)
         block.released.append(left)
         if left == text:
             return frame, number
@@ -47,7 +49,7 @@ class Flow:
     def read(self, frame: bytes, text: str, number: int) -> ReadChunk:
         """What the reader would find."""
         piece = Piece(PieceKind.DELTA, block=self.block, path=self.path, text=text)
-        return ReadChunk(Chunk("data", frame), (piece,), number, self.pattern)
+        return ReadChunk(frame_chunk(frame, None), (piece,), number, self.pattern)
 
 
 def flow_of(left: ReadChunk, item: Item, queue: Collection[ReadChunk], lane: TextLane | None) -> Flow | None:
@@ -64,8 +66,10 @@ def flow_of(left: ReadChunk, item: Item, queue: Collection[ReadChunk], lane: Tex
         return None
     for read in queue:
         other = _only_text(read.pieces)
-        if other is None or other.block is not block or pattern.text_of(read.chunk.raw) is None:
+        if other is None or other.block is not block or not pattern.text_of(read.chunk.raw):
             return None
+    for read in queue:
+        read.pattern = pattern
     return Flow(pattern, piece.path, block, lane)
 
 

@@ -105,19 +105,34 @@ class Response:
             self.intervene(stop.intervention)
         self._check_held()
 
-    async def more(self, flow: Flow, frame: bytes, text: str) -> Item | None:
-        """`take` for the next frame of the flow, and what leaves for it at once. Where that is None, `drain`."""
+    async def more(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
+        """`take` for the next frame of the flow, and what may leave then. Where that is None, `drain` knows."""
         number, self.count = self.count, self.count + 1
         try:
             if flow.direct:
                 item = await flow.decided(frame, text, number)
                 if item is not None:
-                    return None if self.done else item
+                    return None if self.done else (item,)
             await self._hold(flow.read(frame, text, number), decided=flow.direct)
         except Stop as stop:
             self.intervene(stop.intervention)
         self._check_held()
-        return None
+        return None if self.done or self.jobs else self._flowing()
+
+    def _flowing(self) -> tuple[Item, ...] | None:
+        """What of the flow may leave now; None where a writer has to see to it."""
+        queue = self.queue
+        ready: list[ReadChunk] = []
+        for read in queue:
+            if read.waiting:
+                break
+            if read.pieces[0].out == "":
+                return None
+            ready.append(read)
+        for read in ready:
+            queue.popleft()
+            self.held_bytes -= len(read.chunk.raw)
+        return tuple([written(read) for read in ready])
 
     async def _hold(self, read: ReadChunk, *, decided: bool) -> None:
         """Put a frame of the flow into the queue; `decided`: without its text."""

@@ -75,15 +75,11 @@ class TextLane:
                 return
         self._out(runs)
 
-    async def decided(self, text: str) -> str:
-        """What leaves for a delta, in a lane that is `through`."""
-        for stage in self.stages:
-            text = await stage.decide(text)
-        return text
-
     async def straight(self, piece: Piece) -> None:
         """`push` for a lane that is `through`."""
-        text = await self.decided(piece.text)
+        text = piece.text
+        for stage in self.stages:
+            text = await stage.decide(text)
         if text != piece.text:
             piece.out = text
             self.block.changed = True
@@ -165,8 +161,10 @@ class _Stage:
         """The text that goes on."""
         if not text:
             return text
-        result = await self._ask(text, final=False)
-        if result is None:
+        block, call = self.block, self.plan.call
+        event = content_chunk(text, block.channel, block.choice, block.index, False, block.writable)
+        said = await self.exchange.call(call, event)
+        if said is None or (result := self._checked(said, text)) is None:
             return text
         changed = _text_of(result)
         if changed != text:
@@ -182,6 +180,13 @@ class _Stage:
         return self._checked(result, text)
 
     def _checked(self, result: Any, text: str) -> ContentChunk | list[ContentChunk] | None:
+        if (
+            type(result) is ContentChunk
+            and type(result.text) is str
+            and not result.edits
+            and self.block.writable
+        ):
+            return result
         if isinstance(result, Intervention):
             raise Stop(result)
         if not _is_content(result):
@@ -218,7 +223,10 @@ class _Window(_Stage):
         window = "".join([run.text for run in self.held])
         result = await self._ask(window, final=final)
         decided = len(window) if final else max(len(window) - self.plan.lookahead, 0)
-        edits = [] if result is None else _edits(result, window)
+        if result is None:
+            out, self.held = _split(self.held, decided)
+            return out
+        edits = _edits(result, window)
         edits = edits if final else [edit for edit in edits if edit[0] < decided]
         if edits:
             self._note_change()
@@ -333,6 +341,8 @@ def _common(a: str, b: str) -> int:
 def _cut(runs: list[Run], end: int, edits: Sequence[Edit]) -> tuple[list[Run], list[Run]]:
     """The runs up to character `end` with the edits put in, and the rest. The text of an edit goes to the run in
     which the edit begins; a run that is split settles its slot's characters with its last part."""
+    if not edits:
+        return _split(runs, end)
     out: list[Run] = []
     todo = list(edits)
     begin = 0
@@ -350,6 +360,21 @@ def _cut(runs: list[Run], end: int, edits: Sequence[Edit]) -> tuple[list[Run], l
     if out and todo:  # an insertion at the very end
         out[-1] = Run(out[-1].slot, out[-1].n, out[-1].text + "".join(new for _, _, new in todo))
     return out, []
+
+
+def _split(runs: list[Run], end: int) -> tuple[list[Run], list[Run]]:
+    """`_cut` without edits."""
+    begin = 0
+    for at, run in enumerate(runs):
+        stop = begin + len(run.text)
+        if begin >= end and (run.text or begin > end):
+            return runs[:at], runs[at:]
+        if stop > end:
+            slot, n, text = run
+            first = Run(slot, 0, text[: end - begin])
+            return [*runs[:at], first], [Run(slot, n, text[end - begin :]), *runs[at + 1 :]]
+        begin = stop
+    return runs, []
 
 
 def _portion(text: str, begin: int, end: int, todo: list[Edit]) -> str:

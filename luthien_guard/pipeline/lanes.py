@@ -74,15 +74,19 @@ class Lanes:
 
     async def feed(self, data: bytes, *, last: bool) -> None:
         """The next piece from the application. Returns when it may send the next one."""
-        if self._is_direct():
-            await self._turn.take()
+        if not (self._queued or self.over or self.broken):
+            turn = self._turn
+            if turn.taken:
+                await turn.take()
+            else:
+                turn.taken = True
             try:
                 # Another sender may have opened the stream lane while this one waited for its turn.
                 if self._is_direct():
                     await self._decide(data, last)
                     return
             finally:
-                self._turn.give()
+                turn.give()
         if not self._closed:
             await self._enqueue(data, last)
 

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from luthien_guard.errors import BodyTooLarge, WireError
-from luthien_guard.events import Chunk
+from luthien_guard.events import Chunk, frame_chunk
 from luthien_guard.wire.format import is_identifier
 from luthien_guard.wire.json_text import loads
 from luthien_guard.wire.sse import Frame, SSEDecoder, canonical
@@ -104,7 +104,7 @@ def _plain(frame: Frame, data: bytes) -> Chunk:
         value = loads(data)
     except WireError as error:
         return Chunk("unknown", frame.raw, reason=str(error))
-    return Chunk("data", canonical(data) if frame.ambiguous else frame.raw, value)
+    return frame_chunk(canonical(data) if frame.ambiguous else frame.raw, value)
 
 
 def _any(frame: Frame) -> Chunk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -150,11 +151,9 @@ async def left(policies: Iterable[Policy], wire_format: str, pieces: Iterable[by
     found = [await stream.feed(piece) for piece in pieces]
     found.append(await stream.feed(b"", last=True))
     outcome = await guard.plane.close(call_id)
-    made = call_id.encode()
-    return b"".join(release.data for release in found).replace(made, b"ID"), (
-        outcome,
-        [release.answer for release in found if release.answer],
-    )
+    said = b"".join(release.data for release in found).replace(call_id.encode(), b"ID")
+    answers = [release.answer for release in found if release.answer]
+    return re.sub(rb'"created":\d{9,}', b"", said), (outcome, answers)
 
 
 def halves(frames: Iterable[bytes]) -> list[bytes]:
