@@ -1,24 +1,36 @@
-"""Going on with a coroutine whose first step was made by hand, because it turned out to wait."""
+"""Finish a coroutine whose first step was made by hand.
+
+A hook that is awaited in place almost never suspends, and timing every call would cost more than the call. So the caller
+makes the first step itself (`coroutine.send(None)`); only a coroutine that has not finished in it is worth a timer:
+
+    try:
+        first = coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value        # the usual case: nothing waited
+    start_a_timer()
+    return await Rest(coroutine, first)
+"""
 
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 __all__ = ["Rest"]
 
+T = TypeVar("T")
 
-class Rest:
-    """The remaining steps of a coroutine that yielded `first` in its first step (PEP 380's `yield from`, from its
-    middle)."""
+
+class Rest(Generic[T]):
+    """Awaits the remaining steps: PEP 380's `yield from`, from its middle. `first` is what the first step yielded."""
 
     __slots__ = ("_coroutine", "_first")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], first: Any) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, T], first: object) -> None:
         self._coroutine = coroutine
         self._first = first
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[Any, Any, T]:
         coroutine, wanted = self._coroutine, self._first
         while True:
             try:
@@ -26,13 +38,13 @@ class Rest:
             except GeneratorExit:
                 coroutine.close()
                 raise
-            except BaseException as error:  # noqa: BLE001 -- cancellation travels inward like a value
+            except BaseException as error:  # noqa: BLE001 - thrown on: cancellation travels inward like a value
                 try:
                     wanted = coroutine.throw(error)
                 except StopIteration as stop:
-                    return stop.value
+                    return cast("T", stop.value)
             else:
                 try:
                     wanted = coroutine.send(value)
                 except StopIteration as stop:
-                    return stop.value
+                    return cast("T", stop.value)

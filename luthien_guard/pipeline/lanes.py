@@ -16,8 +16,8 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from luthien_guard.control_plane.service import GuardedStream, Release
+from luthien_guard.engine.suspension import Rest
 from luthien_guard.pipeline.deadlines import Deadlines, Expiry
-from luthien_guard.pipeline.suspension import Rest
 from luthien_guard.pipeline.turn import Turn
 
 __all__ = ["Lanes", "Write"]

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from luthien_guard.pipeline.suspension import Rest
+from luthien_guard.engine.suspension import Rest
 
 pytestmark = pytest.mark.anyio
 
