@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from luthien_guard.errors import ConfigError
@@ -47,7 +48,7 @@ def body_sources(sources: Sequence[SessionSource]) -> tuple[SessionSource, ...]:
 def session_of(request: ChatRequest, sources: Sequence[SessionSource]) -> str | None:
     """The first source that says something; at most 256 characters of it."""
     for source in sources:
-        found = source(request) if callable(source) else _at(request.raw, source[5:].split("."))
+        found = source(request) if callable(source) else _at(request.raw, _path(source))
         if callable(source) or source != "body:metadata.user_id":
             session = found.get("id") if isinstance(found, Mapping) else found
         else:  # an id of the user, unless a session stands in it
@@ -67,9 +68,16 @@ def user_of(request: ChatRequest) -> str | None:
     return None
 
 
+@cache
+def _path(source: str) -> tuple[str, ...]:
+    return tuple(source.removeprefix("body:").split("."))
+
+
 def _at(value: Any, path: Sequence[str]) -> Any:
     for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
+        value = value.get(key) if isinstance(value, (dict, Mapping)) else None
+        if value is None:
+            break
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from luthien_guard.asgi.types import Send
+from luthien_guard.asgi.types import Message, Send
 from luthien_guard.control_plane.service import Answer
 
 __all__ = ["Client"]
@@ -44,6 +44,17 @@ class Client:
         try:
             await self._send({"type": "http.response.body", "body": body, "more_body": not end})
         except OSError:  # what servers of ASGI 2.4 and later raise when nobody listens any more
+            self.gone = True
+
+    async def forward(self, message: Message) -> None:
+        """Send the application's own message, which does not end the body."""
+        if self.finished or self.gone:
+            return
+        if self._bodiless:
+            message = {**message, "body": b""}
+        try:
+            await self._send(message)
+        except OSError:
             self.gone = True
 
     async def answer(self, answer: Answer) -> None:

@@ -35,6 +35,10 @@ _RETRIES: Final = Expiry(502, "too_many_retries", "a policy asked for more retri
 class Exchange:
     """From a whole request to the end of its answer."""
 
+    # of an exchange that is watched:
+    _silent: anyio.Event  # the application may hear "http.disconnect" now
+    _left: anyio.Event  # the caller's task is out of the application and its policies
+
     def __init__(
         self,
         app: ASGIApp,
@@ -67,9 +71,9 @@ class Exchange:
         self._stopped = False  # the client is gone or time is up: start nothing more
         self._alarm: anyio.CancelScope | None = None  # around the watcher's wait
         self._planned = 0.0  # when that wait ends
-        self._silent = anyio.Event()  # the application may hear "http.disconnect" now
-        self._left = anyio.Event()  # the caller's task is out of the application and its policies
+        self._watching = False
         self._closed = False
+        self._ends_at_once = False  # closing needs no scope
         self._heard = False  # the watcher has seen the disconnect
         self._error: BaseException | None = None  # the host's own
 
@@ -95,6 +99,8 @@ class Exchange:
     # -- the caller's task ---------------------------------------------------------------------------------------------
 
     async def _watched(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._silent, self._left = anyio.Event(), anyio.Event()
+        self._watching = True
         async with anyio.create_task_group() as tasks:
             self._spawn = tasks.start_soon
             tasks.start_soon(self._watch)
@@ -160,7 +166,7 @@ class Exchange:
     async def _decided(self, body: bytes) -> RequestDecision | None:
         result = await self._plane.decide_request(self._metadata, self._format, body)
         decision = result.value
-        self.covered = decision.covers_response
+        self.covered, self._ends_at_once = decision.covers_response, decision.ends_at_once
         if decision.answer is None:
             return decision
         await self._client.answer(decision.answer)
@@ -297,10 +303,14 @@ class Exchange:
             return
         self._closed = True
         self._seal.open = False
-        with self._clock.until(self._clock() + self._guard.limits.close_timeout) as scope:
-            scope.shield = True
+        if self._ends_at_once:
             await self._plane.close(self._metadata.call_id, outcome)
-        self._silent.set()
+        else:
+            with self._clock.until(self._clock() + self._guard.limits.close_timeout) as scope:
+                scope.shield = True
+                await self._plane.close(self._metadata.call_id, outcome)
+        if self._watching:
+            self._silent.set()
 
     # -- what is handed around -----------------------------------------------------------------------------------------
 

@@ -78,7 +78,8 @@ class GuardMiddleware:
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         headers = headers_of(scope)
         metadata = self.guard.callers.metadata(headers, scope["path"])
-        metadata = replace(metadata, policy_set=(scope.get("state") or {}).get(POLICY_SET))
+        if policy_set := (scope.get("state") or {}).get(POLICY_SET):
+            metadata = replace(metadata, policy_set=policy_set)
         client = Client(send, metadata.call_id, bodiless=scope["method"] == "HEAD")
         try:
             body = await self._body(scope, receive, route, headers)

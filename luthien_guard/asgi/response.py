@@ -259,11 +259,12 @@ class Straight:
         self.began = False
         self.finished = False
         self._outlet = outlet
+        self._client = outlet.client
         self._status = 0
         self._stream = False
 
     async def send(self, message: Message) -> None:
-        client = self._outlet.client
+        client = self._client
         if client.gone and self._outlet.raises:
             raise OSError("the client has disconnected")
         kind = message["type"]
@@ -273,12 +274,15 @@ class Straight:
             self._stream = says_event_stream(first(headers, b"content-type"))
             await client.begin(self._status, headers)
         elif kind == "http.response.body":
-            self.finished = not message.get("more_body", False)
-            await client.write(message.get("body", b""), end=self.finished)
+            if message.get("more_body", False):
+                return await client.forward(message)
+            self.finished = True
+            await client.write(message.get("body", b""), end=True)
             if self.finished:
                 await self._outlet.finished(_GONE if client.gone else self._refused())
         else:
             raise RuntimeError(f"{kind} goes around the body of a guarded response")
+        return None
 
     async def fail(self, expiry: Expiry) -> None:
         client = self._outlet.client

@@ -104,6 +104,7 @@ class LocalControlPlane:
             stream=exchange.request.stream,
             covers_response=covered,
             may_wait=exchange.plan.may_wait,
+            ends_at_once=exchange.plan.ends_at_once,
         )
         return PolicyResult(decision)
 

@@ -62,6 +62,8 @@ class RequestDecision:
     covers_response: bool = True
     #: False when no hook on the response is awaited, so that none can hang: the shell need not watch `overdue`.
     may_wait: bool = True
+    #: True when `close` does nothing that waits, so that it need not be bounded or shielded.
+    ends_at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from luthien_guard.delivery.recorder import Recorder
 from luthien_guard.delivery.redaction import Redactor
 from luthien_guard.delivery.storage import Storage
 from luthien_guard.records import EventType, Record, Sink
-from luthien_guard.store import Written
 
 __all__ = ["Delivery"]
 
@@ -69,8 +68,7 @@ class Delivery:
         if journal is not None:
             journal.put(record)
         else:
-            self._ledger.accept()
-            self._ledger.wrote(1, Written())
+            self._ledger.kept()
         return True
 
     async def durable(self) -> None:

@@ -33,6 +33,12 @@ class Ledger:
         with self._lock:
             self.accepted += count
 
+    def kept(self) -> None:
+        """A record was accepted where no store is: the sinks have it."""
+        with self._lock:
+            self.accepted += 1
+            self.stored += 1
+
     def wrote(
         self, count: int, written: Written, *, into_spool: bool = False, from_spool: bool = False
     ) -> None:

@@ -25,6 +25,7 @@ _SHAPES: Final = (
     r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(?:-----END [A-Z ]*PRIVATE KEY-----)?",
 )
+_SHORTEST_SHAPE: Final = 15
 _SHAPED: Final = re.compile("|".join(_SHAPES))
 #: Every shape holds one of these: texts without them, nearly all, are not searched further (a search for a fixed
 #: string is thirty times as fast as one for a pattern).
@@ -54,12 +55,19 @@ class Redactor:
         self._known = tuple(sorted(known, key=len, reverse=True))  # a secret may hold another
 
     def __call__(self, text: str, secrets: Sequence[str] = ()) -> str:
-        for secret in (*self._known, *secrets):
+        if len(text) >= _SHORTEST:
+            text = self._redacted(text, secrets)
+        return self._more(text) if self._more is not None else text
+
+    def _redacted(self, text: str, secrets: Sequence[str]) -> str:
+        for secret in (*self._known, *secrets) if secrets else self._known:
             if secret in text and len(secret) >= _SHORTEST:
                 text = text.replace(secret, MASK)
-        if self._shapes and any(hint in text for hint in _HINTS):
-            text = _SHAPED.sub(MASK, text)
-        return self._more(text) if self._more is not None else text
+        if self._shapes and len(text) >= _SHORTEST_SHAPE:
+            for hint in _HINTS:
+                if hint in text:
+                    return _SHAPED.sub(MASK, text)
+        return text
 
     def details(self, details: Mapping[str, Any], secrets: Sequence[str] = ()) -> Mapping[str, Any]:
         """The same for every string, at any depth, keys included."""
@@ -68,6 +76,8 @@ class Redactor:
     def _value(self, value: Any, secrets: Sequence[str]) -> Any:
         if isinstance(value, str):
             return self(value, secrets)
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
         if isinstance(value, Mapping):
             return {self(str(name), secrets): self._value(inner, secrets) for name, inner in value.items()}
         if isinstance(value, (list, tuple)):
