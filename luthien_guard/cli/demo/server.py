@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
-import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from luthien_guard.asgi import GuardMiddleware
 from luthien_guard.cli.demo.cases import FORBIDDEN, HARMFUL, PATHS, Case
 from luthien_guard.cli.demo.upstream import Upstream
 from luthien_guard.guard import Guard
+from luthien_guard.testing import provider
 
 __all__ = ["Doors", "Visit", "scripted_judge", "serving"]
 
@@ -87,18 +86,8 @@ class Visit:
 @contextmanager
 def serving(app: Any, port: int = 0) -> Generator[int]:
     """Serve `app` on loopback in a thread of its own; gives the port."""
-    import uvicorn
-
-    listener = socket.create_server(("127.0.0.1", port))
-    config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join(timeout=5)
+    with provider.serving(app, port=port) as url:
+        yield int(url.rpartition(":")[2])
 
 
 def visit(port: int, door: str, case: Case, run: str) -> Visit:

@@ -16,7 +16,7 @@ _TICK: Final = 0.01
 
 
 @contextmanager
-def serving(app: Any, *, lifespan: bool = False) -> Generator[str]:
+def serving(app: Any, *, lifespan: bool = False, port: int = 0) -> Generator[str]:
     """Serve `app` with uvicorn; gives its URL, "http://127.0.0.1:PORT". Needs the extra `serve`."""
     import uvicorn
 
@@ -28,7 +28,7 @@ def serving(app: Any, *, lifespan: bool = False) -> Generator[str]:
                 ticks += 1
                 await anyio.sleep(_TICK)
 
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     # asyncio sets this only on sockets that say their protocol; accepted ones inherit it
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
