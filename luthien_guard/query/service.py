@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 from anyio import to_thread
 
-from luthien_guard.query.audit import Finding, verify
+from luthien_guard.query.audit import Finding, Report, audit
 from luthien_guard.query.diff import Diff, diff_of
 from luthien_guard.store import Call, CallFilter, Row, Store
 
@@ -17,7 +17,8 @@ __all__ = ["Query"]
 
 T = TypeVar("T")
 
-_POLL = 0.2  # seconds between two looks at a store that is followed
+_POLL: Final = 0.2  # seconds between two looks at a store that is followed
+_PAGE: Final = 500
 
 
 class Query:
@@ -49,10 +50,21 @@ class Query:
 
     async def verify(self, call_id: str | None = None) -> list[Finding]:
         """What is wrong with the chains (of one call, or of all); empty when nothing is."""
-        return await self._ask(lambda store: list(verify(store, call_id)))
+        return (await self.audit(call_id)).findings
+
+    async def audit(
+        self, call_id: str | None = None, *, progress: Callable[[Report], None] | None = None
+    ) -> Report:
+        """The same, with what was looked at; `progress` is called from the worker thread, after each call."""
+        return await self._ask(lambda store: audit(store, call_id, progress=progress))
+
+    async def find(self, part: str, *, limit: int = 10) -> list[str]:
+        """The ids of calls that begin or end with `part`, newest first; only the one that is all of it, if there is
+        one."""
+        return await self._ask(lambda store: _found(store, part, limit))
 
     async def position(self) -> int:
-        """Where the store's tail ends now."""
+        """Where the store's tail ends now, for `follow`."""
         return await self._ask(lambda store: store.tail()[0])
 
     async def follow(self, position: int | None = None) -> AsyncGenerator[Row, None]:
@@ -83,3 +95,16 @@ class Query:
                 return question(self._store)
 
         return await to_thread.run_sync(answer)
+
+
+def _found(store: Store, part: str, limit: int) -> list[str]:
+    if not part or store.call(part) is not None:
+        return [part] if part else []
+    found: list[str] = []
+    before: str | None = None
+    while len(found) < limit and (page := store.calls(CallFilter(before=before, limit=_PAGE))):
+        found += [
+            each.call_id for each in page if each.call_id.startswith(part) or each.call_id.endswith(part)
+        ]
+        before = page[-1].call_id
+    return found[:limit]
