@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from luthien_guard.cli.asking import (
-    Duration,
     ago,
     answered,
     as_json,
@@ -18,6 +17,7 @@ from luthien_guard.cli.asking import (
     store_option,
     store_url,
 )
+from luthien_guard.cli.kinds import Duration
 from luthien_guard.cli.terminal import columns, say
 
 __all__ = ["command"]

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from luthien_guard.cli.asking import Duration, Size, ago, as_json, clock, json_option, store_option, store_url
+from luthien_guard.cli.asking import ago, as_json, clock, json_option, store_option, store_url
+from luthien_guard.cli.kinds import Duration, Size
 from luthien_guard.cli.terminal import fail, say
 from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.sinks.urls import open_store

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from luthien_guard.cli.kinds import Duration
 from luthien_guard.cli.options import config_option, load_or_fail
 from luthien_guard.cli.terminal import columns, fail, say
 from luthien_guard.config.load import Loaded
@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from luthien_guard.gateway.keys import KeyFile
 
 __all__ = ["command"]
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-class _Duration(click.ParamType[Any]):
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d+)([smhdw])", str(value))
-        if found is None or int(found[1]) == 0:
-            self.fail(f"{value!r} is no time: write 30m, 12h or 90d", param, ctx)
-        return float(int(found[1]) * _UNITS[found[2]])
 
 
 @click.group("keys")
@@ -46,7 +34,7 @@ def command(ctx: click.Context, config: Path | None) -> None:
 @click.option(
     "--scope", "scopes", multiple=True, help="chat, messages, responses, models, metrics [default: all]."
 )
-@click.option("--expires", type=_Duration(), help="After 30m, 12h, 90d, ... [default: never].")
+@click.option("--expires", type=Duration(), help="After 30m, 12h, 90d, ... [default: never].")
 @click.option("--requests-per-minute", type=click.IntRange(1), help="For each worker.")
 @click.option("--policies", help="A set of `policy_sets`: it runs after the policies of all.")
 @click.pass_obj
