@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from luthien_guard.cli.asking import answered, as_json, call_named, json_option, store_option, store_url
-from luthien_guard.cli.terminal import say
-from luthien_guard.query import Finding, Query
+from luthien_guard.cli.output import progress
+from luthien_guard.cli.terminal import printable, say
+from luthien_guard.query import Query, Report
 
 __all__ = ["command"]
 
@@ -25,17 +26,28 @@ def command() -> None:
 @json_option
 @store_option
 def verify(call: str | None, json_: bool, store: str | None, config: Path | None) -> None:
-    """Follow every chain (or that of CALL): no row is missing, changed or put in. Names the first broken row of each
-    call. Exit codes: 0 whole, 1 broken, 2 wrong usage or a store that cannot be asked."""
+    """Follow every chain (or that of CALL): no row is missing, changed or put in, and the line of the call says what its
+    rows say. Names the first broken row of each call. Exit codes: 0 whole, 1 broken or no such call, 2 wrong usage or a
+    store that cannot be asked."""
 
-    async def ask(query: Query) -> tuple[list[Finding], int]:
+    async def ask(query: Query) -> Report:
         one = None if call is None else await call_named(query, call)
-        return await query.verify(one), (await query.stats())["calls"] if one is None else 1
+        total = (await query.stats())["calls"] if one is None else 1
+        with progress("verifying", total) as tell:
+            return await query.audit(one, progress=lambda report: tell(report.calls))
 
-    found, calls = answered(store_url(store, config), ask)
-    for each in found:
-        as_json(asdict(each)) if json_ else say(f"{each.call_id} row {each.seq}: {each.problem}")
-    if not json_:
-        say(f"{calls} calls, {len(found)} broken")
-    if found:
+    report = answered(store_url(store, config), ask)
+    if json_:
+        as_json(asdict(report))
+    else:
+        _told(report)
+    if report.findings:
         sys.exit(1)
+
+
+def _told(report: Report) -> None:
+    for each in report.findings:
+        click.echo(printable(f"{each.call_id} row {each.seq}: {each.problem}"))
+    aside = {"under way or cut off": report.open, "pruned to their line": report.pruned}
+    more = "".join(f", {count} {what}" for what, count in aside.items() if count)
+    say(f"{report.calls} calls, {report.events} rows: {len(report.findings)} broken{more}")

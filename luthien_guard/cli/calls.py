@@ -12,13 +12,14 @@ from luthien_guard.cli.asking import (
     ago,
     answered,
     as_json,
-    clock,
     json_option,
     store_option,
     store_url,
 )
+from luthien_guard.cli.facts import clock
 from luthien_guard.cli.kinds import Duration
-from luthien_guard.cli.terminal import columns, say
+from luthien_guard.cli.output import table
+from luthien_guard.cli.terminal import say
 
 __all__ = ["command"]
 
@@ -56,9 +57,11 @@ def command(
         say("no calls")
         return
     heads = ("started", "call", "model", "outcome", "by", "session")
-    rows = [
-        (clock(each.started_at), each.call_id, each.model or "-", each.outcome or "running",
-         each.blocked_by or "-", each.session_id or "-")
-        for each in found
-    ]  # fmt: skip
-    say(columns(rows, heads=heads))
+    table(
+        heads,
+        [
+            (clock(each.started_at), each.call_id, each.model or "-", each.outcome or "running",
+             each.blocked_by or "-", each.session_id or "-")
+            for each in found
+        ],
+    )  # fmt: skip

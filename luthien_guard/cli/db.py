@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
-import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from luthien_guard.cli.asking import ago, as_json, clock, json_option, store_option, store_url
+from luthien_guard.cli.asking import (
+    ago,
+    as_json,
+    existing,
+    json_option,
+    store_option,
+    store_url,
+)
+from luthien_guard.cli.exporting import exported, writer_for
+from luthien_guard.cli.facts import clock
 from luthien_guard.cli.kinds import Duration, Size
+from luthien_guard.cli.output import progress
 from luthien_guard.cli.terminal import fail, say
 from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.sinks.urls import open_store
-from luthien_guard.store import Row, Store
+from luthien_guard.store import Store
 
 __all__ = ["command"]
 
@@ -28,11 +35,13 @@ def command() -> None:
 
 
 @command.command("migrate")
+@json_option
 @store_option
-def migrate(store: str | None, config: Path | None) -> None:
-    """Bring the schema up to date (the gateway does so itself when it starts)."""
-    with _opened(store, config) as opened:
-        say(f"schema {opened.stats()['schema']}")
+def migrate(json_: bool, store: str | None, config: Path | None) -> None:
+    """Make the store, or bring its schema up to date (the gateway does so itself when it starts)."""
+    with _opened(store, config, make=True) as opened:
+        schema = opened.stats()["schema"]
+    as_json({"schema": schema}) if json_ else say(f"schema {schema}")
 
 
 @command.command("stats")
@@ -51,12 +60,15 @@ def stats(json_: bool, store: str | None, config: Path | None) -> None:
 
 @command.command("export")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--older-than", type=Duration(), help="Only rows older than 30d.")
+@click.option("--older-than", type=Duration(), help="Only calls that began longer ago than 30d.")
+@json_option
 @store_option
-def export(file: Path, older_than: float | None, store: str | None, config: Path | None) -> None:
-    """Write the rows into FILE: JSON lines, or Parquet (`.parquet`, needs the extra `parquet`)."""
+def export(file: Path, older_than: float | None, json_: bool, store: str | None, config: Path | None) -> None:
+    """Write the rows into FILE, which must not be there: JSON lines, or Parquet (`.parquet`, needs the extra
+    `parquet`). JSON lines are a store again: `--store jsonl:///FILE`."""
     with _opened(store, config) as opened:
-        say(f"{_export(opened, file, ago(older_than))} rows in {file}")
+        rows = _export(opened, file, ago(older_than))
+    as_json({"rows": rows, "file": str(file)}) if json_ else say(f"{rows} rows in {file}")
 
 
 @command.command("prune")
@@ -67,89 +79,47 @@ def export(file: Path, older_than: float | None, store: str | None, config: Path
     "--export",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write what is old into FILE first.",
+    help="Write what is deleted into FILE first; with --max-bytes the whole store.",
 )
+@json_option
 @store_option
 def prune(
-    older_than: float | None, max_bytes: int | None, events_only: bool, file: Path | None, store: str | None,
-    config: Path | None,
+    older_than: float | None, max_bytes: int | None, events_only: bool, file: Path | None, json_: bool,
+    store: str | None, config: Path | None,
 ) -> None:  # fmt: skip
     """Delete what is old."""
     if older_than is None and max_bytes is None:
         fail("say what is old: --older-than, --max-bytes, or both")
     before = ago(older_than)
+    said: dict[str, Any] = {}
     with _opened(store, config) as opened:
         if file is not None:
-            say(f"{_export(opened, file, before if max_bytes is None else None)} rows in {file}")
-        count = opened.prune(before=before, max_bytes=max_bytes, events_only=events_only)
-    say(f"{count} calls deleted")
+            # how many calls are too many is only known while they are deleted
+            said = {"rows": _export(opened, file, before if max_bytes is None else None), "file": str(file)}
+        said["deleted"] = opened.prune(before=before, max_bytes=max_bytes, events_only=events_only)
+    if json_:
+        as_json(said)
+        return
+    if file is not None:
+        say(f"{said['rows']} rows in {file}")
+    say(f"{said['deleted']} calls deleted")
 
 
 @contextmanager
-def _opened(store: str | None, config: Path | None) -> Iterator[Store]:
+def _opened(store: str | None, config: Path | None, *, make: bool = False) -> Generator[Store]:
+    url = store_url(store, config)
     try:
-        opened = open_store(store_url(store, config))
+        opened = open_store(url) if make else existing(url)
         opened.open()
         try:
             yield opened
         finally:
             opened.close()
-    except (ConfigError, SinkError) as error:
+    except (ConfigError, SinkError, OSError) as error:
         fail(error)
 
 
 def _export(store: Store, file: Path, before: float | None) -> int:
-    """How many rows were written. The file appears when it is whole."""
-    fresh = file.with_name(file.name + ".part")
-    rows = _rows(store, before)
-    with click.progressbar(length=int(store.stats()["events"]), label="export") as bar:
-        counted = _counted(rows, bar)
-        count = _parquet(fresh, counted) if file.suffix == ".parquet" else _jsonl(fresh, counted)
-    fresh.replace(file)
-    return count
-
-
-def _rows(store: Store, before: float | None) -> Iterator[Row]:
-    position = 0
-    while True:
-        position, rows = store.tail(position, limit=1000)
-        if not rows:
-            return
-        yield from (row for row in rows if before is None or row.at < before)
-
-
-def _counted(rows: Iterator[Row], bar: Any) -> Iterator[Row]:
-    for row in rows:
-        bar.update(1)
-        yield row
-
-
-def _jsonl(file: Path, rows: Iterator[Row]) -> int:
-    count = 0
-    with file.open("w", encoding="utf-8") as out:
-        for count, row in enumerate(rows, 1):  # noqa: B007 - the last one is asked for
-            out.write(json.dumps(asdict(row)) + "\n")
-    return count
-
-
-def _parquet(file: Path, rows: Iterator[Row]) -> int:
-    try:
-        arrow: Any = importlib.import_module("pyarrow")
-        writer_of: Any = importlib.import_module("pyarrow.parquet").ParquetWriter
-    except ImportError:
-        fail("Parquet needs the extra: pip install luthien-guard[parquet]")
-    schema = arrow.schema([(name, _ARROW.get(name, "string")) for name in Row.__slots__])
-    count = 0
-    with writer_of(file, schema) as writer:
-        batch: list[dict[str, Any]] = []
-        for row in rows:
-            batch.append(asdict(row))
-            count += 1
-            if len(batch) == 1000:
-                writer.write_table(arrow.Table.from_pylist(batch, schema=schema))
-                batch = []
-        writer.write_table(arrow.Table.from_pylist(batch, schema=schema))
-    return count
-
-
-_ARROW = {"seq": "int64", "at": "float64"}
+    write = writer_for(file)
+    with progress("exporting", int(store.stats()["events"])) as tell:
+        return exported(store, file, write, before, tell)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from luthien_guard.cli.asking import answered, as_json, json_option, line, store_option, store_url
-from luthien_guard.cli.terminal import say
+from luthien_guard.cli.asking import answered, as_json, json_option, store_option, store_url
+from luthien_guard.cli.facts import jsonable, line
 from luthien_guard.query import Query
 from luthien_guard.store import Row
 
@@ -23,22 +23,32 @@ __all__ = ["command"]
 @json_option
 @store_option
 def command(follow: bool, lines: int, json_: bool, store: str | None, config: Path | None) -> None:
-    """Print the latest facts. Exit codes: 0 fine, 2 wrong usage or a store that cannot be asked."""
+    """Print the facts of the latest calls. Exit codes: 0 fine (also after Ctrl-C), 2 wrong usage or a store that cannot
+    be asked."""
 
     def tell(row: Row) -> None:
-        as_json(row) if json_ else say(line(row))
+        as_json(jsonable(row)) if json_ else click.echo(line(row))
 
     async def ask(query: Query) -> None:
-        position = await query.position()
-        for call in reversed(await query.calls(limit=lines) if lines else []):
-            for row in await query.events(call.call_id):
-                tell(row)
+        position = await query.position() if follow else 0
+        rows = await _latest(query, lines)
+        for row in rows:
+            tell(row)
+        told = {(row.call_id, row.seq) for row in rows}
         if follow:
-            async with aclosing(query.follow(position)) as rows:
-                async for row in rows:
-                    tell(row)
+            async with aclosing(query.follow(position)) as coming:
+                async for row in coming:
+                    if (row.call_id, row.seq) not in told:  # stored between the two looks
+                        tell(row)
 
     try:
         answered(store_url(store, config), ask)
     except KeyboardInterrupt:
-        say(err=True)
+        click.echo(err=True)
+
+
+async def _latest(query: Query, count: int) -> list[Row]:
+    """The facts of so many calls, in the order of time."""
+    calls = await query.calls(limit=count) if count else []
+    rows = [row for call in reversed(calls) for row in await query.events(call.call_id)]
+    return sorted(rows, key=lambda row: row.at)

@@ -77,7 +77,7 @@ def test_the_tail_is_printed(url: str) -> None:
 
 def test_tampering_is_named(url: str, tmp_path: Path) -> None:
     whole = run("audit", "verify", "--store", url)
-    assert (whole.exit_code, whole.output) == (0, "2 calls, 0 broken\n")
+    assert (whole.exit_code, whole.output) == (0, "2 calls, 8 rows: 0 broken\n")
     if url.startswith("sqlite"):
         with sqlite3.connect(tmp_path / "g.db") as db:
             db.execute(
