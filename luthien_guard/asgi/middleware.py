@@ -13,7 +13,7 @@ from luthien_guard.asgi.lifespan import Lifespan, Start
 from luthien_guard.asgi.request import ClientGone, check_headers, headers_of, read_body
 from luthien_guard.asgi.routes import Route, Routes
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope, Send
-from luthien_guard.asgi.websocket import REASON, deny
+from luthien_guard.asgi.websocket import REASON, deny, wants_websocket
 from luthien_guard.clock import clock_from
 from luthien_guard.errors import MalformedBody, WireError
 
@@ -31,6 +31,11 @@ class _NotCanonical(WireError):
 
 class _Uninspectable(WireError):
     code = "uninspectable_request"
+
+
+class _NotHTTP(WireError):
+    status = 426
+    code = "websocket_not_guarded"
 
 
 class GuardMiddleware:
@@ -104,6 +109,8 @@ class GuardMiddleware:
             raise _NotCanonical(route.refusal)
         if self._routes.is_bundle(scope):
             raise _Uninspectable("a batch of requests cannot be put under policy: send them one by one")
+        if wants_websocket(headers):
+            raise _NotHTTP(REASON)
         encoding = check_headers(headers, self.guard.limits)
         body = await read_body(receive, encoding, self.guard.limits, self._clock)
         if not body and route.exact and scope["method"] not in _BODILESS:

