@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -198,6 +198,10 @@ class Guard:
             if self.storage is not None:
                 with anyio.CancelScope(shield=True):
                     await to_thread.run_sync(self.storage.stop)
+
+    def inject(self, headers: MutableMapping[str, str]) -> None:
+        """Put the trace of the running exchange into the headers of a call to upstream; nothing without `tracing`."""
+        _call_if_there(self._tracer, "inject", headers)
 
     @property
     def hub(self) -> PubSub:

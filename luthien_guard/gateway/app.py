@@ -54,7 +54,7 @@ def create_app(
     metrics = Metrics(enabled=server.metrics)
     metrics.watch(guard.ledger)
     guard.redactor.learn(*_secrets(upstreams))
-    pool = Upstreams(list(upstreams) or [UpstreamSettings(litellm={})], guard.limits)
+    pool = Upstreams(list(upstreams) or [UpstreamSettings(litellm={})], guard.limits, guard.inject)
     app = Starlette(
         routes=_routes(guard, pool, server, metrics),
         middleware=[

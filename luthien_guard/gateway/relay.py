@@ -150,7 +150,7 @@ def call_of(scope: Scope, wire_format: str, body: bytes) -> Call:
     found = state.get(PRINCIPAL)
     principal = found if isinstance(found, Principal) else Principal()
     handle = state.get("luthien")
-    known = {"record": handle.record} if isinstance(handle, ExchangeHandle) else {}
+    known: dict[str, Any] = {"record": handle.record} if isinstance(handle, ExchangeHandle) else {}
     model, stream = _asked(body)
     return Call(
         wire_format=wire_format,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -27,7 +28,14 @@ _BACKOFF: Final = 0.25
 class Upstreams:
     """Picks, asks, asks again, falls back; all of it before the first byte of an answer has left."""
 
-    def __init__(self, settings: Sequence[UpstreamSettings], limits: Limits) -> None:
+    def __init__(
+        self,
+        settings: Sequence[UpstreamSettings],
+        limits: Limits,
+        inject: Callable[[MutableMapping[str, str]], None] | None = None,
+    ) -> None:
+        """`inject` puts the trace of the running exchange into the headers of a call."""
+        self._inject = inject
         self.all: list[Upstream] = [make_upstream(each, at, limits) for at, each in enumerate(settings)]
         self._named = {each.name: each for each in self.all}
         self.states = {each.name: UpstreamState() for each in self.all}
@@ -53,6 +61,8 @@ class Upstreams:
 
     async def ask(self, call: Call) -> tuple[Upstream, Reply]:
         """The first answer that is none of the passing failures; else the last one that is. Raises UpstreamError."""
+        if self._inject is not None:
+            call = replace(call, inject=self._inject)
         failed: tuple[Upstream, Reply] | None = None
         failure = _nobody(call)
         for upstream in self._candidates(call):

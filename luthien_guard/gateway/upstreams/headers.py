@@ -69,7 +69,10 @@ def for_upstream(call: Call, api_key: str | None, further: Mapping[str, str]) ->
     kept.append(("accept-encoding", "identity"))
     if api_key is not None and not replaced & CREDENTIALS:
         kept.append(_credential(call.wire_format, api_key))
-    return kept + list(further.items())
+    traced: dict[str, str] = {}
+    call.inject(traced)
+    kept = [pair for pair in kept if pair[0] not in traced]
+    return [*kept, *traced.items(), *further.items()]
 
 
 def for_client(headers: Iterable[tuple[bytes, bytes]]) -> HeaderList:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -21,6 +21,10 @@ class Recorder(Protocol):
 
 def _nowhere(event: str, /, **details: Any) -> None:
     """A request outside of any exchange."""
+
+
+def _untraced(headers: MutableMapping[str, str]) -> None:
+    """Nobody traces."""
 
 
 class UpstreamError(LuthienError):
@@ -50,6 +54,7 @@ class Call:
     forwards_credential: bool = True
     ambient: bool = False  # the host's own credentials, from the environment, may be used
     record: Recorder = field(default=_nowhere)
+    inject: Callable[[MutableMapping[str, str]], None] = field(default=_untraced)  # the trace, into headers
 
 
 class Reply(Protocol):

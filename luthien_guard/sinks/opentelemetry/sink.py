@@ -6,7 +6,7 @@ import inspect
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
@@ -18,6 +18,7 @@ from opentelemetry.trace import INVALID_SPAN, TracerProvider
 from luthien_guard.errors import ConfigError
 from luthien_guard.records import EventType, Record
 from luthien_guard.sinks.opentelemetry.content import Capture
+from luthien_guard.sinks.opentelemetry.context import inject
 from luthien_guard.sinks.opentelemetry.exchange import ExchangeTrace, Unheard
 from luthien_guard.sinks.opentelemetry.logs import LogCorrelation
 from luthien_guard.sinks.opentelemetry.metrics import Instruments
@@ -93,6 +94,10 @@ class OpenTelemetrySink:
             self._watching = True
             self.watch(ledger)
         logging.getLogger("luthien_guard").addFilter(self._correlation)
+
+    def inject(self, headers: MutableMapping[str, str]) -> None:
+        """W3C context of the running exchange, for a call to upstream."""
+        inject(headers)
 
     def stop(self) -> None:
         logging.getLogger("luthien_guard").removeFilter(self._correlation)
