@@ -102,12 +102,14 @@ def _findings(
         report.events += len(rows)
         report.open += bool(rows) and rows[-1].event_type != _END
         seen.add(call_id)
-        if finding is not None and finding.problem == _NOTHING and only is None:
+        if rows:
+            yield from _not_pruned(bare, min(_started(line), rows[0].at))
+        if only is not None and not rows:
+            yield Finding(call_id, 0, _NOTHING)
+        elif finding is not None and not rows:
             bare.append((call_id, _started(line)))
         elif finding is not None:
             yield finding
-        if rows:
-            yield from _not_pruned(bare, rows[0].at)
         progress(report)
     report.pruned = len(bare)
     if only is None:
@@ -173,7 +175,7 @@ def _line_problem(call_id: str, line: Call | None, rows: Sequence[Row]) -> Findi
     try:
         said = _said(rows)
     except (ValueError, TypeError, AttributeError):
-        return Finding(call_id, 0, "its rows are whole, and say nothing that was ever written")
+        return Finding(call_id, 0, "its rows fit, and are of a kind that is never written")
     for column in CALL_COLUMNS[1:]:
         if getattr(line, column) != said.get(column):
             return Finding(call_id, len(rows) - 1, f"the line of the call has another {column}")
