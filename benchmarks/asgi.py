@@ -46,7 +46,8 @@ class Link:
         if self._body is not None:
             message, self._body = self._body, None
             return message
-        await self.ended.wait()
+        if not self.ended.is_set():  # once the answer is complete servers say so at once
+            await self.ended.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:

@@ -13,6 +13,8 @@ __all__ = ["Client"]
 class Client:
     """Writes one response to the server. Outlives the attempts that make it."""
 
+    __slots__ = ("_bodiless", "_call_id", "_send", "finished", "gone", "started")
+
     def __init__(self, send: Send, call_id: str, *, bodiless: bool = False) -> None:
         self.started = False
         self.finished = (

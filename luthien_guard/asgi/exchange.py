@@ -35,9 +35,38 @@ _RETRIES: Final = Expiry(502, "too_many_retries", "a policy asked for more retri
 class Exchange:
     """From a whole request to the end of its answer."""
 
-    # of an exchange that is watched:
-    _silent: anyio.Event  # the application may hear "http.disconnect" now
-    _left: anyio.Event  # the caller's task is out of the application and its policies
+    __slots__ = (
+        "_alarm",
+        "_app",
+        "_attempt",
+        "_client",
+        "_clock",
+        "_closed",
+        "_deadlines",
+        "_ends_at_once",
+        "_error",
+        "_format",
+        "_guard",
+        "_headers",
+        "_heard",
+        "_inside",
+        "_left",
+        "_metadata",
+        "_now",
+        "_plane",
+        "_planned",
+        "_receive",
+        "_running",
+        "_scope",
+        "_seal",
+        "_silent",
+        "_spawn",
+        "_stopped",
+        "_watching",
+        "covered",
+    )
+
+    _silent: anyio.Event  # of an exchange that is watched: the application may hear "http.disconnect" now
 
     def __init__(
         self,
@@ -72,6 +101,8 @@ class Exchange:
         self._alarm: anyio.CancelScope | None = None  # around the watcher's wait
         self._planned = 0.0  # when that wait ends
         self._watching = False
+        self._inside = False  # the caller's task is in the application and its policies
+        self._left: anyio.Event | None = None  # it is out, for who waits for that
         self._closed = False
         self._ends_at_once = False  # closing needs no scope
         self._heard = False  # the watcher has seen the disconnect
@@ -99,13 +130,15 @@ class Exchange:
     # -- the caller's task ---------------------------------------------------------------------------------------------
 
     async def _watched(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._silent, self._left = anyio.Event(), anyio.Event()
-        self._watching = True
+        self._silent = anyio.Event()
+        self._watching = self._inside = True
         async with anyio.create_task_group() as tasks:
             self._spawn = tasks.start_soon
             tasks.start_soon(self._watch)
             await self._serve(work)
-            self._left.set()
+            self._inside = False
+            if self._left is not None:
+                self._left.set()
             # Most servers report the disconnect once the answer is complete: cheaper than a cancellation.
             await checkpoint()
             if not self._heard:
@@ -288,7 +321,9 @@ class Exchange:
         if self._attempt is not None and self._attempt.lanes is not None:
             self._attempt.lanes.close()
         with self._clock.until(self._clock() + self._guard.limits.close_timeout):
-            await self._left.wait()
+            if self._inside:
+                self._left = anyio.Event()
+                await self._left.wait()
         if not self._closed:
             await self._close(_GONE)
 

@@ -64,6 +64,20 @@ class Attempt(Protocol):
 class Response:
     """One attempt at an answer, decided piece by piece."""
 
+    __slots__ = (
+        "_attempt",
+        "_decoder",
+        "_head",
+        "_headers",
+        "_outlet",
+        "_status",
+        "_stream",
+        "began",
+        "finished",
+        "lanes",
+        "retry",
+    )
+
     def __init__(self, outlet: Outlet, attempt: int) -> None:
         self.lanes: Lanes | None = None
         self.retry: bytes | None = None
@@ -252,6 +266,8 @@ _GONE: Final = Outcome(OutcomeStatus.CANCELLED, reason="the client disconnected"
 
 class Straight:
     """An answer that no policy looks at: its messages go through as they are."""
+
+    __slots__ = ("_client", "_outlet", "_status", "_stream", "began", "finished", "lanes", "retry")
 
     def __init__(self, outlet: Outlet) -> None:
         self.lanes: Lanes | None = None

@@ -69,6 +69,27 @@ def concerned(event: Any) -> dict[str, Any]:
 class Exchange:
     """The state of one exchange on the engine's side."""
 
+    __slots__ = (
+        "_closed",
+        "_contexts",
+        "_running",
+        "begun",
+        "body",
+        "first_byte",
+        "format",
+        "metadata",
+        "outcome",
+        "plan",
+        "record",
+        "released_any",
+        "request",
+        "response",
+        "retries",
+        "said",
+        "services",
+        "spent",
+    )
+
     def __init__(
         self,
         plan: Plan,

@@ -47,6 +47,43 @@ _READABLE: Final = frozenset({"data", "body", "done"})
 class Response:
     """The engine's side of one response. `take` chunks, then `drain` what may leave; `jobs` are verdicts that wait."""
 
+    __slots__ = (
+        "_barrier",
+        "_calls",
+        "_flowed",
+        "_hooks",
+        "_judged",
+        "_judging",
+        "_offered",
+        "_started",
+        "_tails",
+        "_text",
+        "_undecided",
+        "_vain",
+        "blocks",
+        "count",
+        "cut",
+        "done",
+        "ended",
+        "exchange",
+        "failed",
+        "finish_reasons",
+        "flow",
+        "held_bytes",
+        "intervention",
+        "jobs",
+        "left",
+        "plan",
+        "queue",
+        "reader",
+        "status",
+        "stream",
+        "terminal",
+        "unsent",
+        "usage",
+        "writer",
+    )
+
     def __init__(self, exchange: Exchange, *, status: int, stream: bool) -> None:
         self.exchange = exchange
         self.plan = exchange.plan
@@ -414,10 +451,18 @@ class Response:
 
     def recorded(self) -> None:
         """Put both ends of the response into the record: as it came, and as it left where that is something else."""
-        came, left = received(self), released(self, said=self.exchange.said)
+        came = received(self)
         self.exchange.record(EventType.RESPONSE_RECEIVED, chunk_count=self.count, **came)
+        if self._left_as_it_came():
+            return
+        left = released(self, said=self.exchange.said)
         if {**left, "said": None} != {**came, "said": None} or left["said"]:
             self.exchange.record(EventType.RESPONSE_RELEASED, **left)
+
+    def _left_as_it_came(self) -> bool:
+        if not self.left or self.done or self.queue or self.exchange.said is not None:
+            return False
+        return not any(block.changed or block.removed or block.new_name for block in self.blocks)
 
     def intervene(self, intervention: Intervention) -> None:
         """The answer ends here. What is still held never leaves."""

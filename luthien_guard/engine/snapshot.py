@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,14 +38,14 @@ def released(response: Response, *, said: str | None = None) -> dict[str, Any]:
     return found
 
 
-def unsent(queue: Iterable[ReadChunk]) -> Counter[int]:
+def unsent(queue: Iterable[ReadChunk]) -> dict[int, int]:
     """How many deltas of each block (by its id()) are still in the queue."""
-    return Counter(
-        id(piece.block)
-        for read in queue
-        for piece in read.pieces
-        if piece.kind is PieceKind.DELTA and piece.text
-    )
+    found: dict[int, int] = {}
+    for read in queue:
+        for piece in read.pieces:
+            if piece.kind is PieceKind.DELTA and piece.text:
+                found[id(piece.block)] = found.get(id(piece.block), 0) + 1
+    return found
 
 
 def _left(block: Block, queued: int) -> str | None:

@@ -138,6 +138,8 @@ def _stage(exchange: Exchange, plan: TextStagePlan, block: Block) -> _Stage:
 class _Stage:
     """A policy that sees each delta and keeps nothing."""
 
+    __slots__ = ("_noted", "block", "exchange", "plan")
+
     def __init__(self, exchange: Exchange, plan: TextStagePlan, block: Block) -> None:
         self.exchange = exchange
         self.plan = plan
@@ -208,6 +210,8 @@ class _Window(_Stage):
     more characters behind it is decided. An edit counts when it begins in the decided part: there, everything that
     it can depend on is in sight, so the result is the same however the text was cut."""
 
+    __slots__ = ("held",)
+
     def __init__(self, exchange: Exchange, plan: TextStagePlan, block: Block) -> None:
         super().__init__(exchange, plan, block)
         self.held: list[Run] = []
@@ -237,6 +241,8 @@ class _Window(_Stage):
 
 class _Whole(_Stage):
     """A policy that sees the whole block: implementing the hook holds it."""
+
+    __slots__ = ("held",)
 
     def __init__(self, exchange: Exchange, plan: TextStagePlan, block: Block) -> None:
         super().__init__(exchange, plan, block)
@@ -271,6 +277,8 @@ class _Whole(_Stage):
 
 class _Shadow(_Stage):
     """A stage that looks on: what comes in goes out at once, and a copy goes through the real stage for nothing."""
+
+    __slots__ = ("inner",)
 
     def __init__(self, inner: _Stage) -> None:
         super().__init__(inner.exchange, inner.plan, inner.block)

@@ -37,6 +37,25 @@ class Write(Protocol):
 class Lanes:
     """One `GuardedStream` between an application that sends and a client that gets."""
 
+    __slots__ = (
+        "_breath",
+        "_deadlines",
+        "_fed_last",
+        "_queue",
+        "_queued",
+        "_scopes",
+        "_settling",
+        "_spawn",
+        "_turn",
+        "_wake",
+        "_write",
+        "_writing",
+        "broken",
+        "error",
+        "over",
+        "stream",
+    )
+
     def __init__(
         self,
         stream: GuardedStream,

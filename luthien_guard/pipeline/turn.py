@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import anyio
 
 __all__ = ["Turn"]
@@ -16,7 +14,7 @@ class Turn:
 
     def __init__(self) -> None:
         self.taken = False
-        self._waiting: deque[anyio.Event] = deque()
+        self._waiting: list[anyio.Event] = []  # a few at most
 
     async def take(self) -> None:
         if not self.taken:
@@ -36,6 +34,6 @@ class Turn:
     def give(self) -> None:
         """Hand the turn to whoever has waited longest; nobody can come between."""
         if self._waiting:
-            self._waiting.popleft().set()
+            self._waiting.pop(0).set()
         else:
             self.taken = False

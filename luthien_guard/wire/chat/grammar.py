@@ -23,6 +23,8 @@ _TABLE: Final = {
 class Grammar:
     """Where the stream stands. `advance` follows a chunk; with `strict` it raises IllegalOutput on an illegal one."""
 
+    __slots__ = ("choices", "done")
+
     def __init__(self) -> None:
         self.choices: dict[int, str] = {}
         self.done = False

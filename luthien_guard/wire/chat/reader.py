@@ -49,6 +49,8 @@ class _Choice:
 class StreamReader:
     """Implements `Reader` for `stream: true`."""
 
+    __slots__ = ("_choices", "_done", "_envelope", "_last", "id", "model", "unknown")
+
     repeats = True
 
     def __init__(self) -> None:

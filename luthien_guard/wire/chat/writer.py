@@ -32,6 +32,8 @@ class _Written:
 class StreamWriter:
     """Implements `Writer` for `stream: true`."""
 
+    __slots__ = ("_choices", "_envelope", "_grammar", "_removing")
+
     def __init__(self, model: str, call_id: str) -> None:
         self._envelope: dict[str, Any] = {
             "id": f"chatcmpl-{call_id}",
@@ -95,7 +97,9 @@ class StreamWriter:
             return True
         for piece in pieces:
             block = piece.block
-            if piece.out is not None or (block is not None and (block.changed or block.removed or block.policed)):
+            if piece.out is not None or (
+                block is not None and (block.changed or block.removed or block.policed)
+            ):
                 return True
         return False
 
@@ -268,7 +272,11 @@ def _is_empty(data: Any, changes: Mapping[Path, Any]) -> bool:
     gone = {path[3] for path, value in changes.items() if len(path) == 4 and _goes(value)}
     for choice in data["choices"]:
         delta = choice.get("delta")
-        left = {key for key, value in delta.items() if value and key not in gone} if isinstance(delta, dict) else {1}
+        left = (
+            {key for key, value in delta.items() if value and key not in gone}
+            if isinstance(delta, dict)
+            else {1}
+        )
         if left or choice.get("finish_reason"):
             return False
     return True
@@ -276,5 +284,3 @@ def _is_empty(data: Any, changes: Mapping[Path, Any]) -> bool:
 
 def _goes(value: Any) -> bool:
     return value is DELETE or value == ""
-
-

@@ -46,6 +46,8 @@ def event_kind(chunk: Chunk) -> Any:
 class StreamReader:
     """Implements `Reader` for `stream: true`."""
 
+    __slots__ = ("_closed", "_ended", "_made", "_open", "id", "model", "unknown")
+
     repeats = True
 
     def __init__(self) -> None:

@@ -30,6 +30,20 @@ _DELTA, _START = PieceKind.DELTA, PieceKind.START
 class StreamWriter:
     """Implements `Writer` for `stream: true`."""
 
+    __slots__ = (
+        "_gone",
+        "_grammar",
+        "_id",
+        "_kept",
+        "_model",
+        "_next",
+        "_own",
+        "_places",
+        "_removed",
+        "_shifted",
+        "_unsaid",
+    )
+
     def __init__(self, model: str, call_id: str) -> None:
         self._model = model or "unknown"
         self._id = f"msg_{call_id}"
