@@ -142,3 +142,31 @@ def test_a_secret_inside_another_leaves_nothing() -> None:
     assert Redactor(["password", "password-and-more"])("x password-and-more y") == f"x {MASK} y"
     assert Redactor(["short"])("short words stay short") == "short words stay short"
     assert Redactor(more=lambda text: text.replace("Ann", "A."))("Ann") == "A."
+
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.c2lnbmF0dXJlLW9mLWl0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "eyJ" * 300_000,
+        "eyJ0123456789." * 70_000,
+        "sk-a " * 200_000,
+        "lg_" + "a" * 1_000_000,
+        "-----BEGIN " + "A" * 1_000_000,
+        "-----BEGIN A" * 90_000,
+    ],
+    ids=lambda text: text[:16],
+)
+def test_nothing_that_a_client_writes_makes_the_search_slow(text: str) -> None:
+    redactor = Redactor()  # a search that is not linear would take minutes for each of these
+    assert redactor(text) == text
+    assert redactor(f"{text} {JWT}") == f"{text} {MASK}"
+
+
+def test_a_secret_is_found_as_json_spells_it() -> None:
+    secret = 'pässword"with\\quotes'
+    redactor = Redactor([secret])
+    for body in (json.dumps({"a": secret}), json.dumps({"a": secret}, ensure_ascii=False)):
+        assert redactor(body) == '{"a": "%s"}' % MASK
