@@ -28,10 +28,10 @@ _SHAPES: Final = (
 )
 #: A JSON Web Token. What only begins like one matches too, without the group: "eyJeyJeyJ..." is passed in one step
 #: (a search from each "eyJ" to the end of the text takes hours for a megabyte of them).
-_TOKEN: Final = r"eyJ[A-Za-z0-9_-]{10,}+(\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,})?"
+_JWT: Final = r"eyJ[A-Za-z0-9_-]{10,}+(\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,})?"
 _SHORTEST_SHAPE: Final = 15
 _SHAPED: Final = tuple(re.compile(shape) for shape in _SHAPES)
-_TOKENS: Final = re.compile(_TOKEN)
+_JWTS: Final = re.compile(_JWT)
 
 
 def secrets_of_environment() -> list[str]:
@@ -69,7 +69,7 @@ class Redactor:
         if self._shapes and len(text) >= _SHORTEST_SHAPE:
             for shape in _SHAPED:
                 text = shape.sub(MASK, text)
-            text = _TOKENS.sub(lambda found: MASK if found[1] else found[0], text)
+            text = _JWTS.sub(lambda found: MASK if found[1] else found[0], text)
         return text
 
     def details(self, details: Mapping[str, Any], secrets: Sequence[str] = ()) -> Mapping[str, Any]:

@@ -151,7 +151,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.c2lnbmF0dXJlLW9mLWl0"
     "text",
     [
         "eyJ" * 300_000,
-        "eyJ0123456789." * 70_000,
+        "eyJ0123456789.x " * 60_000,
         "sk-a " * 200_000,
         "lg_" + "a" * 1_000_000,
         "-----BEGIN " + "A" * 1_000_000,
@@ -169,4 +169,4 @@ def test_a_secret_is_found_as_json_spells_it() -> None:
     secret = 'pässword"with\\quotes'
     redactor = Redactor([secret])
     for body in (json.dumps({"a": secret}), json.dumps({"a": secret}, ensure_ascii=False)):
-        assert redactor(body) == '{"a": "%s"}' % MASK
+        assert json.loads(redactor(body)) == {"a": MASK}
