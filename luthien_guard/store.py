@@ -28,7 +28,9 @@ __all__ = [
     "chained",
     "intact",
     "payload_of",
+    "plain",
     "projected",
+    "usage_of",
 ]
 
 EVENT_COLUMNS: Final = ("call_id", "seq", "at", "event_type", "policy", "payload", "prev_hash", "hash")
@@ -115,9 +117,10 @@ _FROM_REQUEST: Final = (
 
 def projected(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
     """What these rows say about their calls: call_id -> columns. A store puts a column where it has none yet
-    (`COALESCE(existing, new)`; `model` and the columns of the end take the new one), so rows may come twice."""
+    (`COALESCE(existing, new)`; the columns of the end take the new one, and `model` that of the end), so rows may come
+    twice and in any order. Values are what every database takes, whatever the client called its model."""
     calls: dict[str, dict[str, Any]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.seq):
         columns = calls.setdefault(row.call_id, {})
         if row.seq == 0:
             columns["started_at"] = row.at
@@ -125,12 +128,38 @@ def projected(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
             details = row.details
             columns.update({name: details[name] for name in _FROM_REQUEST if details.get(name) is not None})
         elif row.event_type == EventType.USAGE.value:
-            columns["usage"] = row.details.get("usage")
+            usage = row.details.get("usage")
+            columns["usage"] = usage if isinstance(usage, Mapping) else None
         elif row.event_type == EventType.CLOSED.value:
             details = row.details
             columns.update(ended_at=row.at, outcome=details.get("outcome"), blocked_by=row.policy)
             columns.update({name: details[name] for name in ("wire_format", "model") if details.get(name)})
-    return calls
+    return {
+        call_id: {name: _column(name, columns[name]) for name in columns}
+        for call_id, columns in calls.items()
+    }
+
+
+def _column(name: str, value: Any) -> Any:
+    if value is None or name in ("started_at", "ended_at", "usage"):
+        return value
+    if name == "stream":
+        return bool(value)
+    return plain(value if isinstance(value, str) else json.dumps(value))
+
+
+def plain(text: str) -> str:
+    """As a column of text holds it: PostgreSQL has no NUL, and no database a lone surrogate."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def usage_of(column: str | None) -> Mapping[str, Any] | None:
+    """The usage that a line holds as JSON. A line that somebody broke can still be listed, and is: as it stands there."""
+    try:
+        found = None if column is None else json.loads(column)
+    except (ValueError, RecursionError):
+        found = column
+    return found if found is None or isinstance(found, dict) else {"unreadable": column}
 
 
 @dataclass(frozen=True, slots=True)

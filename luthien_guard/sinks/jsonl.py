@@ -10,75 +10,84 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final
-from urllib.parse import unquote, urlsplit
+from typing import Any, Final
 
-from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.errors import SinkError
 from luthien_guard.sinks.sqlite.statements import call_of
+from luthien_guard.sinks.urls import file_of
 from luthien_guard.store import CALL_COLUMNS, Call, CallFilter, Row, Written, projected
 
 __all__ = ["JsonlStore", "from_url"]
 
+_BLOCK: Final = 65_536
 _REMEMBERED: Final = 10_000  # calls whose rows are known without a look into the file
 
 
 def from_url(url: str) -> JsonlStore:
     """`jsonl:///relative.jsonl`, `jsonl:////absolute.jsonl`. Raises ConfigError."""
-    parts = urlsplit(url)
-    path = unquote(parts.path)[1:]
-    if parts.netloc or not path:
-        raise ConfigError(f"{url!r}: jsonl:///relative.jsonl or jsonl:////absolute.jsonl is expected")
-    return JsonlStore(Path(path))
+    return JsonlStore(file_of(url, "jsonl", "jsonl"))
 
 
 class JsonlStore:
-    """Implements `Store` over a file of lines. One process writes it."""
+    """Implements `Store` over a file of lines. One object writes it, and holds a lock on it from its first write on;
+    any number read it."""
 
     remote = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._lock = threading.RLock()
         self._hashes: OrderedDict[str, dict[int, str]] = OrderedDict()
         self._mended = False
-        self._newest = ""  # the greatest call id in the file: a greater one is new
+        self._newest = ""  # a call id greater than this one is new, or its rows are in `_hashes`
 
     def open(self) -> None:
         with self._lock, self._told():
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.touch(mode=0o600)
+                self._made()
                 self._newest = max((row.call_id for _, row in self._scan()), default="")
-                self._file = self.path.open("r+b")
+                self._file = FileIO(self.path, "r")
 
     def close(self) -> None:
         with self._lock:
             if self._file is not None:
                 with contextlib.suppress(OSError):
                     self._file.close()
-                self._file = None
+                self._file, self._mended = None, False
 
     def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
         with self._lock, self._told():
-            file = self._opened()
-            if not self._mended:  # by who writes: a reader may see a line while it is being written
-                self._mend()
-            fresh: list[Row] = []
-            conflicts: list[Row] = []
-            for row in rows:
-                there = self._known(row)
-                known = there.get(row.seq)
-                if known is None:
-                    there[row.seq] = row.hash
-                    fresh.append(row)
-                elif known != row.hash:
-                    conflicts.append(row)
-            self._append(file, fresh, durable=durable)
+            file = self._writable()
+            try:
+                fresh, conflicts = self._sorted_out(rows)
+                _append(file, fresh, durable=durable)
+            except BaseException:  # nothing of it was written: nothing of it is known
+                self._newest = max([self._newest, *self._hashes])
+                self._hashes.clear()
+                raise
+            while len(self._hashes) > _REMEMBERED:
+                self._newest = max(self._newest, self._hashes.popitem(last=False)[0])
             return Written(len(fresh), len(rows) - len(fresh) - len(conflicts), tuple(conflicts))
+
+    def _sorted_out(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+        """(rows that are new, rows that say something else than those that are there)."""
+        fresh: list[Row] = []
+        conflicts: list[Row] = []
+        for row in rows:
+            there = self._known(row.call_id)
+            known = there.get(row.seq)
+            if known is None:
+                there[row.seq] = row.hash
+                fresh.append(row)
+            elif known != row.hash:
+                conflicts.append(row)
+        return fresh, conflicts
 
     def call(self, call_id: str) -> Call | None:
         return next(iter(_calls(self.rows(call_id))), None)
@@ -96,7 +105,9 @@ class JsonlStore:
 
     def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
         if position is None:
-            return self.path.stat().st_size, []
+            with self._lock, self._told():
+                self._opened()
+                return self._end(), []
         rows: list[Row] = []
         end = position
         for end, row in self._all(position):  # noqa: B007
@@ -127,6 +138,7 @@ class JsonlStore:
                     gone.add(call_id)
                     total -= sizes[call_id]
             if gone:
+                self._writable()  # what another one wrote meanwhile would be lost
                 self._rewrite(gone)
             return len(gone)
 
@@ -144,40 +156,50 @@ class JsonlStore:
 
     # -- the file ------------------------------------------------------------------------------------------------------
 
-    def _opened(self) -> BinaryIO:
+    def _made(self) -> None:
+        if not self.path.exists():
+            self.path.touch(mode=0o600)
+            _sync_folder(self.path)
+
+    def _opened(self) -> FileIO:
         if self._file is None:
             raise SinkError(f"jsonl {self.path}: it is not open")
         return self._file
 
-    def _append(self, file: BinaryIO, rows: list[Row], *, durable: bool) -> None:
-        end = file.seek(0, os.SEEK_END)
-        try:
-            file.write(b"".join(map(_line, rows)))
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        except OSError:  # all of it or nothing
+    def _writable(self) -> FileIO:
+        """The file, ours alone. The line that a process left when it died while it wrote is taken away: its row was never
+        acknowledged. (By who writes: a reader may see a line while it is being written.)"""
+        if not self._mended:
+            self._opened().close()
+            self._file = file = FileIO(self.path, "r+")
+            if not _locked(file.fileno()):
+                raise SinkError(f"jsonl {self.path}: somebody else writes it; only one can")
+            file.truncate(self._end())
+            # another one may have written between `open` and the lock
+            self._newest = max((row.call_id for _, row in self._scan()), default="")
             self._hashes.clear()
-            file.truncate(end)
-            raise
+            self._mended = True
+        return self._opened()
 
-    def _known(self, row: Row) -> dict[int, str]:
+    def _known(self, call_id: str) -> dict[int, str]:
         """The hashes of the call's rows."""
-        call_id = row.call_id
         if call_id not in self._hashes:
             new = call_id > self._newest
-            self._newest = max(self._newest, call_id)
             self._hashes[call_id] = {} if new else {each.seq: each.hash for each in self.rows(call_id)}
-            if len(self._hashes) > _REMEMBERED:
-                self._hashes.popitem(last=False)
         return self._hashes[call_id]
 
-    def _mend(self) -> None:
-        """A process died while it wrote the last line: that row was never acknowledged."""
-        raw = self.path.read_bytes()
-        if raw and not raw.endswith(b"\n"):
-            os.truncate(self.path, raw.rfind(b"\n") + 1)
-        self._mended = True
+    def _end(self) -> int:
+        """The position after the last whole line."""
+        with self.path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            while end:
+                begin = max(end - _BLOCK, 0)
+                file.seek(begin)
+                found = file.read(end - begin).rfind(b"\n")
+                if found >= 0:
+                    return begin + found + 1
+                end = begin
+        return 0
 
     def _all(self, position: int = 0) -> Iterator[tuple[int, Row]]:
         with self._lock, self._told():
@@ -206,18 +228,59 @@ class JsonlStore:
                     file.write(_line(row))
             file.flush()
             os.fsync(file.fileno())
-        self._opened().close()
         fresh.chmod(0o600)
+        renewed = FileIO(fresh, "r+")
+        _locked(renewed.fileno())  # before it has the name: nobody comes between
         fresh.replace(self.path)
-        self._file = self.path.open("r+b")
+        _sync_folder(self.path)
+        self._opened().close()
+        self._file = renewed
         self._hashes.clear()
+        self._newest = max((row.call_id for _, row in self._scan()), default="")
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self) -> Generator[None]:
         try:
             yield
         except OSError as error:
             raise SinkError(f"jsonl {self.path}: {error}") from None
+
+
+def _append(file: FileIO, rows: list[Row], *, durable: bool) -> None:
+    """All of it or nothing. No buffer: one that could not be flushed would come out later, in part."""
+    end = file.seek(0, os.SEEK_END)
+    left = memoryview(b"".join(map(_line, rows)))
+    try:
+        while left:
+            left = left[file.write(left) or 0 :]
+        if durable:
+            os.fsync(file.fileno())
+    except BaseException:
+        file.truncate(end)
+        raise
+
+
+def _sync_folder(path: Path) -> None:
+    """A file is on disk when its name is, too."""
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _locked(file: int) -> bool:
+    """This open file is the only one that holds the lock, until it is closed."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks here
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _line(row: Row) -> bytes:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 from luthien_guard.errors import ConfigError
 from luthien_guard.records import Sink
 from luthien_guard.store import Store
 
-__all__ = ["by_scheme", "open_store", "open_tracer"]
+__all__ = ["by_scheme", "file_of", "open_store", "open_tracer", "shown"]
 
 GROUP: Final = "luthien_guard.sinks"
 TRACING: Final = "luthien_guard.tracing"
@@ -32,13 +35,34 @@ def open_tracer(name: str) -> Sink:
 
 def by_scheme(group: str, url: str) -> Any:
     """What the entry point of this scheme makes of the URL."""
-    scheme, separator, _ = url.partition("://")
+    scheme, separator, rest = url.partition("://")
     if not separator:
         known = _installed(group)
         raise ConfigError(
-            f"{url!r} is no URL: one like {next(iter(sorted(known)), 'sqlite')}://... is expected"
+            f"{shown(url)!r} is no URL: one like {next(iter(sorted(known)), 'sqlite')}://... is expected"
         )
-    return _loaded(group, scheme)(url)
+    scheme = scheme.lower()  # RFC 3986, 3.1
+    return _loaded(group, scheme)(f"{scheme}://{rest}")
+
+
+def shown(url: str) -> str:
+    """The URL as it may be told and logged: passwords are seen even where the URL is malformed."""
+    url = re.sub(r":(?!//).*@", ":***@", url, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
+
+
+def file_of(url: str, scheme: str, end: str) -> Path:
+    """The file of `scheme:///relative` and `scheme:////absolute`. Raises ConfigError."""
+    # not urlsplit: it drops tabs and newlines, and a path is the whole rest
+    host, slash, path = url.removeprefix(f"{scheme}://").partition("/")
+    found = unquote(path)
+    if host or not slash or not found.strip() or "?" in path or "#" in path or "\0" in found:
+        raise ConfigError(
+            f"{shown(url)!r}: {scheme}:///relative.{end} or {scheme}:////absolute/path.{end} is expected"
+        )
+    if found == ":memory:":
+        raise ConfigError(f"{url!r}: a store that ends with its process is memory://")
+    return Path(found)
 
 
 def _loaded(group: str, name: str) -> Callable[..., Any]:
@@ -51,6 +75,8 @@ def _loaded(group: str, name: str) -> Callable[..., Any]:
         found: Callable[..., Any] = known[name].load()
     except ImportError as error:
         raise ConfigError(f"{name!r} needs a package that is not installed: {error}") from None
+    except AttributeError as error:
+        raise ConfigError(f"{name!r} is registered wrongly: {error}") from None
     return found
 
 

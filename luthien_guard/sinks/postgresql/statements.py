@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, payload_of
+from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, payload_of, usage_of
 
 __all__ = [
     "CONFLICTS",
@@ -26,7 +26,7 @@ __all__ = [
 _EVENTS: Final = ", ".join(EVENT_COLUMNS)
 _CALLS: Final = ", ".join(CALL_COLUMNS)
 #: The end of a call says these again, and knows better.
-_LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage", "model"})
+_LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage"})
 
 #: Where COPY puts a batch: one table a connection, and nobody else sees it. `n` is the place in the batch.
 INCOMING: Final = (
@@ -47,12 +47,17 @@ _TYPES: Final[Mapping[str, str]] = {
     "ended_at": "double precision",
     "stream": "boolean",
 }
-_SET: Final = ", ".join(
-    f"{name} = coalesce(excluded.{name}, c.{name})"
-    if name in _LATEST
-    else f"{name} = coalesce(c.{name}, excluded.{name})"
-    for name in CALL_COLUMNS[1:]
-)
+
+
+def _set(name: str) -> str:
+    if name == "model":  # who knows the end knows which one it was, also when the beginning comes again
+        return "model = CASE WHEN excluded.ended_at IS NULL THEN coalesce(c.model, excluded.model) ELSE coalesce(excluded.model, c.model) END"
+    if name in _LATEST:
+        return f"{name} = coalesce(excluded.{name}, c.{name})"
+    return f"{name} = coalesce(c.{name}, excluded.{name})"
+
+
+_SET: Final = ", ".join(map(_set, CALL_COLUMNS[1:]))
 _UNNEST: Final = ", ".join(
     f"${number}::{_TYPES.get(name, 'text')}[]" for number, name in enumerate(CALL_COLUMNS, 1)
 )
@@ -136,5 +141,5 @@ def _stored(value: Any) -> Any:
 def call_of(record: Mapping[str, Any]) -> Call:
     """A line of `conversation_calls` as an object."""
     columns = dict(record)
-    columns["usage"] = None if columns["usage"] is None else json.loads(columns["usage"])
+    columns["usage"] = usage_of(columns["usage"])
     return Call(**columns)

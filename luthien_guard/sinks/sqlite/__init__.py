@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
-from luthien_guard.errors import ConfigError
 from luthien_guard.sinks.sqlite.store import SqliteStore
+from luthien_guard.sinks.urls import file_of
 
 __all__ = ["SqliteStore", "from_url"]
 
 
 def from_url(url: str) -> SqliteStore:
     """`sqlite:///relative.db`, `sqlite:////absolute.db`. Raises ConfigError."""
-    parts = urlsplit(url)
-    path = unquote(parts.path)[1:]
-    if parts.netloc or not path or parts.query or parts.fragment:
-        raise ConfigError(f"{url!r}: sqlite:///relative.db or sqlite:////absolute/path.db is expected")
-    return SqliteStore(Path(path))
+    return SqliteStore(file_of(url, "sqlite", "db"))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter
+from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, payload_of, plain, usage_of
 
 __all__ = [
     "INSERT_EVENT",
@@ -17,21 +17,27 @@ __all__ = [
     "UPSERT_CALL",
     "call_of",
     "conditions",
+    "contains",
     "upserts",
 ]
 
 _EVENTS: Final = ", ".join(EVENT_COLUMNS)
 _CALLS: Final = ", ".join(CALL_COLUMNS)
 #: The end of a call says these again, and knows better.
-_LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage", "model"})
+_LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage"})
 
 INSERT_EVENT: Final = f"INSERT INTO conversation_events ({_EVENTS}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))}) ON CONFLICT DO NOTHING"
-_SET: Final = ", ".join(
-    f"{name} = coalesce(excluded.{name}, {name})"
-    if name in _LATEST
-    else f"{name} = coalesce({name}, excluded.{name})"
-    for name in CALL_COLUMNS[1:]
-)
+
+
+def _set(name: str) -> str:
+    if name == "model":  # who knows the end knows which one it was, also when the beginning comes again
+        return "model = CASE WHEN excluded.ended_at IS NULL THEN coalesce(model, excluded.model) ELSE coalesce(excluded.model, model) END"
+    if name in _LATEST:
+        return f"{name} = coalesce(excluded.{name}, {name})"
+    return f"{name} = coalesce({name}, excluded.{name})"
+
+
+_SET: Final = ", ".join(map(_set, CALL_COLUMNS[1:]))
 UPSERT_CALL: Final = (
     f"INSERT INTO conversation_calls ({_CALLS}) VALUES ({', '.join('?' * len(CALL_COLUMNS))}) "
     f"ON CONFLICT (call_id) DO UPDATE SET {_SET}"
@@ -59,14 +65,23 @@ _CONDITIONS: Final[Mapping[str, str]] = {
     "before": "call_id < ?",
     "policy": _EXISTS.format("e.policy = ?"),
     "text": _EXISTS.format(r"e.payload LIKE ? ESCAPE '\'"),
+    "any_text": _EXISTS.format("contains(e.payload, ?)"),
 }
 
 
 def conditions(wanted: CallFilter) -> tuple[str, tuple[Any, ...]]:
     """The WHERE clause of a filter, and its values."""
-    given = {name: getattr(wanted, name) for name in _CONDITIONS if getattr(wanted, name) is not None}
-    if "text" in given:
-        given["text"] = _pattern(given["text"])
+    given = {name: getattr(wanted, name, None) for name in _CONDITIONS}
+    given = {
+        name: plain(value) if isinstance(value, str) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    if wanted.text is not None:
+        del given["text"]
+        # LIKE knows the case of ASCII only, and patterns up to 50,000 bytes
+        easy = wanted.text.isascii() and len(wanted.text) < 1000
+        given |= {"text": _pattern(wanted.text)} if easy else {"any_text": _in_json(wanted.text).lower()}
     where = " AND ".join(_CONDITIONS[name] for name in given)
     return (f"WHERE {where}" if where else ""), tuple(given.values())
 
@@ -74,10 +89,19 @@ def conditions(wanted: CallFilter) -> tuple[str, tuple[Any, ...]]:
 def _pattern(text: str) -> str:
     """A LIKE pattern for the text as it stands in JSON: no index helps to find a part of a word, and no tokenizer knows
     what people look for in code and arguments."""
-    escaped = json.dumps(text, ensure_ascii=False)[1:-1]
+    escaped = _in_json(text)
     for special in ("\\", "%", "_"):
         escaped = escaped.replace(special, f"\\{special}")
     return f"%{escaped}%"
+
+
+def _in_json(text: str) -> str:
+    return payload_of({"": text})[5:-2]
+
+
+def contains(payload: str, text: str) -> bool:
+    """The SQL function: `text` is in lower case."""
+    return text in payload.lower()
 
 
 def upserts(calls: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
@@ -96,5 +120,5 @@ def call_of(columns: dict[str, Any]) -> Call:
     """A line of `conversation_calls` as an object."""
     stream, usage = columns["stream"], columns["usage"]
     columns["stream"] = None if stream is None else bool(stream)
-    columns["usage"] = json.loads(usage) if isinstance(usage, str) else usage
+    columns["usage"] = usage_of(usage) if isinstance(usage, str) else usage
     return Call(**columns)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,6 +20,7 @@ __all__ = ["SqliteStore"]
 T = TypeVar("T")
 
 _PATIENCE: Final = 10.0  # seconds that a write waits for another process's
+_AGAIN: Final = 0.02  # seconds
 _PRUNED: Final = 200  # calls a transaction: nobody else waits long
 
 
@@ -36,8 +38,7 @@ class SqliteStore:
         with self._lock:
             if self._db is None:
                 with self._told():
-                    self._db = self._connect()
-                    self._migrate(self._db)
+                    self._db = self._patiently_connected()
 
     def close(self) -> None:
         with self._lock:
@@ -50,13 +51,17 @@ class SqliteStore:
 
     def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
         values = [tuple(getattr(row, name) for name in EVENT_COLUMNS) for row in rows]
+
         def append(db: sqlite3.Connection) -> Written:
-            # in WAL mode a commit is written at once, and synced at once only with FULL
+            # In WAL mode a commit is in the log at once, and on disk at once only with FULL: that syncs the log, and so
+            # also what was committed with NORMAL before. No checkpoint is needed: a log that is whole is replayed.
+            # (It cannot be changed inside a transaction.) https://sqlite.org/pragma.html#pragma_synchronous
             db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             with _transaction(db):
                 stored = db.executemany(statements.INSERT_EVENT, values).rowcount
                 conflicts = _conflicts(db, rows) if stored < len(rows) else ()
-                kept = [row for row in rows if row not in conflicts] if conflicts else rows
+                refused = set(conflicts)
+                kept = [row for row in rows if row not in refused] if conflicts else rows
                 db.executemany(statements.UPSERT_CALL, statements.upserts(projected(kept)))
             return Written(stored, len(rows) - stored - len(conflicts), conflicts)
 
@@ -138,27 +143,51 @@ class SqliteStore:
 
     # -- the file ------------------------------------------------------------------------------------------------------
 
+    def _patiently_connected(self) -> sqlite3.Connection:
+        """Going over to WAL and recovering a log need the file alone, and some of these steps ignore the busy handler:
+        processes that open one file at once have to try again."""
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._connect()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+            time.sleep(_AGAIN)
+
     def _connect(self) -> sqlite3.Connection:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(mode=0o600)
-        db = sqlite3.connect(
-            self.path or ":memory:", timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-        )
-        db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # has an effect on a new file only
-        db.execute("PRAGMA journal_mode=WAL")
+            if not self.path.exists():  # a file that may only be read can still be asked
+                self.path.touch(mode=0o600)
+        # absolute: a relative `:memory:` would be no file
+        where = ":memory:" if self.path is None else str(self.path.absolute())
+        db = sqlite3.connect(where, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # has an effect on a new file only
+            db.execute("PRAGMA journal_mode=WAL")
+            db.create_function("contains", 2, statements.contains, deterministic=True)
+            self._migrate(db)
+        except BaseException:  # what was refused must not stay open
+            db.close()
+            raise
         return db
 
     def _migrate(self, db: sqlite3.Connection) -> None:
+        # looked at first without the lock: whoever only asks waits for no writer
+        if _version(db) and not self._pending(db):
+            return
         with _transaction(db):
             db.execute(
                 "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, applied_at REAL)"
             )
-            done = db.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()[0]
-            for number, sql in pending("luthien_guard.sinks.sqlite", done, str(self.path)):
+            for number, sql in self._pending(db):
                 for statement in filter(str.strip, sql.split(";")):
                     db.execute(statement)
                 db.execute("INSERT INTO schema_migrations VALUES (?, unixepoch('subsec'))", (number,))
+
+    def _pending(self, db: sqlite3.Connection) -> list[tuple[int, str]]:
+        return pending("luthien_guard.sinks.sqlite", _version(db), f"sqlite {self.path}")
 
     def _fetch(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         return self._do(lambda db: db.execute(query, values).fetchall())
@@ -170,15 +199,16 @@ class SqliteStore:
             return work(self._db)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self) -> Generator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError, OverflowError) as error:
+            # the last two: what the driver says of text that is no Unicode and of numbers past 64 bits
             raise SinkError(f"sqlite {self.path}: {error}") from None
 
 
 @contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+def _transaction(db: sqlite3.Connection) -> Generator[None]:
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -187,6 +217,12 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         with contextlib.suppress(sqlite3.Error):  # some errors have rolled back already
             db.execute("ROLLBACK")
         raise
+
+
+def _version(db: sqlite3.Connection) -> int:
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'").fetchone():
+        return 0
+    return int(db.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()[0])
 
 
 def _conflicts(db: sqlite3.Connection, rows: Sequence[Row]) -> tuple[Row, ...]:
