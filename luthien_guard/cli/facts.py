@@ -15,7 +15,18 @@ from luthien_guard.store import Row
 __all__ = ["clock", "details_of", "jsonable", "line", "told"]
 
 _WIDTH: Final = 120
-_TELLING: Final = ("reason", "error", "outcome", "event", "model", "verdict", "channel", "status", "usage")
+_TELLING: Final = (
+    "reason",
+    "error",
+    "outcome",
+    "event",
+    "model",
+    "verdict",
+    "channel",
+    "status",
+    "usage",
+    "unreadable",
+)
 
 
 def clock(at: Any) -> str:

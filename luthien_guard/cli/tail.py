@@ -51,4 +51,4 @@ async def _latest(query: Query, count: int) -> list[Row]:
     """The facts of so many calls, in the order of time."""
     calls = await query.calls(limit=count) if count else []
     rows = [row for call in reversed(calls) for row in await query.events(call.call_id)]
-    return sorted(rows, key=lambda row: row.at)
+    return sorted(rows, key=lambda row: row.at if isinstance(row.at, int | float) else 0.0)

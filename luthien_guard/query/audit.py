@@ -103,7 +103,7 @@ def _findings(
         report.open += bool(rows) and rows[-1].event_type != _END
         seen.add(call_id)
         if rows:
-            yield from _not_pruned(bare, min(_started(line), rows[0].at))
+            yield from _not_pruned(bare, min(_started(line), _moment(rows[0].at)))
         if only is not None and not rows:
             yield Finding(call_id, 0, _NOTHING)
         elif finding is not None and not rows:
@@ -150,7 +150,12 @@ def _not_pruned(bare: list[tuple[str, float]], started: float) -> Iterator[Findi
 
 
 def _started(line: Call | None) -> float:
-    return float("inf") if line is None or line.started_at is None else line.started_at
+    return _moment(None if line is None else line.started_at)
+
+
+def _moment(at: Any) -> float:
+    """Databases that were tampered with hold anything."""
+    return float(at) if isinstance(at, int | float) else float("inf")
 
 
 def _orphans(store: Store, seen: set[str]) -> Iterator[Finding]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from luthien_guard.cli import main
+from luthien_guard.cli.output import rich_table
 from luthien_guard.sinks.urls import open_store
+from luthien_guard.store import chained, payload_of
 from luthien_guard.testing.sinks import exchange_rows
 
 FIRST, SECOND = (exchange_rows(number)[0].call_id for number in (1, 2))
@@ -128,3 +136,175 @@ def test_a_wrong_store_is_told(command: str) -> None:
     done = run(*command.split(), "--store", "sqlit:///x")
     assert done.exit_code == 2
     assert "did you mean 'sqlite'?" in done.output
+
+
+# -- what strangers wrote ------------------------------------------------------------------------------------------------
+
+EVIL = "\x1b[2J\x9b31m\x7f\r\nforged: exchange.closed success\n\u202egpj.\u2028"
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> str:
+    """Whatever a stranger can choose, and a payload that is none."""
+    url = f"sqlite:///{tmp_path}/evil.db"
+    store = open_store(url)
+    store.open()
+    rows = exchange_rows(
+        1, EVIL, model=EVIL, endpoint=EVIL, session_id=EVIL, body=json.dumps({EVIL: EVIL, "model": "m"})
+    )
+    last = rows[-1]
+    facts: list[tuple[str, Any]] = [
+        ("request.sent", {"body": json.dumps({EVIL: "other" + EVIL})}),
+        ("response.received", _response(EVIL)),
+        ("response.released", _response("other" + EVIL, said=[EVIL])),
+        ("policy.record", {EVIL: [EVIL]}),
+    ]
+    for type, details in facts:
+        last = chained(last.call_id, last.seq + 1, 1.0, type, EVIL, payload_of(details), last.hash)
+        rows.append(last)
+    store.write(rows)
+    store.close()
+    return url
+
+
+def _response(text: str, **more: Any) -> dict[str, Any]:
+    call = {"id": text, "name": text, "arguments": text, "kind": text}
+    texts = [{"channel": text, "index": 0, "text": text}, {"channel": "content", "index": 0, "text": text}]
+    return {"choices": [{"choice": 0, "texts": texts, "tool_calls": [call], "finish_reason": text}], **more}
+
+
+@pytest.mark.parametrize("json_", [(), ("--json",)])
+@pytest.mark.parametrize(
+    "command", ["calls", "show", "show --full", "diff", "diff --words", "tail", "audit verify"]
+)
+def test_nothing_of_a_strangers_steers_the_terminal(
+    hostile: str, command: str, json_: tuple[str, ...]
+) -> None:
+    words = command.split() + ([FIRST] if command.startswith(("show", "diff")) else [])
+    if json_ and ("--full" in words or "--words" in words):
+        return
+    done = run(*words, *json_, "--store", hostile)
+    assert done.exit_code == (1 if words[0] == "audit" else 0), done.output
+    assert [each for each in done.output.replace("\n", "") if not each.isprintable()] == []
+    assert not any(each.startswith("forged") for each in done.output.splitlines()), "a line of its own"
+    if json_:
+        assert all(json.loads(each) for each in done.output.splitlines())
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{}/g.db"], indirect=True)
+def test_rows_that_somebody_broke_are_shown_as_they_are(url: str, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "g.db") as db:
+        db.execute("UPDATE conversation_events SET payload = '{broken', at = 1e300 WHERE seq = 0")
+        db.execute("UPDATE conversation_events SET payload = '[1]', at = 'x' WHERE seq = 1")
+        db.execute("UPDATE conversation_calls SET usage = '{broken', started_at = 'x'")
+    db.close()
+    assert run("calls", "--store", url).exit_code == 0
+    for words in (["show", FIRST], ["tail"], ["show", FIRST, "--json"], ["tail", "--json"]):
+        done = run(*words, "--store", url)
+        assert done.exit_code == 0, done.output
+        assert "{broken" in done.output
+    assert run("audit", "verify", "--store", url).exit_code == 1
+    with sqlite3.connect(tmp_path / "g.db") as db:
+        db.execute("UPDATE conversation_events SET event_type = 'request.sent' WHERE seq = 2")
+    db.close()
+    done = run("diff", FIRST, "--store", url)
+    assert done.exit_code == 1
+    assert "audit verify" in done.output
+
+
+# -- for machines --------------------------------------------------------------------------------------------------------
+
+
+def test_every_command_speaks_json(url: str, tmp_path: Path) -> None:
+    def told(*words: str) -> list[Any]:
+        done = run(*words, "--json", "--store", url)
+        assert done.exit_code == 0, done.output
+        return [json.loads(each) for each in done.output.splitlines()]
+
+    assert told("audit", "verify") == [{"calls": 2, "events": 8, "open": 0, "pruned": 0, "findings": []}]
+    assert [each["seq"] for each in told("tail", "-n", "1")] == [0, 1, 2, 3]
+    assert told("diff", FIRST) == [{"call_id": FIRST, "request": [], "response": [], "notes": []}]
+    assert told("db", "migrate") == [{"schema": 1}]
+    file = str(tmp_path / "all.jsonl")
+    assert told("db", "export", file) == [{"rows": 8, "file": file}]
+    assert told("db", "prune", "--older-than", "1d") == [{"deleted": 2}]
+    assert told("calls") == []
+
+
+# -- retention -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_deleted_was_exported_whole(tmp_path: Path) -> None:
+    """Also the facts of a call that came after the line was drawn."""
+    url, file = f"sqlite:///{tmp_path}/g.db", tmp_path / "old.jsonl"
+    now = time.time()
+    store = open_store(url)
+    store.open()
+    first = chained(FIRST, 0, now - 90, "request.received", None, "{}", "")
+    store.write([first, chained(FIRST, 1, now - 30, "exchange.closed", None, "{}", first.hash)])
+    store.write([chained(SECOND, 0, now - 30, "request.received", None, "{}", "")])
+    store.close()
+    done = run("db", "prune", "--older-than", "1m", "--export", str(file), "--store", url)
+    assert done.output == f"2 rows in {file}\n1 calls deleted\n"
+    assert [json.loads(each)["call_id"] for each in file.read_text().splitlines()] == [FIRST, FIRST]
+    if os.name == "posix":
+        assert file.stat().st_mode & 0o777 == 0o600, "prompts are nobody else's business"
+    assert run("audit", "verify", "--store", f"jsonl:///{file}").exit_code == 0, "an export is a store"
+
+
+def test_an_export_that_cannot_be_written_deletes_nothing(url: str, tmp_path: Path) -> None:
+    there = tmp_path / "there.jsonl"
+    there.write_text("precious")
+    for file, says in ((there, "is there already"), (tmp_path / "no" / "f.jsonl", "is no folder")):
+        done = run("db", "prune", "--older-than", "1d", "--export", str(file), "--store", url)
+        assert done.exit_code == 2
+        assert says in done.output
+    assert there.read_text() == "precious"
+    assert json.loads(run("db", "stats", "--json", "--store", url).output)["calls"] == 2
+
+
+def test_too_much_is_exported_as_a_whole_and_pruned(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "all.parquet"
+    done = run("db", "prune", "--max-bytes", "1", "--export", str(file), "--json", "--store", url)
+    assert json.loads(done.output)["rows"] == 8
+
+
+def test_memory_cannot_be_asked() -> None:
+    done = run("calls", "--store", "memory://")
+    assert done.exit_code == 2
+    assert "ends with its process" in done.output
+
+
+# -- the terminal --------------------------------------------------------------------------------------------------------
+
+
+def test_tables_are_rich_where_somebody_watches() -> None:
+    from rich.console import Console
+
+    out = io.StringIO()
+    rich_table(
+        Console(file=out, force_terminal=True, width=100), ("call", "outcome"), [("[red]:smile:", "blocked")]
+    )
+    assert "[red]:smile:" in out.getvalue(), "no markup is read in a stranger's text"
+    assert "\x1b[31mblocked" in out.getvalue()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C of a process on POSIX")
+def test_the_tail_follows_until_ctrl_c(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/g.db"
+    store = open_store(url)
+    store.open()
+    store.write(exchange_rows(1))
+    command = [sys.executable, "-m", "luthien_guard.cli", "tail", "-f", "--json", "--store", url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        seen = [json.loads(process.stdout.readline()) for _ in range(3)]
+        store.write(exchange_rows(2))
+        seen += [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    store.close()
+    assert [(each["call_id"], each["seq"]) for each in seen] == [
+        (id, seq) for id in (FIRST, SECOND) for seq in range(3)
+    ]
+    assert (process.returncode, out, err.strip()) == (0, "", "")

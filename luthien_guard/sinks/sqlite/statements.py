@@ -113,6 +113,9 @@ def upserts(calls: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 def _stored(value: Any) -> Any:
+    """What the client chose must not decide what can be stored: SQLite takes no lone surrogate."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
     return json.dumps(value) if isinstance(value, Mapping) else value
 
 
