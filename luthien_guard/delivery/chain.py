@@ -24,7 +24,7 @@ class Chain:
             record.at,
             record.type.value,
             record.policy,
-            payload_of(record.details),
+            _payload(record),
             self._last.get(record.call_id, ""),
         )
         if record.type is EventType.CLOSED:
@@ -36,6 +36,14 @@ class Chain:
 
 def shrunk(record: Record) -> Record:
     """What stays of content for which there is no room: enough to prove later what it was."""
-    text = payload_of(record.details).encode()
+    text = _payload(record).encode()
     details = {"degraded": True, "sha256": hashlib.sha256(text).hexdigest(), "length": len(text)}
     return replace(record, details=details)
+
+
+def _payload(record: Record) -> str:
+    """A policy may have put anything into a record; that it did is then what stays of it."""
+    try:
+        return payload_of(record.details)
+    except Exception as error:  # noqa: BLE001 -- what the objects of strangers do when they become text
+        return payload_of({"degraded": True, "unreadable": type(error).__name__})

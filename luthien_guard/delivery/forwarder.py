@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -77,9 +78,9 @@ class Forwarder:
                 try:
                     carried = self._carry(tries)
                     tries = 0
-                except SinkError as error:
+                except Exception as error:  # noqa: BLE001 -- whatever a driver raises, the rows wait and this thread lives
                     tries += 1
-                    self._failed(str(error))
+                    self._failed(str(error) if isinstance(error, SinkError) else repr(error))
                     if self._stopping is not None:
                         return
                     self._news.wait(BACKOFF[min(tries, len(BACKOFF)) - 1])
@@ -90,8 +91,9 @@ class Forwarder:
                     self._news.clear()
         finally:
             if self._open:
-                self._store.close()
                 self._open = False
+                with contextlib.suppress(Exception):
+                    self._store.close()
 
     def _carry(self, tries: int) -> int:
         if not self._open:

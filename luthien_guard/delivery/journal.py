@@ -153,7 +153,8 @@ class Journal:
         records = [each for each in group if isinstance(each, Record)]
         tickets = [each for each in group if isinstance(each, Ticket)]
         rows = self._pending
-        rows += [self._chain.row(record) for record in records[len(rows) :]]
+        for record in records[len(rows) :]:
+            rows.append(self._chain.row(record))
         written = write(self._target, rows, self._quarantine, tries, durable=self._strict and bool(tickets))
         self._pending, self.failure = [], None
         self.ledger.wrote(len(rows), written, into_spool=self._spooling)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from luthien_guard.errors import SinkError
 from luthien_guard.pubsub import Notice, PubSub
 from luthien_guard.store import Row
 
@@ -62,12 +62,13 @@ class Publisher:
                     self._hub.open()
                     opened = True
                 self._hub.publish(group)
-            except SinkError as error:
+            except Exception as error:  # noqa: BLE001 -- whatever a driver raises, the next notices are tried
                 self.dropped += len(group)
                 if self.dropped.bit_count() == 1 or self.dropped == len(group):
                     logger.warning("notices are dropped (%d so far): %s", self.dropped, error)
         if opened:
-            self._hub.close()
+            with contextlib.suppress(Exception):
+                self._hub.close()
 
     def _group(self) -> list[Notice]:
         with self._wake:

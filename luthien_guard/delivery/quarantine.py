@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,11 +35,21 @@ class Quarantine:
         self.count = 0
 
     def put(self, row: Row, problem: str) -> None:
+        """Raises SinkError when the file cannot be written: the row is then tried again."""
+        if self.path is not None:
+            line = json.dumps({"problem": problem, **asdict(row)}) + "\n"
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with open(self.path, "a", encoding="utf-8", opener=_private) as file:
+                    file.write(line)
+            except OSError as error:
+                raise SinkError(f"quarantine {self.path}: {error}") from None
         self.count += 1
         logger.error("record %s/%d is in quarantine: %s", row.call_id, row.seq, problem)
-        if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"problem": problem, **asdict(row)}) + "\n")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def write(
@@ -49,13 +60,13 @@ def write(
     if not rows:
         return Written()
     if tries < _TRIES or len(rows) == 1:
-        return target.write(rows, durable=durable)
+        return attempt(target, rows, durable=durable)
     written: list[Written] = []
     refused: list[Row] = []
     good: Row | None = None
     for row in rows:
         try:
-            written.append(target.write([row], durable=durable))
+            written.append(attempt(target, [row], durable=durable))
             good = row
         except SinkError as error:
             refused.append(row)
@@ -65,9 +76,9 @@ def write(
     poison: list[tuple[Row, str]] = []
     for row in refused:
         try:
-            written.append(target.write([row], durable=durable))
+            written.append(attempt(target, [row], durable=durable))
         except SinkError as error:
-            target.write([good])  # raises when it is not the row
+            attempt(target, [good])  # raises when it is not the row
             poison.append((row, str(error)))
     for row, reason in poison:
         quarantine.put(row, reason)
@@ -77,3 +88,13 @@ def write(
         tuple(row for each in written for row in each.conflicts),
         len(poison),
     )
+
+
+def attempt(target: Target, rows: Sequence[Row], *, durable: bool = False) -> Written:
+    """The one call of a store's `write`: whatever its driver raises is a SinkError."""
+    try:
+        return target.write(rows, durable=durable)
+    except SinkError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- a surprise must not end the thread that writes
+        raise SinkError(f"{type(error).__name__}: {error}") from error

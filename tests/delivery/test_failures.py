@@ -1,0 +1,107 @@
+"""What stores, disks and drivers do that nobody announced: the journal lives on, and counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from luthien_guard.delivery.journal import Journal
+from luthien_guard.delivery.quarantine import Quarantine
+from luthien_guard.delivery.storage import Storage
+from luthien_guard.records import EventType, Record
+from luthien_guard.store import Row, Written
+from luthien_guard import Guard, GuardMiddleware
+from tests.asgi_drive import ask, replay
+from tests.delivery.stores import ListStore
+
+pytestmark = pytest.mark.anyio
+
+
+def record(seq: int, **details: object) -> Record:
+    return Record("call-1", seq, 1.0, EventType.POLICY_RECORD, None, details)
+
+
+class Surprising(ListStore):
+    """Its driver raises what is no SinkError, so many times."""
+
+    surprises = 1
+
+    def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
+        if self.surprises:
+            self.surprises -= 1
+            raise KeyError("a bug in the driver")
+        return super().write(rows, durable=durable)
+
+
+def test_a_store_that_raises_anything_does_not_end_the_journal() -> None:
+    store = Surprising()
+    journal = Journal(store)
+    journal.start()
+    journal.put(record(0))
+    store.wait(1)
+    assert journal.stop()
+    assert journal.ledger.snapshot()["in_memory"] == 0
+
+
+def test_a_record_that_cannot_be_made_a_row_is_counted_and_the_next_is_written() -> None:
+    store = ListStore()
+    journal = Journal(store)
+    journal.start()
+    circle: dict[str, object] = {}
+    circle["self"] = circle
+    journal.put(record(0, circle=circle))
+    journal.put(record(1))
+    store.wait(1)
+    assert journal.stop()
+    ledger = journal.ledger.snapshot()
+    assert (ledger["stored"], ledger["dropped"], ledger["in_memory"]) == (2, 0, 0)
+
+
+def test_a_row_for_which_the_driver_has_no_words_is_poison_and_the_next_is_written(tmp_path: Path) -> None:
+    class Picky(ListStore):
+        def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
+            if any(row.seq == 1 for row in rows):
+                raise UnicodeError("a driver that cannot encode this")
+            return super().write(rows, durable=durable)
+
+    store = Picky()
+    quarantine = Quarantine(tmp_path / "not there yet" / "quarantine.jsonl")
+    journal = Journal(store, quarantine=quarantine)
+    journal.start()
+    for seq in range(3):
+        journal.put(record(seq))
+    store.wait(2)
+    assert journal.stop(20)
+    assert quarantine.count == 1
+    assert journal.ledger.snapshot()["dropped.poison"] == 1
+
+
+def test_a_remote_driver_that_raises_anything_does_not_end_the_forwarder(tmp_path: Path) -> None:
+    store = Surprising(remote=True)
+    storage = Storage(store, tmp_path)
+    storage.start()
+    storage.journal.put(record(0))
+    store.wait(1)
+    storage.stop()
+    assert storage.ledger.snapshot()["stored"] == 1
+
+
+async def test_no_client_can_end_the_record_with_the_name_of_its_session(tmp_path: Path) -> None:
+    guard = Guard(store=f"sqlite:///{tmp_path}/guard.db", durability="strict")
+    app = GuardMiddleware(replay(b'{"choices":[]}', status=200, content_type="application/json"), guard=guard)
+    user = json.dumps(
+        {"session_id": "\ud800", "user_id": "\0"}
+    )  # JSON in a string: no parser of ours reads it first
+    body = {"model": "m", "messages": [], "metadata": {"user_id": user}}
+    async with guard:
+        for _ in range(2):
+            reply = await ask(app, "/v1/chat/completions", json.dumps(body).encode())
+            assert reply.status == 200, reply.body
+        await guard.delivery.durable()
+        calls = await guard.query.calls()
+        assert [call.outcome for call in calls] == ["success", "success"]
