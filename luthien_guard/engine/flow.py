@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from luthien_guard.engine.text import TextLane
 from luthien_guard.events import frame_chunk
-from luthien_guard.wire.alike import Pattern, pattern_of
+from luthien_guard.wire.alike import Pattern, UnparsedChunk, pattern_of
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
 
 __all__ = ["Flow", "flow_of", "written"]
@@ -45,6 +45,10 @@ class Flow:
             return frame, number
         block.changed = True
         return (self.pattern.with_text(frame, left), None) if left else None
+
+    def chunk(self, frame: bytes) -> UnparsedChunk:
+        """What the chunk hooks see."""
+        return UnparsedChunk("data", frame, None, self.pattern.event)
 
     def read(self, frame: bytes, text: str, number: int) -> ReadChunk:
         """What the reader would find."""

@@ -146,6 +146,8 @@ class Response:
         """`take` for the next frame of the flow, and what may leave then. Where that is None, `drain` knows."""
         number, self.count = self.count, self.count + 1
         try:
+            if self._hooks.before and not await self._passes(flow, frame, number):
+                return None
             if flow.direct:
                 item = await flow.decided(frame, text, number)
                 if item is not None:
@@ -155,6 +157,18 @@ class Response:
             self.intervene(stop.intervention)
         self._check_held()
         return None if self.done or self.jobs else self._flowing()
+
+    async def _passes(self, flow: Flow, frame: bytes, number: int) -> bool:
+        """Show the chunk hooks a frame of the flow; False when they put something else in its place."""
+        chunk = flow.chunk(frame)
+        chunks = await self._hooks.started(chunk)
+        if len(chunks) == 1 and chunks[0] is chunk:
+            return True
+        self.flow = None
+        for each in chunks:
+            await self._read(each, number if each is chunk else None)
+        self._check_held()
+        return False
 
     def _flowing(self) -> tuple[Item, ...] | None:
         """What of the flow may leave now; None where a writer has to see to it."""
@@ -522,7 +536,7 @@ class Response:
 
     def _begin_flow(self, left: ReadChunk, item: Item) -> None:
         """See whether what left just now is one of many alike."""
-        if self._hooks.before or self._hooks.after or self.jobs or self.done or self.ended:
+        if self._hooks.after or self.jobs or self.done or self.ended:
             return
         if not getattr(self.reader, "repeats", False):
             return

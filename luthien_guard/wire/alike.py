@@ -8,16 +8,17 @@ rest was asked of the known one, and what it asks of a string is asked here.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import jiter
 
 from luthien_guard.events import Chunk
+from luthien_guard.wire.chunks import parsed
 from luthien_guard.wire.format import Path
 from luthien_guard.wire.json_text import LINE_ENDS, string_text
 from luthien_guard.wire.splice import span_of
 
-__all__ = ["Pattern", "pattern_of"]
+__all__ = ["Pattern", "UnparsedChunk", "pattern_of"]
 
 #: The inside of a JSON string; what `\u` says is left to the parser.
 _text = re.compile(rb'[^"\\\x00-\x1f]*(?:\\["\\/bfnrt][^"\\\x00-\x1f]*)*').match
@@ -28,12 +29,30 @@ _frame = re.compile(rb"(?:event: [^\r\n]*\n)?data: \{[^\r\n]*\}\n\n").fullmatch
 _line_end = re.compile(f"[{''.join(map(chr, LINE_ENDS))}]").search
 
 
+class UnparsedChunk(Chunk):
+    """A chunk whose JSON is parsed when somebody asks for it. It is strict JSON: the frame is like one that was."""
+
+    __slots__ = ("_data",)
+    _data: Any
+
+    @property
+    def data(self) -> Any:
+        if self._data is None:
+            object.__setattr__(self, "_data", parsed(self.raw).data)
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:  # what the constructor of a frozen dataclass comes to
+        object.__setattr__(self, "_data", value)
+
+
 class Pattern:
     """One frame with a hole where its text stands: `head` text `middle` (filler `tail`)."""
 
-    __slots__ = ("_at", "_head", "_middle", "_tail")
+    __slots__ = ("_at", "_head", "_middle", "_tail", "event")
 
-    def __init__(self, head: bytes, middle: bytes, tail: bytes | None) -> None:
+    def __init__(self, head: bytes, middle: bytes, tail: bytes | None, event: str | None) -> None:
+        self.event = event  # the name of the frame
         self._head = head
         self._at = len(head)
         self._middle = middle
@@ -88,5 +107,5 @@ def pattern_of(chunk: Chunk, path: Path) -> Pattern | None:
     head, end = frame[: place[0] + 1], place[1] - 1
     filler = span_of(frame, _FILLER.encode()) if type(chunk.data.get(_FILLER)) is str else None
     if filler is None or filler[0] < end:
-        return Pattern(head, frame[end:], None)
-    return Pattern(head, frame[end : filler[0] + 1], frame[filler[1] - 1 :])
+        return Pattern(head, frame[end:], None, chunk.event)
+    return Pattern(head, frame[end : filler[0] + 1], frame[filler[1] - 1 :], chunk.event)

@@ -11,6 +11,7 @@ import pytest
 
 from luthien_guard import Block, ContentChunk, ContentCompleted, Guard, Policy, hookimpl
 from luthien_guard.control_plane.service import StreamingContext
+from luthien_guard.events import Chunk
 from luthien_guard.exchange import RequestMetadata, new_call_id
 
 pytestmark = pytest.mark.anyio
@@ -142,6 +143,20 @@ class Whole(Policy):
         return content.text.replace("fox", "cat")
 
 
+class Watches(Policy):
+    """Changes some chunks whole, drops some, adds some."""
+
+    @hookimpl
+    def on_chunk_started(self, chunk: Chunk) -> Any:
+        data = chunk.data
+        text = json.dumps(data)
+        if "quick" in text:
+            return chunk.replace(data={**data, "seen": chunk.event})
+        if "lazy" in text:
+            return [chunk, chunk]
+        return [] if "jumps" in text else None
+
+
 async def left(policies: Iterable[Policy], wire_format: str, pieces: Iterable[bytes]) -> tuple[bytes, Any]:
     guard, call_id = Guard(list(policies)), new_call_id()
     await guard.plane.decide_request(
@@ -175,6 +190,8 @@ SETS: list[list[type[Policy]]] = [
     [Whole],
     [Redacts, Shouts, Reads],
     [Drops, Redacts],
+    [Watches],
+    [Watches, Shouts, Redacts],
 ]
 
 
