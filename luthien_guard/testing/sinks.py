@@ -55,7 +55,12 @@ def check_sink(make: Callable[[], Store], *, keeps: bool = True) -> None:
         if keeps:
             store = _reopened(store, make)
         _takes_many(store)
-        _prunes(store)
+        if keeps:
+            _is_seen_by_others(store, make)
+        _prunes(store, shared=keeps)
+        _survives_what_clients_send(store)
+        _keeps_what_the_end_said(store)
+        _prunes_events(store)
     finally:
         store.close()
     _refuses_when_closed(store)
@@ -114,6 +119,34 @@ def _projects_calls(store: Store) -> None:
     )
     _same("the line of a call", facts, (7000.0, 7003.0, "blocked", "judge", "m", False, "s7"))
     _same("what the provider counted", call.usage, {"total_tokens": 7})
+
+
+def _keeps_what_the_end_said(store: Store) -> None:
+    """The upstream may serve another model than was asked for, and says so at the end."""
+    first, *_ = asked = exchange_rows(7_001, model="asked", writer="x", ended=False)
+    said = {"outcome": "success", "model": "served"}
+    end = chained(first.call_id, 2, 9.0, EventType.CLOSED.value, None, payload_of(said), asked[-1].hash)
+    store.write([end, first])
+    store.write(asked)  # again
+    call = store.call(first.call_id)
+    _same("the model is that of the end, also when the beginning comes again", call and call.model, "served")
+    _same("what is written again is not stored again", len(store.rows(first.call_id)), 3)
+
+
+def _survives_what_clients_send(store: Store) -> None:
+    """Columns come from requests: whoever can send one that is refused can stop the records."""
+    values = ("\ud800", "nul\0", "m" * 10_000, ["x"], {"x": [1]}, 2**70, 1.5, True)
+    for number, value in enumerate(values, 7_010):
+        rows = exchange_rows(number, model=value, session_id=value, stream=value, user_id=value, writer="x")
+        _same(f"a request whose model is {value!r:.20} is stored", store.write(rows).stored, len(rows))
+        call = store.call(rows[0].call_id)
+        assert call is not None, f"the call is there whose model is {value!r:.20}"
+        assert isinstance(call.model, str), f"a model is text: expected a str, found {call.model!r:.20}"
+        _same("`stream` is a bool", call.stream, True)
+        found = store.calls(CallFilter(model=call.model, since=rows[0].at, until=rows[0].at + 1))
+        _same("a call is found by its model", found, [call])
+    _same("a text that is no Unicode is looked for", store.calls(CallFilter(text="\udc81")), [])
+    _same("a long text is looked for", store.calls(CallFilter(text="%_" * 50_000)), [])
 
 
 def _filters(store: Store) -> None:
@@ -176,11 +209,11 @@ def _takes_many(store: Store) -> None:
     _same("the number of events", store.stats()["events"], before + len(rows))
 
 
-def _prunes(store: Store) -> None:
+def _prunes(store: Store, shared: bool) -> None:
     stats = store.stats()
-    _same("the number of calls", stats["calls"], 1010)
+    _same("the number of calls", stats["calls"], 1011 if shared else 1010)
     _same("the oldest call", stats["oldest"], 1000.0)
-    _same("pruning by age", store.prune(before=500_000.0), 410)
+    _same("pruning by age", store.prune(before=500_000.0), stats["calls"] - 600)
     _same("what is older is gone", store.calls(CallFilter(until=500_000.0)), [])
     _same("and its rows", store.rows(exchange_rows(1)[0].call_id), [])
     _same("what is younger stays", len(store.calls(CallFilter(limit=5000))), 600)
@@ -189,6 +222,34 @@ def _prunes(store: Store) -> None:
     kept: Sequence[Any] = store.calls(CallFilter(limit=5000))
     assert kept, "and leaves something"
     _same("the newest stays", kept[0].call_id, exchange_rows(1099)[0].call_id)
+
+
+def _prunes_events(store: Store) -> None:
+    events = store.stats()["events"]
+    rows = exchange_rows(8_000, "young")
+    store.write(rows)
+    _same("there is nothing so old", store.prune(before=0.0, events_only=True), 0)
+    assert store.prune(before=8_000_000.0, events_only=True) > 0, "pruning events by age takes something"
+    _same("and leaves what is younger", store.rows(rows[0].call_id), rows)
+    _same("their number", store.stats()["events"], len(rows))
+    assert events, "there were events to prune"
+    _same("nothing is left to prune", store.prune(before=8_000_000.0, events_only=True), 0)
+
+
+def _is_seen_by_others(store: Store, make: Callable[[], Store]) -> None:
+    """Questions come through a store of their own, while another one writes."""
+    reader = make()
+    reader.open()
+    try:
+        position, _ = reader.tail()
+        rows = exchange_rows(50, "seen")
+        store.write(rows)
+        _same("another store sees what was written", reader.rows(rows[0].call_id), rows)
+        _same("and its line", reader.call(rows[0].call_id), store.call(rows[0].call_id))
+        _same("and in its tail", reader.tail(position)[1], rows)
+    finally:
+        reader.close()
+    _same("another store that closes closes nothing of this one", store.rows(rows[0].call_id), rows)
 
 
 def _refuses_when_closed(store: Store) -> None:
