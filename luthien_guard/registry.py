@@ -67,7 +67,9 @@ def available() -> dict[str, EntryPoint]:
     return {each.name: each for each in entry_points(group=GROUP)}
 
 
-def build(items: Iterable[Any], *, allow_paths: bool = False) -> tuple[list[Registered], dict[str, list[HookCall]]]:
+def build(
+    items: Iterable[Any], *, allow_paths: bool = False
+) -> tuple[list[Registered], dict[str, list[HookCall]]]:
     """Policies in configuration order, and for each hook its calls in the order in which they run.
 
     `items`: Policy instances, entry-point names, or mappings `{"use": name, "config": {...}, "mode": ...,
@@ -117,7 +119,9 @@ def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
     if on_error not in get_args(ErrorMode):
         raise ConfigError(f"on_error of {name} is {on_error!r}: use block or allow")
     timeout = item.get("timeout", policy.timeout)
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
+    if timeout is not None and (
+        isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0
+    ):
         raise ConfigError(f"timeout of {name} is {timeout!r}: seconds, more than 0")
     return Registered(policy, str(item.get("name") or name), mode, on_error, timeout)
 
@@ -206,7 +210,9 @@ def _calls(
     for impl in reversed(getattr(manager.hook, hook).get_hookimpls()):
         position, registered = by_policy[id(impl.plugin)]
         if impl.wrapper or impl.hookwrapper:
-            raise ConfigError(f"{registered.name}.{hook}: wrappers cannot span what hooks await; use two hooks")
+            raise ConfigError(
+                f"{registered.name}.{hook}: wrappers cannot span what hooks await; use two hooks"
+            )
         if registered.mode == "off" or not registered.policy.listens(hook):
             continue
         function = _with_arguments(impl.function, tuple(impl.argnames), arguments)
@@ -223,6 +229,10 @@ def _with_arguments(
     if wanted == given:
         return function
     if wanted == given[:1] and len(given) == 2:
-        return lambda event, _: function(event)
+
+        def first(event: Any, _: Any) -> Any:
+            return function(event)
+
+        return first
     places = [given.index(name) for name in wanted]
     return lambda *arguments: function(**{given[at]: arguments[at] for at in places})

@@ -79,7 +79,7 @@ async def test_a_handshake_that_comes_as_a_plain_request(upgrade: bytes, refused
         if not asked:
             asked.append(True)
             return {"type": "http.request", "body": b"", "more_body": False}
-        await anyio.sleep_forever()
+        return await anyio.sleep_forever()
 
     async def send(message: Any) -> None:
         told.append(message)
