@@ -19,18 +19,20 @@ __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 10.0  # seconds that a write waits for another process's
+_PATIENCE: Final = 10.0
 _AGAIN: Final = 0.02  # seconds
 _PRUNED: Final = 200  # calls a transaction: nobody else waits long
 
 
 class SqliteStore:
-    """Implements `Store`. `path` None: in memory, gone with the object."""
+    """Implements `Store`. `path` None: in memory, gone with the object. `patience`: seconds that a command waits for
+    another process's."""
 
     remote = False
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, patience: float = _PATIENCE) -> None:
         self.path = path
+        self._patience = patience
         self._db: sqlite3.Connection | None = None
         self._lock = threading.Lock()
 
@@ -146,7 +148,7 @@ class SqliteStore:
     def _patiently_connected(self) -> sqlite3.Connection:
         """Going over to WAL and recovering a log need the file alone, and some of these steps ignore the busy handler:
         processes that open one file at once have to try again."""
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + self._patience
         while True:
             try:
                 return self._connect()
@@ -162,9 +164,10 @@ class SqliteStore:
                 self.path.touch(mode=0o600)
         # absolute: a relative `:memory:` would be no file
         where = ":memory:" if self.path is None else str(self.path.absolute())
-        db = sqlite3.connect(where, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(where, timeout=self._patience, isolation_level=None, check_same_thread=False)
         try:
-            db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # has an effect on a new file only
+            if not _version(db):  # it has an effect on a new file only, and takes the write lock of any
+                db.execute("PRAGMA auto_vacuum=INCREMENTAL")
             db.execute("PRAGMA journal_mode=WAL")
             db.create_function("contains", 2, statements.contains, deterministic=True)
             self._migrate(db)

@@ -1,0 +1,258 @@
+"""What happens to files: full disks, locks, damage, several processes, refused schemas."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.sinks.jsonl import JsonlStore
+from luthien_guard.sinks.sqlite import SqliteStore
+from luthien_guard.sinks.urls import open_store
+from luthien_guard.store import CallFilter
+from luthien_guard.testing.sinks import exchange_rows
+
+_OPENS_AND_WRITES = """
+import sys
+from pathlib import Path
+from luthien_guard.sinks.sqlite import SqliteStore
+from luthien_guard.testing.sinks import exchange_rows
+path, first = Path(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+store = SqliteStore(path)
+store.open()
+for number in range(first, first + 40):
+    store.write(exchange_rows(number), durable=number % 10 == 0)
+store.close()
+"""
+
+# A limit on the size of a file is what a full disk looks like, and needs no disk. Prints what it acknowledged.
+_FILLS_THE_DISK = """
+import resource, sys
+from luthien_guard.errors import SinkError
+from luthien_guard.sinks.urls import open_store
+from luthien_guard.testing.sinks import exchange_rows
+store = open_store(sys.argv[1])
+store.open()
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+number = 1
+try:
+    while True:
+        store.write(exchange_rows(number, "x" * 1000))
+        number += 1
+except SinkError as error:
+    print(error, file=sys.stderr)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+for call in range(1, number):
+    assert store.rows(exchange_rows(call)[0].call_id) == exchange_rows(call, "x" * 1000), call
+assert not store.rows(exchange_rows(number)[0].call_id), "all of it or nothing"
+assert store.write(exchange_rows(number, "x" * 1000), durable=True).stored == 4, "the same rows, again"
+assert len(store.rows(exchange_rows(number)[0].call_id)) == 4
+assert store.tail(0, limit=10**6)[1][-1] == exchange_rows(number, "x" * 1000)[-1]
+print(number)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limits")
+@pytest.mark.parametrize("url", ["sqlite:///{}/s.db", "jsonl:///{}/s.jsonl"])
+def test_a_full_disk_is_told_and_leaves_whole_batches(url: str, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _FILLS_THE_DISK, url.format(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) > 5
+    assert str(tmp_path) in ran.stderr
+
+
+def test_processes_that_open_and_write_one_file_at_once_lose_nothing(tmp_path: Path) -> None:
+    path, count = tmp_path / "s.db", 4
+    command = [sys.executable, "-c", _OPENS_AND_WRITES, str(path)]
+    running = [
+        subprocess.Popen(
+            [*command, str(100 * (n + 1))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for n in range(count)
+    ]
+    for each in running:
+        assert each.stdout is not None and each.stdout.readline() == "ready\n"
+    for each in running:
+        assert each.stdin is not None
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    follower = SqliteStore(path)
+    follower.open()
+    position, seen = 0, []
+    while any(
+        each.poll() is None for each in running
+    ):  # a row that is committed late must not be passed over
+        position, rows = follower.tail(position, limit=7)
+        seen += rows
+    while rows := follower.tail(position, limit=500)[1]:
+        position, _ = follower.tail(position, limit=500)
+        seen += rows
+    assert [each.wait(30) for each in running] == [0] * count
+    for each in running:
+        each.communicate()
+    wanted = {row for n in range(count) for at in range(40) for row in exchange_rows(100 * (n + 1) + at)}
+    assert len(seen) == len(wanted) and set(seen) == wanted
+    follower.close()
+
+
+def test_a_file_that_somebody_else_writes_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    store = SqliteStore(path, patience=0.05)
+    store.open()
+    store.write(exchange_rows(1))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(SinkError, match=r"s\.db: database is locked"):
+        store.write(exchange_rows(2))
+    asks = SqliteStore(path, patience=0.05)
+    asks.open()  # who only asks waits for nobody
+    assert len(asks.calls(CallFilter())) == 1
+    other.execute("ROLLBACK")
+    other.close()
+    assert store.write(exchange_rows(2)).stored == 3
+    asks.close()
+    store.close()
+
+
+def test_a_refused_schema_stays_closed(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    store = SqliteStore(path)
+    store.open()
+    store.close()
+    db = sqlite3.connect(path)
+    db.execute("INSERT INTO schema_migrations VALUES (99, 0)")
+    db.commit()
+    db.close()
+    for _ in range(2):  # whoever tries again is told again
+        with pytest.raises(SinkError, match="schema 99"):
+            store.open()
+    with pytest.raises(SinkError, match="not open"):
+        store.write(exchange_rows(1))
+
+
+def test_damage_in_the_middle_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    store = SqliteStore(path)
+    store.open()
+    store.write([row for n in range(300) for row in exchange_rows(n, "x" * 500)])
+    store.close()
+    raw = path.read_bytes()
+    path.write_bytes(raw[:8192] + b"\xff" * (len(raw) - 12288) + raw[-4096:])
+    with pytest.raises(
+        SinkError, match=r"s\.db: .*malformed"
+    ):  # here or there: what is read when is up to SQLite
+        store.open()
+        store.tail(0, limit=10**6)
+    store.close()
+
+
+def test_a_file_of_lines_has_one_writer(tmp_path: Path) -> None:
+    one, two = JsonlStore(tmp_path / "s.jsonl"), JsonlStore(tmp_path / "s.jsonl")
+    one.open()
+    one.write(exchange_rows(1))
+    two.open()
+    assert two.rows(exchange_rows(1)[0].call_id) == exchange_rows(1), "but any number of readers"
+    for forbidden in (lambda: two.write(exchange_rows(2)), lambda: two.prune(before=1e9)):
+        with pytest.raises(SinkError, match="somebody else writes it"):
+            forbidden()
+    one.close()
+    assert two.write(exchange_rows(2)).stored == 3
+    assert two.prune(before=1500.0) == 1
+    assert two.write(exchange_rows(2)).known == 3, "known after the file was written anew"
+    one.open()
+    with pytest.raises(SinkError, match="somebody else writes it"):
+        one.write(exchange_rows(3))
+    one.close()
+    two.close()
+
+
+def test_a_damaged_line_makes_no_row_known_that_was_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    store = JsonlStore(path)
+    store.open()
+    store.write(exchange_rows(5))
+    store.close()
+    store.open()
+    store.write(exchange_rows(5))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"no row\n")
+    both = [*exchange_rows(6), *exchange_rows(1)]  # the older one is looked for in the file
+    with pytest.raises(SinkError, match="is no row"):
+        store.write(both)
+    path.write_bytes(whole)
+    assert store.write(both).stored == len(both)
+    store.close()
+
+
+def test_a_tail_begins_after_the_last_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    store = JsonlStore(path)
+    store.open()
+    store.write(exchange_rows(1))
+    store.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"call_id": "half')
+    reader = JsonlStore(path)
+    reader.open()
+    position, _ = reader.tail()
+    assert position == len(whole)
+    store.open()
+    store.write(exchange_rows(2))
+    assert reader.tail(position)[1] == exchange_rows(2)
+    reader.close()
+    store.close()
+
+
+@pytest.mark.parametrize("make", [SqliteStore, JsonlStore])
+def test_a_closed_store_answers_with_a_sink_error(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    store = make(tmp_path / "s")
+    for ask in (store.stats, store.tail, store.unfinished, lambda: store.calls(CallFilter())):
+        with pytest.raises(SinkError, match="not open"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("sqlite:///:memory:", "is memory://"),
+        ("sqlite:///a%00b", "is expected"),
+        ("sqlite://[x", "is expected"),
+        ("sqlite:///%20", "is expected"),
+        ("jsonl:///x?y=1", "is expected"),
+        ("jsonl://host/x", "is expected"),
+        ("", "is no URL"),
+        ("://", "nothing is installed"),
+    ],
+)
+def test_other_wrong_urls_are_told(url: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        open_store(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql:/u:hunter2@h/d", "sqlite://u:hunter2@h/d", "sqlite://u:/hunter2@h", "sqlite://u:a@hunter2@h",
+     "postgresql:u@h?password=hunter2"],
+)  # fmt: skip
+def test_a_malformed_url_does_not_tell_its_password(url: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        open_store(url)
+    assert "hunter2" not in str(told.value)
+
+
+def test_a_scheme_has_no_case(tmp_path: Path) -> None:
+    assert isinstance(open_store(f"SQLite:///{tmp_path}/s.db"), SqliteStore)
