@@ -131,10 +131,12 @@ class JsonlStore:
             for _, row in self._all():
                 sizes[row.call_id] = sizes.get(row.call_id, 0) + len(_line(row))
                 started.setdefault(row.call_id, row.at)
-            total, gone = sum(sizes.values()), set[str]()
+            total, gone, newest = sum(sizes.values()), set[str](), max(sizes, default="")
             for call_id in sorted(sizes):
                 old = before is not None and started[call_id] < before
-                if old or (max_bytes is not None and total > max_bytes):
+                # the newest of all stays, whatever its size
+                big = max_bytes is not None and total > max_bytes and call_id != newest
+                if old or big:
                     gone.add(call_id)
                     total -= sizes[call_id]
             if gone:

@@ -256,3 +256,19 @@ def test_a_malformed_url_does_not_tell_its_password(url: str) -> None:
 
 def test_a_scheme_has_no_case(tmp_path: Path) -> None:
     assert isinstance(open_store(f"SQLite:///{tmp_path}/s.db"), SqliteStore)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{}/s.db", "jsonl:///{}/s.jsonl", "memory://"])
+def test_pruning_by_size_takes_no_more_than_it_must(url: str, tmp_path: Path) -> None:
+    store = open_store(url.format(tmp_path))
+    store.open()
+    for number in range(1, 21):
+        store.write(exchange_rows(number, "x" * 100_000))
+    assert store.prune(max_bytes=store.stats()["bytes"]) == 0
+    assert 1 <= store.prune(max_bytes=store.stats()["bytes"] - 150_000) <= 3
+    assert len(store.rows(exchange_rows(4)[0].call_id)) == 4
+    store.prune(max_bytes=0)
+    assert [call.call_id for call in store.calls(CallFilter())] == [exchange_rows(20)[0].call_id], (
+        "the newest stays"
+    )
+    store.close()

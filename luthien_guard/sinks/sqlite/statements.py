@@ -12,6 +12,7 @@ __all__ = [
     "INSERT_EVENT",
     "SELECT_CALLS",
     "SELECT_EVENTS",
+    "SIZE",
     "STATS",
     "TAIL",
     "UPSERT_CALL",
@@ -47,6 +48,8 @@ SELECT_EVENTS: Final = f"SELECT {_EVENTS} FROM conversation_events"
 TAIL: Final = (
     f"SELECT position, {_EVENTS} FROM conversation_events WHERE position > ? ORDER BY position LIMIT ?"
 )
+#: What a call takes up, about: 300 bytes a row for the hashes, the keys and their indexes.
+SIZE: Final = "SELECT coalesce(sum(length(CAST(payload AS BLOB)) + 300), 300) FROM conversation_events WHERE call_id = ?"
 STATS: Final = (
     "SELECT (SELECT count(*) FROM conversation_calls), (SELECT count(*) FROM conversation_events), "
     "(SELECT min(started_at) FROM conversation_calls), (SELECT max(started_at) FROM conversation_calls), "

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,6 +19,8 @@ from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, R
 __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
+
+_columns: Final = attrgetter(*EVENT_COLUMNS)
 
 _PATIENCE: Final = 10.0
 _AGAIN: Final = 0.02  # seconds
@@ -52,7 +55,7 @@ class SqliteStore:
     # -- rows in -------------------------------------------------------------------------------------------------------
 
     def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
-        values = [tuple(getattr(row, name) for name in EVENT_COLUMNS) for row in rows]
+        values = list(map(_columns, rows))
 
         def append(db: sqlite3.Connection) -> Written:
             # In WAL mode a commit is in the log at once, and on disk at once only with FULL: that syncs the log, and so
@@ -112,7 +115,7 @@ class SqliteStore:
             while batch := self._oldest(events_only, before):
                 count += self._delete(batch, events_only)
         if max_bytes is not None:
-            while self._bytes() > max_bytes and (batch := self._oldest(events_only)):
+            while (excess := self._bytes() - max_bytes) > 0 and (batch := self._enough(excess, events_only)):
                 count += self._delete(batch, events_only)
         self._do(lambda db: db.execute("PRAGMA incremental_vacuum").fetchall())
         return count
@@ -125,6 +128,17 @@ class SqliteStore:
         )
         query = f"SELECT call_id FROM conversation_calls c WHERE (? IS NULL OR started_at < ?) {having} ORDER BY call_id LIMIT ?"
         return self._fetch(query, (before, before, _PRUNED))
+
+    def _enough(self, excess: int, events_only: bool) -> list[tuple[str]]:
+        """The oldest calls, as few as can hold so many bytes. The newest of all stays, whatever its size."""
+        newest = self._fetch("SELECT max(call_id) FROM conversation_calls")[0][0]
+        needed: list[tuple[str]] = []
+        for (call_id,) in self._oldest(events_only):
+            if excess <= 0 or call_id == newest:
+                break
+            needed.append((call_id,))
+            excess -= self._fetch(statements.SIZE, (call_id,))[0][0]
+        return needed
 
     def _delete(self, batch: list[tuple[str]], events_only: bool) -> int:
         def delete(db: sqlite3.Connection) -> None:
