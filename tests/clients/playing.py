@@ -15,6 +15,8 @@ __all__ = ["SCRIPTS", "check", "play", "run"]
 
 SCRIPTS: Final = Path(__file__).with_name("scripts")
 _PATIENCE: Final = 120.0
+#: litellm asks a host of its own for this file, with the first Anthropic call, unless it is told not to.
+_OFFLINE: Final = {"LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True"}
 
 
 def run(
@@ -22,7 +24,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """A program in a home of its own, with nothing of whoever runs the tests."""
     return subprocess.run(
-        [str(each) for each in command], input=given, env=environment(home, **variables), cwd=home,
+        [str(each) for each in command], input=given, env=environment(home, **{**_OFFLINE, **variables}), cwd=home,
         check=False, capture_output=True, text=True, timeout=_PATIENCE,
     )  # fmt: skip
 
