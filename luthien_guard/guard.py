@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -134,7 +135,8 @@ class Guard:
         )
         #: Of the file that the policies come from, while somebody watches it (`luthien_guard.config.reload`).
         self.config_status: ConfigStatus | None = None
-        self._started = False
+        self._lock = threading.Lock()
+        self._started_in: int | None = None  # the process
         self._query: Query | None = None
 
     @classmethod
@@ -180,28 +182,41 @@ class Guard:
         return self._memory.calls()
 
     async def start(self) -> None:
-        """Start what has to run beside traffic. Idempotent; the shells call it. Raises SinkError when the store cannot
-        be used."""
-        if not self._started:
-            self._started = True
-            _call_if_there(self._tracer, "start", self.delivery.ledger)
-            if self.storage is not None:
-                await to_thread.run_sync(self.storage.start)
+        """Start what has to run beside traffic. Idempotent, from any event loop; the shells call it. Raises SinkError when
+        the store cannot be used."""
+        if self._started_in != os.getpid():  # threads do not survive a fork
+            await to_thread.run_sync(self._start)
 
     async def stop(self) -> None:
         """Flush and end it. Idempotent."""
-        if self._started:
-            self._started = False
-            _call_if_there(self._tracer, "stop")
-            if self._query is not None:
-                await self._query.close()
-            if self.storage is not None:
-                with anyio.CancelScope(shield=True):
-                    await to_thread.run_sync(self.storage.stop)
+        with anyio.CancelScope(shield=True):
+            try:
+                if self._query is not None:
+                    await self._query.close()
+            finally:
+                await to_thread.run_sync(self._stop)
 
-    def inject(self, headers: MutableMapping[str, str]) -> None:
-        """Put the trace of the running exchange into the headers of a call to upstream; nothing without `tracing`."""
-        _call_if_there(self._tracer, "inject", headers)
+    def _start(self) -> None:
+        with self._lock:
+            if self._started_in == os.getpid():
+                return
+            if self._started_in is not None:
+                self._query = None  # the parent's
+            if self.storage is not None:
+                self.storage.start()
+            self._started_in = os.getpid()
+            _call_if_there(self._tracer, "start", self.delivery.ledger)
+
+    def _stop(self) -> None:
+        with self._lock:
+            if self._started_in != os.getpid():
+                return
+            self._started_in = None
+            try:
+                _call_if_there(self._tracer, "stop")
+            finally:
+                if self.storage is not None:
+                    self.storage.stop()
 
     @property
     def hub(self) -> PubSub:

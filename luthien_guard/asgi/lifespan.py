@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import anyio
+import os
 
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Message, Receive, Scope, Send
 
@@ -14,19 +14,15 @@ class Start:
 
     def __init__(self, guard: AppGuard) -> None:
         self._guard = guard
-        self._lock = anyio.Lock()
-        self.done = False
+        self._done_in: int | None = None  # the process: a fork has to start again
 
     async def __call__(self) -> None:
-        if self.done:
-            return
-        async with self._lock:
-            if not self.done:
-                await self._guard.start()
-                self.done = True
+        if self._done_in != os.getpid():
+            await self._guard.start()
+            self._done_in = os.getpid()
 
     async def stop(self) -> None:
-        self.done = False
+        self._done_in = None
         await self._guard.stop()
 
 

@@ -17,6 +17,10 @@ class Chain:
     def __init__(self) -> None:
         self._last: dict[str, str] = {}
 
+    @property
+    def open(self) -> bool:
+        return bool(self._last)
+
     def row(self, record: Record) -> Row:
         row = chained(
             record.call_id,

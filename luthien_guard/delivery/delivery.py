@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from luthien_guard.delivery.journal import Journal
 from luthien_guard.delivery.ledger import Ledger
 from luthien_guard.delivery.recorder import Recorder
 from luthien_guard.delivery.redaction import Redactor
@@ -32,13 +33,21 @@ class Delivery:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.sinks = tuple(sinks)
-        self.journal = None if storage is None else storage.journal
-        self._writer = None if storage is None else storage.writer.id  # this process, as the store knows it
+        self._storage = storage
         self.durability = durability
         self.redact = redact or Redactor()
-        self._ledger = Ledger() if storage is None else storage.ledger
+        self._own = Ledger()  # where no store is
         self.refused: Counter[tuple[str, str]] = Counter()
         self._now = now
+
+    @property
+    def journal(self) -> Journal | None:
+        """The storage's of now: a fork has another one than its parent."""
+        return None if self._storage is None else self._storage.journal
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._own if self._storage is None else self._storage.ledger
 
     def recorder(self, call_id: str, secrets: Sequence[str] = ()) -> Recorder:
         """`secrets`: the credentials of this exchange, which no record may hold."""
@@ -57,8 +66,8 @@ class Delivery:
         journal = self.journal
         if journal is not None and not journal.has_room(type):
             return False
-        if seq == 0 and self._writer is not None:
-            details = {**details, "writer": self._writer}
+        if seq == 0 and self._storage is not None:
+            details = {**details, "writer": self._storage.writer.id}
         record = Record(call_id, seq, self._now(), type, policy, self.redact.details(details, secrets))
         for sink in self.sinks:
             try:
@@ -70,6 +79,11 @@ class Delivery:
         else:
             self._ledger.kept()
         return True
+
+    def late(self) -> None:
+        """A record came after the end of its exchange, where no sink expects one."""
+        self._ledger.accept()
+        self._ledger.drop("late")
 
     async def durable(self) -> None:
         """Everything that was put so far is on disk. Raises SinkError."""

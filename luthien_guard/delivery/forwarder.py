@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from luthien_guard.delivery.ledger import Ledger
@@ -43,6 +44,7 @@ class Forwarder:
         self._carried = threading.Condition()
         self._stopping: float | None = None
         self._thread: threading.Thread | None = None
+        self._last: threading.Thread | None = None  # that of before a restart
         self._open = False
         self._drained: Callable[[], None] | None = (
             drained  # called once, when everything of before has been carried
@@ -52,7 +54,8 @@ class Forwarder:
         if self._thread is None:
             self._stopping = None
             self._ledger.found(len(self._spool))
-            self._thread = threading.Thread(target=self._run, name="luthien-guard-forwarder", daemon=True)
+            run = partial(self._run, self._last)
+            self._thread = threading.Thread(target=run, name="luthien-guard-forwarder", daemon=True)
             self._thread.start()
 
     def notify(self) -> None:
@@ -70,8 +73,11 @@ class Forwarder:
             self._stopping = time.monotonic() + seconds
             self._news.set()
             thread.join(seconds + 1)
+            self._last = thread
 
-    def _run(self) -> None:
+    def _run(self, before: threading.Thread | None) -> None:
+        if before is not None:  # it may hang in the store still, and rows are carried by one
+            before.join()
         tries = 0
         try:
             while self._stopping is None or (len(self._spool) and time.monotonic() < self._stopping):

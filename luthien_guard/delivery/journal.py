@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from luthien_guard.delivery.chain import Chain, shrunk
@@ -61,6 +62,7 @@ class Journal:
         self._urgent = False
         self._stopping: float | None = None  # when the flush must be over
         self._thread: threading.Thread | None = None
+        self._last: threading.Thread | None = None  # that of before a restart
         self._chain = Chain()
         self._pending: list[
             Row
@@ -107,7 +109,8 @@ class Journal:
     def start(self) -> None:
         if self._thread is None:
             self._stopping = None
-            self._thread = threading.Thread(target=self._run, name="luthien-guard-journal", daemon=True)
+            run = partial(self._run, self._last)
+            self._thread = threading.Thread(target=run, name="luthien-guard-journal", daemon=True)
             self._thread.start()
 
     def stop(self, seconds: float = 5.0) -> bool:
@@ -119,12 +122,20 @@ class Journal:
             self._stopping = time.monotonic() + seconds
             self._wake.notify()
         thread.join(seconds + 1)
+        self._last = thread
         left = sum(isinstance(each, Record) for each in self._queue)
         if left:
             logger.error("%d records were not written before the end: %s", left, self.failure)
         return not left
 
-    def _run(self) -> None:
+    @property
+    def open_calls(self) -> bool:
+        """Something is on record without its end."""
+        return self._chain.open
+
+    def _run(self, before: threading.Thread | None) -> None:
+        if before is not None:  # it may hang in the store still, and there is one writer at a time
+            before.join()
         tries = 0
         while group := self._group():
             try:

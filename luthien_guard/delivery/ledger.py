@@ -54,10 +54,10 @@ class Ledger:
             logger.error("%d records have a number that is taken by another content", len(written.conflicts))
 
     def found(self, count: int) -> None:
-        """An earlier process left these in the spool."""
+        """So many are in the spool: what is not from here was left by an earlier process."""
         with self._lock:
-            self.accepted += count
-            self.spooled += count
+            self.accepted += count - self.spooled
+            self.spooled = count
 
     def drop(self, reason: str, count: int = 1) -> None:
         with self._lock:

@@ -37,7 +37,7 @@ class Recorder:
     """Records facts: `recorder(type, policy=None, **details)`. `owes` says that one of them must be durable before
     anything else happens: await `settle()`."""
 
-    __slots__ = ("_delivery", "_owed", "_secrets", "call_id", "lost", "owes", "seq")
+    __slots__ = ("_delivery", "_owed", "_secrets", "call_id", "closed", "lost", "owes", "seq")
 
     def __init__(self, delivery: Delivery, call_id: str, secrets: Sequence[str] = ()) -> None:
         self._delivery = delivery
@@ -45,14 +45,20 @@ class Recorder:
         self._owed = _OWED[delivery.durability] if delivery.journal is not None else frozenset[EventType]()
         self.call_id = call_id
         self.seq = 0
+        self.closed = False
         self.lost = 0  # activities that found no place
         self.owes = False
 
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
+        if self.closed:  # a policy that goes on after the end
+            self._delivery.late()
+            return
         if type is EventType.POLICY_RECORD or type is EventType.ACTIVITY:
             details = _frozen(details)
-        if type is EventType.CLOSED and self.lost:
-            details["lost"] = self.lost
+        if type is EventType.CLOSED:
+            self.closed = True
+            if self.lost:
+                details["lost"] = self.lost
         if self._delivery.put(self.call_id, self.seq, type, policy, details, self._secrets):
             self.seq += 1
             if type in self._owed:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+from weakref import WeakSet
 
 from luthien_guard.delivery.forwarder import Forwarder
 from luthien_guard.delivery.journal import Journal
@@ -27,6 +30,10 @@ __all__ = ["Storage"]
 logger = logging.getLogger("luthien_guard")
 
 
+_STORAGES: Final[WeakSet[Storage]] = WeakSet()
+_INHERITED: Final[list[object]] = []
+
+
 class Storage:
     """`start` and `stop` block: call them from a worker thread.
 
@@ -42,19 +49,24 @@ class Storage:
         durability: Literal["balanced", "strict"] = "balanced",
         hub: str | PubSub | None = None,
     ) -> None:
-        url = store if isinstance(store, str) else None
-        store = _store(store)
-        hub = _hub(hub)
-        folder = folder or _folder(store, url)
-        self.url = url
+        self.url = store if isinstance(store, str) else None
+        self._hub_url = hub if isinstance(hub, str) else None
+        self._durability = durability
+        self._lock = threading.Lock()
+        self._orphan = False  # a fork has the store or the hub as an object whose connection is its parent's
+        self._made(_store(store), _hub(hub), folder)
+        _STORAGES.add(self)
+
+    def _made(self, store: Store, hub: PubSub | None, folder: Path | None) -> None:
         self.hub = hub
-        self.folder = folder
+        self.folder = folder or _folder(store, self.url)
         self.ledger = Ledger()
-        self.writer = Writer(folder)
+        self.writer = Writer(self.folder)
+        self.running = False
         self._store = store
         self._publisher = None if hub is None else Publisher(hub)
-        quarantine = Quarantine(folder / "quarantine.jsonl")
-        self._spool = Spool(folder / f"{self.writer.id}.spool") if store.remote else None
+        quarantine = Quarantine(self.folder / "quarantine.jsonl")
+        self._spool = Spool(self.folder / f"{self.writer.id}.spool") if store.remote else None
         self._forwarder = (
             None
             if self._spool is None
@@ -63,7 +75,7 @@ class Storage:
         self.journal = Journal(
             store if self._spool is None else self._spool,
             ledger=self.ledger,
-            strict=durability == "strict",
+            strict=self._durability == "strict",
             spooling=self._spool is not None,
             quarantine=quarantine,
             written=self._written,
@@ -71,23 +83,47 @@ class Storage:
         )
 
     def start(self) -> None:
-        """Open everything. Raises SinkError when the local part cannot be used; a remote store may be away."""
-        if not self.writer.acquire():
-            raise SinkError(f"{self.writer.path}: it cannot be locked")
+        """Open everything; what is written last is flushed when the interpreter ends, also without a `stop`. Idempotent.
+        Raises SinkError when the local part cannot be used, and nothing runs then; a remote store may be away."""
+        with self._lock:
+            if self.running:
+                return
+            if self._orphan:
+                raise SinkError(
+                    "a store or a hub that was given as an object does not survive a fork: give its URL"
+                )
+            if not self.writer.acquire():
+                raise SinkError(f"{self.writer.path}: it cannot be locked")
+            try:
+                self._opened()
+            except BaseException:
+                self._ended(0.1)
+                raise
+            self.running = True
+            atexit.register(self.stop)
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """Flush within that time. What a remote store could not take stays in the spool for the next process. Idempotent."""
+        with self._lock:
+            if self.running:
+                self.running = False
+                atexit.unregister(self.stop)
+                self._ended(seconds)
+
+    def _opened(self) -> None:
         if self._spool is None:
             self._store.open()
             self._closed_dead()
         else:
             self._spool.open()
             self._adopted()
-        self.journal.start()
         if self._forwarder is not None:
-            self._forwarder.start()
+            self._forwarder.start()  # before the journal: it counts what an earlier process left
+        self.journal.start()
         if self._publisher is not None:
             self._publisher.start()
 
-    def stop(self, seconds: float = 5.0) -> None:
-        """Flush within that time. What a remote store could not take stays in the spool for the next process."""
+    def _ended(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         flushed = self.journal.stop(seconds)
         if self._forwarder is not None:
@@ -98,8 +134,21 @@ class Storage:
             self._store.close()
         else:
             self._spool.close()
-        if flushed and not (self._spool is not None and len(self._spool)):
+        if flushed and not self.journal.open_calls and not (self._spool is not None and len(self._spool)):
             self._gone()
+        else:
+            self.writer.keep()  # the next process closes what is open
+
+    def forked(self) -> None:
+        """In the child of a fork, where no thread of ours lives and every connection is the parent's: begin anew, stopped,
+        with nothing in the queue."""
+        _INHERITED.append((self._store, self._spool, self.hub))  # to close them here would disturb the parent
+        atexit.unregister(self.stop)
+        self.writer.keep()
+        self._lock = threading.Lock()
+        self._orphan = self.url is None or (self.hub is not None and self._hub_url is None)
+        hub = _hub(self._hub_url) if self._hub_url is not None else self.hub
+        self._made(self._store if self.url is None else _store(self.url), hub, self.folder)
 
     def wait_carried(self, seconds: float) -> bool:
         """Wait until rows have gone from the spool to the store; False when none have, in that time."""
@@ -159,6 +208,15 @@ class Storage:
             for call_id in self._store.unfinished(dead.id):
                 interrupt(self._store, call_id)
             dead.release()
+
+
+def _forked() -> None:
+    for storage in list(_STORAGES):
+        storage.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _store(store: str | Store) -> Store:

@@ -1,0 +1,222 @@
+"""Guards that start badly, twice, again, in a fork, or are never stopped."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import pytest
+
+from luthien_guard import Guard, GuardMiddleware
+from luthien_guard.delivery.journal import Journal
+from luthien_guard.delivery.storage import Storage
+from luthien_guard.errors import SinkError
+from luthien_guard.records import EventType, Record
+from luthien_guard.sinks.sqlite import SqliteStore
+from luthien_guard.store import CallFilter
+from tests.asgi_drive import ask, replay
+from tests.delivery.stores import ListStore
+
+pytestmark = pytest.mark.anyio
+
+ANSWER = replay(b'{"choices":[]}', status=200, content_type="application/json")
+REQUEST = b'{"model":"m","messages":[]}'
+
+
+def received(call_id: str, storage: Storage) -> Record:
+    return Record(call_id, 0, 1.0, EventType.REQUEST_RECEIVED, None, {"writer": storage.writer.id})
+
+
+def fact(seq: int) -> Record:
+    return Record("call-1", seq, 1.0, EventType.POLICY_RECORD, None, {})
+
+
+def closed(call_id: str, seq: int = 1) -> Record:
+    return Record(call_id, seq, 2.0, EventType.CLOSED, None, {"outcome": "success"})
+
+
+async def test_a_guard_whose_store_cannot_be_opened_says_so_every_time_and_then_starts(
+    tmp_path: Path,
+) -> None:
+    store = ListStore(path=tmp_path / "s")
+    guard = Guard(store=store)
+    store.problem = "no such disk"
+    for _ in range(2):
+        with pytest.raises(SinkError, match="no such disk"):
+            await guard.start()
+    assert not list((tmp_path / "s-guard").iterdir()), "it holds no lock"
+    store.problem = None
+    async with guard:
+        await ask(GuardMiddleware(ANSWER, guard=guard), "/v1/chat/completions", REQUEST)
+    assert store.kept
+
+
+async def test_who_starts_while_somebody_starts_waits_for_the_same_start(tmp_path: Path) -> None:
+    opening, opened = threading.Event(), threading.Event()
+
+    class Slow(ListStore):
+        def open(self) -> None:
+            opening.set()
+            assert opened.wait(30)
+            super().open()
+
+    store = Slow(path=tmp_path / "s")
+    guard = Guard(store=store)
+    started: list[int] = []
+
+    async def start() -> None:
+        await guard.start()
+        started.append(store.opened)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(start)
+        await anyio.to_thread.run_sync(opening.wait, 30)
+        tasks.start_soon(start)
+        await anyio.wait_all_tasks_blocked()
+        assert not started
+        opened.set()
+    assert started == [1, 1]
+    await guard.stop()
+
+
+async def test_a_query_or_a_tracer_that_cannot_be_closed_keeps_nothing_open(tmp_path: Path) -> None:
+    class Tracer:
+        def put(self, record: Record) -> None: ...
+
+        def stop(self) -> None:
+            raise OSError("no collector")
+
+    store = ListStore(path=tmp_path / "s")
+    guard = Guard(store=store, tracing=Tracer())
+    await guard.start()
+    await ask(GuardMiddleware(ANSWER, guard=guard), "/v1/chat/completions", REQUEST)
+    with pytest.raises(OSError, match="no collector"):
+        await guard.stop()
+    assert guard.ledger()["in_memory"] == 0
+    assert not list((tmp_path / "s-guard").iterdir())
+
+
+def test_a_storage_that_starts_again_counts_its_spool_once(tmp_path: Path) -> None:
+    store = ListStore(remote=True, path=tmp_path / "s")
+    store.problem = "away"
+    storage = Storage(store, tmp_path)
+    for number in range(3):
+        storage.start()
+        storage.journal.put(received(f"call-{number}", storage))
+        storage.journal.put(closed(f"call-{number}"))
+        storage.stop(0.2)
+        ledger = storage.ledger.snapshot()
+        assert (ledger["accepted"], ledger["spooled"]) == (2 * number + 2, 2 * number + 2)
+    store.problem = None
+    storage.start()
+    store.wait(6)
+    storage.stop()
+    ledger = storage.ledger.snapshot()
+    assert (ledger["accepted"], ledger["stored"]) == (6, 6)
+
+
+def test_a_call_that_is_open_when_the_guard_stops_is_interrupted_by_the_next(tmp_path: Path) -> None:
+    store = ListStore(path=tmp_path / "s")
+    storage = Storage(store, tmp_path)
+    storage.start()
+    storage.journal.put(received("call-1", storage))
+    storage.stop()
+    following = Storage(store, tmp_path)
+    following.start()
+    following.stop()
+    assert [row.event_type for row in store.rows("call-1")] == ["request.received", "exchange.closed"]
+    assert store.rows("call-1")[-1].details["outcome"] == "interrupted"
+
+
+def test_a_journal_that_hung_when_it_was_stopped_is_the_only_writer_after_a_restart() -> None:
+    store = ListStore()
+    journal = Journal(store)
+    store.gate.clear()
+    journal.start()
+    journal.put(fact(0))
+    assert not journal.stop(0.05)
+    journal.start()
+    for seq in range(1, 50):
+        journal.put(fact(seq))
+    store.gate.set()
+    store.wait(50)
+    assert journal.stop(20)
+    assert [row.prev_hash for row in store.rows("call-1")][1:] == [row.hash for row in store.rows("call-1")][
+        :-1
+    ]
+    assert journal.ledger.snapshot()["stored"] == 50
+
+
+def python(program: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+GUARDED = """
+import anyio, sys, os
+from luthien_guard import Guard, GuardMiddleware
+from tests.asgi_drive import ask, replay
+guard = Guard(store=sys.argv[1])
+app = GuardMiddleware(replay(b'{"choices":[]}', status=200, content_type="application/json"), guard=guard)
+def call():
+    return anyio.run(ask, app, "/v1/chat/completions", b'{"model":"m","messages":[]}')
+call()
+"""
+
+
+def outcomes(path: Path) -> list[str | None]:
+    store = SqliteStore(path)
+    store.open()
+    try:
+        return [call.outcome for call in store.calls(CallFilter())]
+    finally:
+        store.close()
+
+
+def test_a_program_that_never_stops_its_guard_loses_nothing_when_it_ends(tmp_path: Path) -> None:
+    python(GUARDED, f"sqlite:///{tmp_path}/guard.db")
+    assert outcomes(tmp_path / "guard.db") == ["success"]
+    assert [path.name for path in (tmp_path / "guard.db-guard").iterdir() if path.suffix == ".writer"] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_of_a_process_with_a_guard_records_as_a_writer_of_its_own(tmp_path: Path) -> None:
+    program = (
+        GUARDED
+        + """
+child = os.fork()
+if not child:
+    reply = call()
+    anyio.run(guard.stop)
+    os._exit(0 if reply.status == 200 and guard.ledger()["in_memory"] == 0 else 1)
+assert os.waitpid(child, 0)[1] == 0
+call()
+"""
+    )
+    python(program, f"sqlite:///{tmp_path}/guard.db")
+    assert outcomes(tmp_path / "guard.db") == ["success"] * 3
+    store = SqliteStore(tmp_path / "guard.db")
+    store.open()
+    assert len({call.writer for call in store.calls(CallFilter())}) == 2
+    store.close()
+
+
+async def test_what_a_policy_says_after_the_end_is_counted_and_breaks_no_chain(tmp_path: Path) -> None:
+    store = ListStore(path=tmp_path / "s")
+    guard = Guard(store=store)
+    async with guard:
+        record = guard.delivery.recorder("call-1")
+        record(EventType.REQUEST_RECEIVED)
+        record(EventType.CLOSED, outcome="success")
+        record(EventType.POLICY_RECORD, event="late")
+    assert [row.event_type for row in store.rows("call-1")] == ["request.received", "exchange.closed"]
+    assert guard.ledger()["dropped.late"] == 1
+    assert guard.ledger()["in_memory"] == 0
