@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from luthien_guard.errors import ConfigError
 from luthien_guard.records import Record
 from luthien_guard.sinks.sqlite import SqliteStore
+from luthien_guard.store import Row, Written
 
-__all__ = ["MemorySink", "from_url"]
+__all__ = ["MemorySink", "MemoryStore", "from_url"]
 
 
-def from_url(url: str) -> SqliteStore:
+def from_url(url: str) -> MemoryStore:
     """`memory://`: a whole store that ends with the process."""
     if url != "memory://":
         raise ConfigError(f"{url!r}: memory:// has no path")
-    return SqliteStore(None)
+    return MemoryStore()
+
+
+class MemoryStore(SqliteStore):
+    """Implements `Store` without a file, of about `max_bytes`; the oldest calls go first."""
+
+    def __init__(self, *, max_bytes: int = 256 * 1024 * 1024) -> None:
+        super().__init__(None)
+        self._max = max_bytes
+
+    def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
+        written = super().write(rows, durable=durable)
+        if self._bytes() > self._max:
+            self.prune(max_bytes=self._max * 9 // 10)  # a tenth at once, not a little every time
+        return written
 
 
 class MemorySink:

@@ -13,6 +13,7 @@ import pytest
 
 from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.sinks.jsonl import JsonlStore
+from luthien_guard.sinks.memory import MemoryStore
 from luthien_guard.sinks.sqlite import SqliteStore
 from luthien_guard.sinks.urls import open_store
 from luthien_guard.store import CallFilter
@@ -271,4 +272,16 @@ def test_pruning_by_size_takes_no_more_than_it_must(url: str, tmp_path: Path) ->
     assert [call.call_id for call in store.calls(CallFilter())] == [exchange_rows(20)[0].call_id], (
         "the newest stays"
     )
+    store.close()
+
+
+def test_a_store_in_memory_has_a_bound() -> None:
+    store = MemoryStore(max_bytes=2_000_000)
+    store.open()
+    for number in range(1, 101):
+        store.write(exchange_rows(number, "x" * 100_000))
+        assert store.stats()["bytes"] <= 2_000_000
+    kept = store.calls(CallFilter(limit=1000))
+    assert kept[0].call_id == exchange_rows(100)[0].call_id
+    assert 10 < len(kept) < 20
     store.close()
