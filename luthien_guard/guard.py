@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -217,6 +217,10 @@ class Guard:
             finally:
                 if self.storage is not None:
                     self.storage.stop()
+
+    def inject(self, headers: MutableMapping[str, str]) -> None:
+        """Put the trace of the running exchange into the headers of a call to upstream; nothing without `tracing`."""
+        _call_if_there(self._tracer, "inject", headers)
 
     @property
     def hub(self) -> PubSub:
