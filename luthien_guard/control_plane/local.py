@@ -33,6 +33,8 @@ from luthien_guard.wire.sse import canonical
 
 __all__ = ["LocalControlPlane", "LocalStream"]
 
+Item = tuple[bytes, int | None]
+
 #: What `on_block="error"` answers with, and its code: the statuses after which each provider's clients do not ask
 #: again (Claude Code retries a 400 six times, Codex a 403).
 _REFUSED: Final[Mapping[str, tuple[int, str]]] = {
@@ -207,37 +209,67 @@ class LocalStream:
 
     async def feed(self, data: bytes, *, last: bool = False) -> Release:
         response = self._response
+        begun: tuple[Item, ...] = ()
         flow = response.flow
-        if flow is not None and not last and (text := flow.pattern.text_of(data)):
-            items = await response.more(flow, data, text)
-            if items is None or self._exchange.record.owes:
-                return await self._release(items)
-            return Release(items, held=response.held_bytes)
-        response.flow = None
-        for chunk in self._decoder.feed(data):
-            await response.take(chunk)
+        if flow is not None and not last:
+            if text := flow.pattern.text_of(data):
+                items = await response.more(flow, data, text)
+                if items is None or self._exchange.record.owes:
+                    return await self._release(items or (), drain=items is None)
+                return Release(items, held=response.held_bytes)
+            begun, data = await self._begin(data)
+            if begun and not data:
+                return await self._release(begun)
+        begun = (*begun, *await self._take(self._decoder.feed(data)))
         if last:
-            for chunk in self._decoder.close():
-                await response.take(chunk)
-            await response.finish()
-        release = await self._release()
-        if not self._decoder.idle:
-            response.flow = None  # what comes next is the rest of a frame, whatever it looks like
+            begun = (*begun, *await self._take(self._decoder.close()), *await self._finish())
+        release = await self._release(begun)
+        if self._decoder.idle:  # otherwise what comes next is the rest of a frame, whatever it looks like
+            response.begin_flow()
         return release
 
-    async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
+    async def _finish(self) -> list[Item]:
         response = self._response
-        for data in chunks:
-            text = dumps(data).encode()
-            chunk = (
-                Chunk("data", canonical(text, _event_name(data)), data, _event_name(data))
-                if response.stream
-                else Chunk("body", text, data)
-            )
+        items = await response.drain() if response.stream and response.queue else []
+        await response.finish()
+        return items
+
+    async def _take(self, chunks: Sequence[Chunk]) -> list[Item]:
+        """What leaves before the last of the chunks is looked at: a verdict on it takes nothing back, as it would not
+        if each had come alone."""
+        response, items = self._response, list[Item]()
+        response.flow = None
+        for chunk in chunks:
+            if response.queue:
+                items += await response.drain()
             await response.take(chunk)
+        return items
+
+    async def _begin(self, data: bytes) -> tuple[tuple[Item, ...], bytes]:
+        """Several frames in one piece: what leaves for those at its beginning that are of the flow, and the rest."""
+        frames = data.split(b"\n\n")
+        items: list[Item] = []
+        for at, each in enumerate(frames[:-1]):
+            flow, frame = self._response.flow, each + b"\n\n"
+            if flow is None or not (text := flow.pattern.text_of(frame)):
+                return tuple(items), b"\n\n".join(frames[at:])
+            more = await self._response.more(flow, frame, text)
+            if more is None:
+                return tuple(items), b"\n\n".join(frames[at + 1 :])
+            items += more
+        return tuple(items), frames[-1]
+
+    async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
+        begun = await self._take([self._chunk(data) for data in chunks])
         if last:
-            await response.finish()
-        return await self._release()
+            begun += await self._finish()
+        return await self._release(tuple(begun))
+
+    def _chunk(self, data: Mapping[str, Any]) -> Chunk:
+        text = dumps(data).encode()
+        if not self._response.stream:
+            return Chunk("body", text, data)
+        return Chunk("data", canonical(text, _event_name(data)), data, _event_name(data))
 
     async def settle(self) -> Release:
         if not self._response.jobs:
@@ -284,10 +316,12 @@ class LocalStream:
         call = self._late = self._exchange.overdue()
         return None if call is None else f"{call.registered.name}.{call.hook}"
 
-    async def _release(self, items: tuple[tuple[bytes, int | None], ...] | None = None) -> Release:
+    async def _release(self, begun: tuple[Item, ...] = (), *, drain: bool = True) -> Release:
+        """What may leave, behind what has `begun` to."""
         response = self._response
         left = response.left
-        release = await self._released() if items is None else Release(items, held=response.held_bytes)
+        release = await self._released() if drain else Release(held=response.held_bytes)
+        release.items = (*begun, *release.items)
         if self._exchange.record.owes:
             problem = await unrecorded(self._exchange)
             if problem is not None:  # what was decided does not happen

@@ -54,6 +54,7 @@ class Response:
         "_hooks",
         "_judged",
         "_judging",
+        "_latest",
         "_offered",
         "_started",
         "_tails",
@@ -121,6 +122,7 @@ class Response:
         self._hooks = ChunkHooks(exchange)
         self._offered: frozenset[str] | None = None
         self.flow: Flow | None = None  # what comes now, as long as it is more of the same
+        self._latest: tuple[ReadChunk, Item] | None = None  # what left last
         self._flowed = 0  # chunks when it began
         self._vain = 0  # flows of one frame, in a row
 
@@ -522,8 +524,7 @@ class Response:
         if items and not self.left:
             self.left = self.exchange.released_any = True
             self.exchange.first_byte = self.exchange.services.clock()
-        if self.flow is None and len(items) == len(ready) and self._vain < _VAIN_FLOWS:
-            self._begin_flow(ready[-1], items[-1])
+        self._latest = (ready[-1], items[-1]) if len(items) == len(ready) else None
         return [*items, *self._last_words()] if self.done else items
 
     def _written(self, ready: list[ReadChunk]) -> list[Item]:
@@ -534,12 +535,14 @@ class Response:
                 read.chunk = parsed(read.chunk.raw)
         return self.writer.write(ready)
 
-    def _begin_flow(self, left: ReadChunk, item: Item) -> None:
-        """See whether what left just now is one of many alike."""
-        if self._hooks.after or self.jobs or self.done or self.ended:
+    def begin_flow(self) -> None:
+        """See whether what left last is one of many alike. Ask only where no frame has begun that is not whole yet."""
+        latest, self._latest = self._latest, None
+        if latest is None or self._vain >= _VAIN_FLOWS or self.done or self.ended or self.jobs:
             return
-        if not getattr(self.reader, "repeats", False):
+        if self._hooks.after or not getattr(self.reader, "repeats", False):
             return
+        left, item = latest
         lane = self._text.get(id(left.pieces[0].block)) if left.pieces else None
         self.flow = flow_of(left, item, self.queue, lane)
         if self.flow is not None:

@@ -175,6 +175,12 @@ def halves(frames: Iterable[bytes]) -> list[bytes]:
     return [half for frame in frames for half in (frame[: len(frame) // 2], frame[len(frame) // 2 :])]
 
 
+def batches(frames: Iterable[bytes]) -> list[bytes]:
+    """Pieces of 1000 bytes: some frames whole, some cut."""
+    data = b"".join(frames)
+    return [data[at : at + 1000] for at in range(0, len(data), 1000)]
+
+
 def between(make: Callable[..., bytes], odd: list[bytes]) -> list[bytes]:
     words = [make(content=word) for word in WORDS]
     return [*words, *odd, *words]
@@ -201,6 +207,10 @@ async def test_chat(kinds: list[type[Policy]], odd: str) -> None:
     frames = [*between(chat, ODD[odd]), *CHAT_END]
     flowing = await left([kind() for kind in kinds], "openai.chat", frames)
     assert flowing == await left([kind() for kind in kinds], "openai.chat", halves(frames))
+    assert flowing == await left([kind() for kind in kinds], "openai.chat", batches(frames))
+    after_some = [*frames[:3], b"".join(frames[3:])]
+    assert flowing == await left([kind() for kind in kinds], "openai.chat", after_some)
+    assert flowing == await left([kind() for kind in kinds], "openai.chat", [b"".join(frames)])
 
 
 @pytest.mark.parametrize("kinds", SETS, ids=lambda kinds: "+".join(kind.__name__ for kind in kinds))
