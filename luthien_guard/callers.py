@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -20,6 +21,7 @@ __all__ = ["Callers", "pepper_of"]
 
 #: Where clients put their key, in the order in which it identifies them.
 _CREDENTIALS: Final = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"proxy-authorization")
+_PEPPER: Final = 32  # bytes
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -65,18 +67,39 @@ def pepper_of(folder: Path) -> bytes:
     if named:
         return hashlib.sha256(named.encode()).digest()
     path = folder / "pepper"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    while (pepper := _read(path)) is None:
+        _make(path)
+    return pepper
+
+
+def _read(path: Path) -> bytes | None:
+    """None for what is not there, or not whole: hashes under half a pepper could be tried out."""
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(file, "wb") as made:
-        made.write(secrets.token_bytes(32))
-    return path.read_bytes()
+        pepper = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return pepper if len(pepper) >= _PEPPER else None
+
+
+def _make(path: Path) -> None:
+    """The file appears whole, or not at all; of several who make it at once, the first one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    whole = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(_PEPPER))
+    try:
+        if path.exists() and path.stat().st_size < _PEPPER:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.link(whole, path)
+    except OSError:  # a file system without links
+        whole.replace(path)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def _random() -> bytes:
-    return secrets.token_bytes(32)
+    return secrets.token_bytes(_PEPPER)
 
 
 def _key(value: bytes) -> bytes:
