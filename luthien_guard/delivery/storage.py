@@ -92,8 +92,10 @@ class Storage:
                 raise SinkError(
                     "a store or a hub that was given as an object does not survive a fork: give its URL"
                 )
-            if not self.writer.acquire():
-                raise SinkError(f"{self.writer.path}: it cannot be locked")
+            try:
+                self.writer.acquire()
+            except OSError as error:
+                raise SinkError(f"{self.writer.path}: {error}") from None
             try:
                 self._opened()
             except BaseException:
@@ -189,7 +191,7 @@ class Storage:
         assert self._spool is not None
         for path in sorted(self.folder.glob("*.spool")):
             dead = Writer(self.folder, path.name.removesuffix(".spool"))
-            if path == self._spool.path or not dead.acquire():
+            if path == self._spool.path or not dead.acquire_dead():
                 continue
             other = Spool(path)
             other.open()
@@ -244,11 +246,11 @@ def _folder(store: Store, url: str | None) -> Path:
 
 
 def interrupt(store: Store, call_id: str) -> Written:
-    """Close a call whose process has died."""
+    """Close a call whose process has died. Its rows may have been pruned: then the end is all that there is of it."""
     rows = store.rows(call_id)
-    last = rows[-1]
+    seq, before = (rows[-1].seq + 1, rows[-1].hash) if rows else (0, "")
     payload = '{"outcome":"interrupted","reason":"the process that served it ended"}'
     return store.write(
-        [chained(call_id, last.seq + 1, time.time(), EventType.CLOSED.value, None, payload, last.hash)],
+        [chained(call_id, seq, time.time(), EventType.CLOSED.value, None, payload, before)],
         durable=True,
     )

@@ -21,9 +21,20 @@ class Writer:
         self.path = folder / f"{self.id}{_END}"
         self._file: int | None = None
 
-    def acquire(self) -> bool:
-        """False when another process has it."""
+    def acquire(self) -> None:
+        """Begin it. The file gets its name when it is locked already: who looks for the dead never sees it unlocked.
+        Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        beginning = self.path.with_suffix(f".{uuid4().hex}")
+        file = os.open(beginning, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        if _lock(file):
+            self._file = file
+        else:  # no locks here: it is never known to be dead
+            os.close(file)
+        beginning.replace(self.path)
+
+    def acquire_dead(self) -> bool:
+        """Take it over from a process that has ended; False while that lives, or where nobody can know."""
         file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         if not _lock(file):
             os.close(file)
@@ -33,11 +44,9 @@ class Writer:
 
     def release(self) -> None:
         """End it: nothing of it is open any more."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
-            os.close(self._file)
-            self._file = None
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        self.keep()
 
     def keep(self) -> None:
         """Unlock it again, still to be closed."""
@@ -51,14 +60,14 @@ def dead_writers(folder: Path) -> Iterator[Writer]:
     closed."""
     for path in sorted(folder.glob(f"*{_END}")):
         writer = Writer(folder, path.name.removesuffix(_END))
-        if writer.acquire():
+        if writer.acquire_dead():
             yield writer
 
 
 def _lock(file: int) -> bool:
     try:
         import fcntl
-    except ImportError:  # no such locks here: a writer is never known to be dead
+    except ImportError:
         return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,14 +6,17 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
 import pytest
 
 from luthien_guard import Guard, GuardMiddleware
+from luthien_guard.callers import pepper_of
 from luthien_guard.delivery.journal import Journal
 from luthien_guard.delivery.storage import Storage
+from luthien_guard.delivery.writers import Writer, dead_writers
 from luthien_guard.errors import SinkError
 from luthien_guard.records import EventType, Record
 from luthien_guard.sinks.sqlite import SqliteStore
@@ -220,3 +223,67 @@ async def test_what_a_policy_says_after_the_end_is_counted_and_breaks_no_chain(t
     assert [row.event_type for row in store.rows("call-1")] == ["request.received", "exchange.closed"]
     assert guard.ledger()["dropped.late"] == 1
     assert guard.ledger()["in_memory"] == 0
+
+
+def test_a_reader_of_the_pepper_never_sees_half_of_it(tmp_path: Path) -> None:
+    """A process that makes it may be interrupted anywhere: another one waits for nothing and has the same."""
+    (tmp_path / "pepper").touch()  # as one that ended between making the file and writing it left it
+    first = pepper_of(tmp_path)
+    assert len(first) == 32
+    assert pepper_of(tmp_path) == first
+    assert (tmp_path / "pepper").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["pepper"]
+
+
+def test_all_who_ask_for_the_pepper_at_once_get_the_same(tmp_path: Path) -> None:
+    ready = threading.Barrier(8)
+
+    def ask_for_it(_: int) -> bytes:
+        ready.wait(30)
+        return pepper_of(tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(ask_for_it, range(8)))
+    assert [len(each) for each in found] == [32]
+
+
+WITHOUT_LOCKS = """
+import sys
+sys.modules["fcntl"] = None  # as where there is none
+from pathlib import Path
+from luthien_guard.delivery.storage import Storage
+from luthien_guard.delivery.writers import Writer, dead_writers
+from tests.delivery.stores import ListStore
+folder = Path(sys.argv[1])
+one, other = Storage(ListStore(), folder), Storage(ListStore(), folder)
+one.start(), other.start()
+one.stop(), other.stop()
+assert not list(folder.iterdir()), list(folder.iterdir())
+"""
+
+
+def test_a_platform_without_file_locks_has_a_store_all_the_same(tmp_path: Path) -> None:
+    python(WITHOUT_LOCKS, str(tmp_path))
+
+
+def test_a_writer_that_is_about_to_lock_its_file_is_not_taken_for_dead(tmp_path: Path) -> None:
+    """Workers start together: one looks for the dead while another has made its file and not locked it yet."""
+    folder = tmp_path / "state"
+    stop = threading.Event()
+
+    def bury() -> None:
+        while not stop.is_set():
+            for dead in dead_writers(folder):
+                dead.release()
+
+    with ThreadPoolExecutor(1) as pool:
+        buried = pool.submit(bury)
+        try:
+            for _ in range(500):
+                writer = Writer(folder)
+                writer.acquire()
+                assert writer.path.exists()
+                writer.release()
+        finally:
+            stop.set()
+        buried.result(30)
