@@ -183,3 +183,21 @@ async def test_what_a_dead_process_spooled_is_carried_and_its_calls_are_interrup
     kinds = [(row.event_type, row.details.get("outcome")) for row in store.rows("call-1")]
     assert kinds == [("request.received", None), ("exchange.closed", "interrupted")]
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == []
+
+
+async def test_a_call_whose_events_were_pruned_is_closed_too(tmp_path: Path) -> None:
+    from luthien_guard.delivery.storage import interrupt
+    from luthien_guard.sinks.sqlite import SqliteStore
+    from luthien_guard.testing.sinks import exchange_rows
+
+    store = SqliteStore(tmp_path / "s.db")
+    store.open()
+    (call_id,) = {row.call_id for row in exchange_rows(1)}
+    store.write(exchange_rows(1, ended=False))
+    store.prune(before=1e12, events_only=True)
+    for id in store.unfinished():
+        interrupt(store, id)
+    call = store.call(call_id)
+    assert call is not None
+    assert call.outcome == "interrupted"
+    store.close()
