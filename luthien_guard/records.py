@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Protocol
 
-__all__ = ["CLASSES", "EventType", "Record", "RecordClass", "Sink"]
+__all__ = ["CLASSES", "EventType", "Record", "RecordClass", "Sink", "weight"]
 
 
 class EventType(str, Enum):
@@ -71,6 +71,25 @@ class Record:
     type: EventType
     policy: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def weight(details: Mapping[str, Any]) -> int:
+    """About how many bytes of memory the details of a record hold: names and strings at any depth."""
+    total = 256
+    for name, value in details.items():
+        total += len(name) + _weight(value)
+    return total
+
+
+def _weight(value: Any) -> int:
+    kind = type(value)
+    if kind is str:
+        return len(value) + 64
+    if kind is dict:
+        return weight(value)
+    if kind is list or kind is tuple:
+        return 64 + sum(map(_weight, value))
+    return 32
 
 
 class Sink(Protocol):

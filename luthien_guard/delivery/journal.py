@@ -19,7 +19,7 @@ from luthien_guard.delivery.ledger import Ledger
 from luthien_guard.delivery.quarantine import BACKOFF, Quarantine, Target, write
 from luthien_guard.delivery.waiting import Ticket
 from luthien_guard.errors import SinkError
-from luthien_guard.records import CLASSES, EventType, Record, RecordClass
+from luthien_guard.records import CLASSES, EventType, Record, RecordClass, weight
 from luthien_guard.store import Row
 
 __all__ = ["Journal"]
@@ -41,6 +41,7 @@ class Journal:
         strict: bool = False,
         spooling: bool = False,
         max_records: int = 20_000,
+        max_bytes: int = 256 * 1024 * 1024,
         patience: float = 5.0,
         quarantine: Quarantine | None = None,
         written: Callable[[Sequence[Row]], None] = lambda _: None,
@@ -52,6 +53,7 @@ class Journal:
         self._strict = strict
         self._spooling = spooling
         self._max = max_records
+        self._max_bytes = max_bytes
         self.patience = patience  # seconds that somebody waits for a commit before it counts as failed
         self._quarantine = quarantine or Quarantine()
         self._written = written
@@ -80,17 +82,18 @@ class Journal:
 
     def put(self, record: Record) -> None:
         """Queue the record. Content shrinks when there is no room for it, decisions never do."""
-        self.ledger.accept()
-        if CLASSES[record.type] is RecordClass.CONTENT and self._is_full():
+        content = CLASSES[record.type] is RecordClass.CONTENT
+        if content and self._is_full():
             self.ledger.degrade()
             record = shrunk(record)
+        self.ledger.accept(bytes=weight(record.details) if content else 0)
         self._queue.append(record)
         if self._idle:
             with self._wake:
                 self._wake.notify()
 
     def _is_full(self) -> bool:
-        return len(self._queue) >= self._max or self._full()
+        return len(self._queue) >= self._max or self.ledger.bytes >= self._max_bytes or self._full()
 
     async def durable(self) -> None:
         """Everything put so far is written (and on disk, in strict mode). Raises SinkError."""
@@ -168,7 +171,8 @@ class Journal:
             rows.append(self._chain.row(record))
         written = write(self._target, rows, self._quarantine, tries, durable=self._strict and bool(tickets))
         self._pending, self.failure = [], None
-        self.ledger.wrote(len(rows), written, into_spool=self._spooling)
+        contents = (each.details for each in records if CLASSES[each.type] is RecordClass.CONTENT)
+        self.ledger.wrote(len(rows), written, into_spool=self._spooling, bytes=sum(map(weight, contents)))
         for _ in group:
             self._queue.popleft()
         for ticket in tickets:

@@ -23,15 +23,17 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.accepted = 0
+        self.bytes = 0  # of content in memory, about
         self.stored = 0
         self.spooled = 0
         self.dropped: Counter[str] = Counter()  # by reason
         self.degraded = 0  # content that was kept as hash and length only; counted in `stored` too
         self.conflicts = 0  # the key was taken by another content: an alarm
 
-    def accept(self, count: int = 1) -> None:
+    def accept(self, count: int = 1, *, bytes: int = 0) -> None:
         with self._lock:
             self.accepted += count
+            self.bytes += bytes
 
     def kept(self) -> None:
         """A record was accepted where no store is: the sinks have it."""
@@ -40,11 +42,18 @@ class Ledger:
             self.stored += 1
 
     def wrote(
-        self, count: int, written: Written, *, into_spool: bool = False, from_spool: bool = False
+        self,
+        count: int,
+        written: Written,
+        *,
+        into_spool: bool = False,
+        from_spool: bool = False,
+        bytes: int = 0,
     ) -> None:
         """A group of `count` records went into the store or the spool, except for what `written` says otherwise."""
         lost = {"conflict": len(written.conflicts), "poison": written.quarantined}
         with self._lock:
+            self.bytes -= bytes
             kept = count - sum(lost.values())
             self.stored += 0 if into_spool else kept
             self.spooled += (kept if into_spool else 0) - (count if from_spool else 0)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from luthien_guard.errors import ConfigError
-from luthien_guard.records import Record
+from luthien_guard.records import Record, weight
 from luthien_guard.sinks.sqlite import SqliteStore
 from luthien_guard.store import Row, Written
 
@@ -47,7 +47,7 @@ class MemorySink:
     def put(self, record: Record) -> None:
         call_id = record.call_id
         self._calls.setdefault(call_id, []).append(record)
-        size = sum(len(value) for value in record.details.values() if isinstance(value, str)) + 256
+        size = weight(record.details)
         self._bytes[call_id] = self._bytes.get(call_id, 0) + size
         self._total += size
         while len(self._calls) > self._size or (self._total > self._max and len(self._calls) > 1):

@@ -14,6 +14,7 @@ from luthien_guard.delivery.journal import Journal
 from luthien_guard.delivery.quarantine import Quarantine
 from luthien_guard.errors import SinkError
 from luthien_guard.records import EventType, Record
+from luthien_guard.sinks.memory import MemorySink
 from luthien_guard.store import chained
 from tests.delivery.stores import ListStore
 
@@ -199,3 +200,30 @@ def test_a_million_records_and_a_store_that_hangs_need_bounded_memory() -> None:
         counts = balanced(made)
         assert counts["accepted"] == 1_000_000
         assert counts["dropped"] == 1_000_000 - counts["in_memory"]
+
+
+async def test_a_queue_is_bounded_in_bytes_too() -> None:
+    store = ListStore()
+    store.gate.clear()
+    with journal(store, max_bytes=1_000_000) as made:
+        made.put(fact(0, EventType.REQUEST_RECEIVED, body="x" * 400_000))
+        made.put(fact(1, EventType.RESPONSE_RECEIVED, choices=[{"texts": [{"text": "y" * 700_000}]}]))
+        assert balanced(made)["degraded"] == 0
+        assert not made.has_room(EventType.ACTIVITY)
+        made.put(fact(2, EventType.RESPONSE_RELEASED, choices=[{"texts": [{"text": "z" * 700_000}]}]))
+        made.put(fact(3, EventType.VERDICT, reason="because"))
+        assert balanced(made)["degraded"] == 1
+        store.gate.set()
+        store.wait(4)
+        await made.durable()
+        assert made.has_room(EventType.ACTIVITY), "what is written makes room"
+    assert [row.details.get("degraded", False) for row in store.rows("c")] == [False, False, True, False]
+    assert store.rows("c")[3].details == {"reason": "because"}
+
+
+def test_what_is_remembered_is_bounded_at_any_depth() -> None:
+    sink = MemorySink(max_bytes=1_000_000)
+    for number in range(10):
+        deep = {"choices": [{"texts": [{"text": str(number) * 300_000}]}]}
+        sink.put(Record(f"c{number}", 0, 1.0, EventType.RESPONSE_RECEIVED, None, deep))
+    assert sink.calls() == ("c7", "c8", "c9")
