@@ -32,9 +32,9 @@ def verify(call: str | None, json_: bool, store: str | None, config: Path | None
 
     async def ask(query: Query) -> Report:
         one = None if call is None else await call_named(query, call)
-        total = (await query.stats())["calls"] if one is None else 1
-        with progress("verifying", total) as tell:
-            return await query.audit(one, progress=lambda report: tell(report.calls))
+        stats = await query.stats() if one is None else {"calls": 1, "events": 0}
+        with progress("verifying", stats["calls"] + stats["events"]) as tell:
+            return await query.audit(one, progress=lambda report: tell(report.calls + report.events))
 
     report = answered(store_url(store, config), ask)
     if json_:

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from luthien_guard.query.chains import Chains, row_problem, walked
+from luthien_guard.query.line import NONSENSE, line_of, other_column, said_by
 from luthien_guard.records import EventType
-from luthien_guard.store import CALL_COLUMNS, Call, CallFilter, Row, Store, intact, projected
+from luthien_guard.store import Call, CallFilter, Row, Store
 
 __all__ = ["Finding", "Report", "audit", "broken", "verify"]
 
-_PAGE: Final = 500
+_PAGE: Final = 10_000
 _TRIES: Final = 5  # looks at a call that somebody writes meanwhile
 _END: Final = EventType.CLOSED.value
-#: The end of a call says these again, and knows better; of the others the first stands.
-_LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage", "model"})
 _NOTHING: Final = "all of its rows are missing"
 
 
@@ -49,10 +49,9 @@ class Report:
 def audit(
     store: Store, call_id: str | None = None, *, progress: Callable[[Report], None] | None = None
 ) -> Report:
-    """Look at every call, or at one. `progress` is called after each with what was found so far. Raises SinkError."""
+    """Look at every call, or at one. `progress` is called now and then with what was found so far. Raises SinkError."""
     report = Report()
-    for finding in _findings(store, call_id, report, progress or (lambda _: None)):
-        report.findings.append(finding)
+    report.findings += _findings(store, call_id, report, progress or (lambda _: None))
     return report
 
 
@@ -67,62 +66,82 @@ def broken(call_id: str, rows: Sequence[Row]) -> Finding | None:
         return Finding(call_id, 0, _NOTHING)
     before = ""
     for seq, row in enumerate(rows):
-        problem = _problem(call_id, row, seq, before, last=seq == len(rows) - 1)
+        problem = row_problem(call_id, row, seq, before)
+        if problem is None and row.event_type == _END and seq < len(rows) - 1:
+            problem = "something follows the end of the call"
         if problem is not None:
             return Finding(call_id, seq, problem)
         before = row.hash
     return None
 
 
-def _problem(call_id: str, row: Row, seq: int, before: str, *, last: bool) -> str | None:
-    if type(row.seq) is not int or row.seq != seq:
-        return "a row is there twice" if type(row.seq) is int and row.seq < seq else "a row is missing"
-    if row.prev_hash != before:
-        return "it does not follow from the row before it"
-    if row.call_id != call_id or not intact(row):
-        return "it is not what was written"
-    if row.event_type == _END and not last:
-        return "something follows the end of the call"
-    return None
-
-
-# -- all calls ---------------------------------------------------------------------------------------------------------
-
-
 def _findings(
     store: Store, only: str | None, report: Report, progress: Callable[[Report], None]
 ) -> Iterator[Finding]:
-    bare: list[
-        tuple[str, float]
-    ] = []  # (call_id, started_at) of lines without rows that may have been pruned
-    seen: set[str] = set()
-    for call_id, line in _lines(store, only):
-        finding, rows = _looked_at(store, call_id, line)
-        report.calls += 1
-        report.events += len(rows)
-        report.open += bool(rows) and rows[-1].event_type != _END
-        seen.add(call_id)
-        if rows:
-            yield from _not_pruned(bare, min(_started(line), _moment(rows[0].at)))
-        if only is not None and not rows:
-            yield Finding(call_id, 0, _NOTHING)
-        elif finding is not None and not rows:
-            bare.append((call_id, _started(line)))
-        elif finding is not None:
-            yield finding
-        progress(report)
-    report.pruned = len(bare)
     if only is None:
-        yield from _orphans(store, seen)
-
-
-def _lines(store: Store, only: str | None) -> Iterator[tuple[str, Call | None]]:
-    if only is not None:
-        yield only, store.call(only)
+        yield from _All(store, report, progress).findings()
         return
+    finding, rows = _looked_at(store, only, store.call(only))
+    report.calls, report.events = 1, len(rows)
+    report.open = int(_is_open(rows))
+    if finding is not None or not rows:
+        yield finding or Finding(only, 0, _NOTHING)
+
+
+class _All:
+    """Every call: what one pass over all rows finds in order needs no closer look."""
+
+    def __init__(self, store: Store, report: Report, progress: Callable[[Report], None]) -> None:
+        self.store = store
+        self.report = report
+        self.progress = progress
+        self.bare: list[tuple[str, float]] = []  # (call_id, started_at) of lines without rows: pruned?
+
+    def findings(self) -> Iterator[Finding]:
+        chains = walked(self.store, self._tell)
+        self.report.events = chains.rows
+        for line in _lines(self.store):
+            yield from self._line(line, chains)
+            self.report.calls += 1
+            self.progress(self.report)
+        self.report.pruned = len(self.bare)
+        for call_id in chains.left():  # nobody would look at their rows
+            finding, _ = _looked_at(self.store, call_id, None)
+            if finding is not None:
+                yield finding
+
+    def _tell(self, rows: int) -> None:
+        self.report.events = rows
+        self.progress(self.report)
+
+    def _line(self, line: Call, chains: Chains) -> Iterator[Finding]:
+        seen = line.call_id in chains
+        state = chains.take(line)
+        if state is not None:
+            self.report.open += state == "open"
+            yield from self._not_pruned(_moment(line.started_at))
+            return
+        finding, rows = _looked_at(self.store, line.call_id, line)
+        self.report.events += 0 if seen else len(rows)
+        self.report.open += _is_open(rows)
+        if rows:
+            yield from self._not_pruned(min(_moment(line.started_at), _moment(rows[0].at)))
+        if finding is not None and rows:
+            yield finding
+        elif finding is not None:
+            self.bare.append((line.call_id, _moment(line.started_at)))
+
+    def _not_pruned(self, started: float) -> Iterator[Finding]:
+        """Retention takes the oldest: lines without rows that are younger than a call with rows lost them otherwise."""
+        for each in [each for each in self.bare if each[1] > started]:
+            self.bare.remove(each)
+            yield Finding(each[0], 0, _NOTHING)
+
+
+def _lines(store: Store) -> Iterator[Call]:
     before: str | None = None
     while page := store.calls(CallFilter(before=before, limit=_PAGE)):
-        yield from ((call.call_id, call) for call in page)
+        yield from page
         before = page[-1].call_id
 
 
@@ -142,56 +161,23 @@ def _looked_at(store: Store, call_id: str, line: Call | None) -> tuple[Finding |
     return finding, rows
 
 
-def _not_pruned(bare: list[tuple[str, float]], started: float) -> Iterator[Finding]:
-    """Retention takes the oldest: lines without rows that are younger than a call with rows lost them otherwise."""
-    for each in [each for each in bare if each[1] > started]:
-        bare.remove(each)
-        yield Finding(each[0], 0, _NOTHING)
-
-
-def _started(line: Call | None) -> float:
-    return _moment(None if line is None else line.started_at)
-
-
-def _moment(at: Any) -> float:
-    """Databases that were tampered with hold anything."""
-    return float(at) if isinstance(at, int | float) else float("inf")
-
-
-def _orphans(store: Store, seen: set[str]) -> Iterator[Finding]:
-    """Calls whose line is gone, so that nobody would look at their rows."""
-    position, rows = store.tail(0, limit=_PAGE)
-    while rows:
-        for row in rows:
-            if row.call_id not in seen:
-                seen.add(row.call_id)
-                if store.call(row.call_id) is None and store.rows(row.call_id):
-                    yield Finding(row.call_id, row.seq, "there is no line of its call")
-        position, rows = store.tail(position, limit=_PAGE)
-
-
-# -- the line of a call ------------------------------------------------------------------------------------------------
-
-
 def _line_problem(call_id: str, line: Call | None, rows: Sequence[Row]) -> Finding | None:
     """Lists are made from the lines, so these may say nothing else than the rows."""
     if line is None:
         return Finding(call_id, 0, "there is no line of its call")
     try:
-        said = _said(rows)
-    except (ValueError, TypeError, AttributeError):
+        column = other_column(line_of(line), said_by(rows))
+    except NONSENSE:
         return Finding(call_id, 0, "its rows fit, and are of a kind that is never written")
-    for column in CALL_COLUMNS[1:]:
-        if getattr(line, column) != said.get(column):
-            return Finding(call_id, len(rows) - 1, f"the line of the call has another {column}")
-    return None
+    if column is None:
+        return None
+    return Finding(call_id, len(rows) - 1, f"the line of the call has another {column}")
 
 
-def _said(rows: Sequence[Row]) -> dict[str, Any]:
-    """The line as the rows make it."""
-    found: dict[str, Any] = {}
-    for row in rows:
-        for column, value in projected([row]).get(row.call_id, {}).items():
-            if value is not None and (column in _LATEST or found.get(column) is None):
-                found[column] = value
-    return found
+def _is_open(rows: Sequence[Row]) -> bool:
+    return bool(rows) and rows[-1].event_type != _END
+
+
+def _moment(at: Any) -> float:
+    """Databases that were tampered with hold anything."""
+    return float(at) if isinstance(at, int | float) else float("inf")

@@ -55,7 +55,7 @@ class Query:
     async def audit(
         self, call_id: str | None = None, *, progress: Callable[[Report], None] | None = None
     ) -> Report:
-        """The same, with what was looked at; `progress` is called from the worker thread, after each call."""
+        """The same, with what was looked at; `progress` is called from the worker thread, now and then."""
         return await self._ask(lambda store: audit(store, call_id, progress=progress))
 
     async def find(self, part: str, *, limit: int = 10) -> list[str]:

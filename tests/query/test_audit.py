@@ -54,10 +54,10 @@ def tampered(original: Path, *statements: tuple[str, tuple[Any, ...]]) -> Iterat
 def test_a_whole_store_has_no_finding(original: Path) -> None:
     told: list[int] = []
     with tampered(original) as store:
-        assert audit(store, progress=lambda report: told.append(report.calls)) == Report(4, 18, open=1)
+        assert audit(store, progress=lambda report: told.append(report.events)) == Report(4, 18, open=1)
         assert audit(store, IDS[0]) == Report(1, 5)
         assert audit(store, "nobody").findings == [Finding("nobody", 0, "all of its rows are missing")]
-    assert told == [1, 2, 3, 4]
+    assert told[0] == told[-1] == 18
 
 
 @settings(max_examples=50)
@@ -155,3 +155,22 @@ def test_a_chain_that_was_made_anew_from_nonsense_is_a_finding(original: Path) -
     with tampered(original, (change, values), (rest, (IDS[0],))) as store:
         (finding,) = verify(store)
         assert "never written" in finding.problem
+
+
+def test_rows_that_hide_from_the_pass_are_found(original: Path) -> None:
+    """One that stands before the first position is seen by nobody who follows the store, and by everybody who asks for
+    the call."""
+    last = CALLS[0][-1]
+    row = chained(IDS[0], last.seq + 1, 1.0, "policy.record", None, "{}", last.hash)
+    names = ("position", *Row.__slots__)
+    insert = f"INSERT INTO conversation_events ({', '.join(names)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    values = (-5, *(getattr(row, name) for name in Row.__slots__))
+    with tampered(original, (insert, values)) as store:
+        assert list(verify(store)) == [Finding(IDS[0], 4, "something follows the end of the call")]
+
+
+def test_rows_in_another_order_are_no_finding(original: Path) -> None:
+    """A spool that was mended brings them in any."""
+    turn = "UPDATE conversation_events SET position = 1000 - position"
+    with tampered(original, (turn, ())) as store:
+        assert audit(store) == Report(4, 18, open=1)
