@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -43,20 +44,23 @@ class MemorySink:
         self._calls: OrderedDict[str, list[Record]] = OrderedDict()
         self._bytes: dict[str, int] = {}
         self._total = 0
+        self._lock = threading.Lock()  # an application may have several event loops
 
     def put(self, record: Record) -> None:
-        call_id = record.call_id
-        self._calls.setdefault(call_id, []).append(record)
-        size = weight(record.details)
-        self._bytes[call_id] = self._bytes.get(call_id, 0) + size
-        self._total += size
-        while len(self._calls) > self._size or (self._total > self._max and len(self._calls) > 1):
-            oldest, _ = self._calls.popitem(last=False)
-            self._total -= self._bytes.pop(oldest)
+        call_id, size = record.call_id, weight(record.details)
+        with self._lock:
+            self._calls.setdefault(call_id, []).append(record)
+            self._bytes[call_id] = self._bytes.get(call_id, 0) + size
+            self._total += size
+            while len(self._calls) > self._size or (self._total > self._max and len(self._calls) > 1):
+                oldest, _ = self._calls.popitem(last=False)
+                self._total -= self._bytes.pop(oldest)
 
     def records(self, call_id: str) -> tuple[Record, ...]:
-        return tuple(self._calls.get(call_id, ()))
+        with self._lock:
+            return tuple(self._calls.get(call_id, ()))
 
     def calls(self) -> tuple[str, ...]:
         """Call ids, oldest first."""
-        return tuple(self._calls)
+        with self._lock:
+            return tuple(self._calls)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -227,3 +229,20 @@ def test_what_is_remembered_is_bounded_at_any_depth() -> None:
         deep = {"choices": [{"texts": [{"text": str(number) * 300_000}]}]}
         sink.put(Record(f"c{number}", 0, 1.0, EventType.RESPONSE_RECEIVED, None, deep))
     assert sink.calls() == ("c7", "c8", "c9")
+
+
+def test_several_event_loops_put_into_one_memory() -> None:
+    sink = MemorySink(size=2)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads change places inside `put`
+
+    def put(_: int) -> None:
+        for seq in range(10_000):
+            sink.put(fact(seq, call=str(seq % 7)))
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(put, range(4)))
+    finally:
+        sys.setswitchinterval(before)
+    assert len(sink.calls()) == 2
