@@ -54,4 +54,4 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy)
 @click.version_option(__version__, prog_name="luthien-guard")
 def main() -> None:
-    """Put LLM traffic under policy. Exit codes: 0 fine, 1 a law is broken, 2 wrong usage or configuration."""
+    """Put LLM traffic under policy. Exit codes: 0 fine, 1 a finding, 2 wrong usage or configuration."""
