@@ -77,6 +77,12 @@ class LocalControlPlane:
         self, metadata: RequestMetadata, wire_format: str, body: bytes
     ) -> PolicyResult[RequestDecision]:
         exchange = self._open(metadata, wire_format)
+        result = await self._decided(exchange, body)
+        if (problem := await unrecorded(exchange)) is not None:
+            return PolicyResult(RequestDecision(body, problem), allowed=False, reason=UNRECORDED)
+        return result
+
+    async def _decided(self, exchange: Exchange, body: bytes) -> PolicyResult[RequestDecision]:
         try:
             # a retrieval (GET) has no body; whatever comes back is policed all the same
             request = exchange.format.read_request(body) if body else exchange.request
@@ -98,8 +104,6 @@ class LocalControlPlane:
             return self._refused(exchange, intervention, stream=request.stream)
         if exchange.body != body:
             exchange.record(EventType.REQUEST_SENT, body=_text(exchange.body))
-        if (problem := await unrecorded(exchange)) is not None:
-            return PolicyResult(RequestDecision(body, problem), allowed=False, reason=UNRECORDED)
         decision = RequestDecision(
             exchange.body,
             model=exchange.request.model,
@@ -218,7 +222,7 @@ class LocalStream:
                     return await self._release(items or (), drain=items is None)
                 return Release(items, held=response.held_bytes)
             begun, data = await self._begin(data)
-            if begun and not data:
+            if not data:
                 return await self._release(begun)
         begun = (*begun, *await self._take(self._decoder.feed(data)))
         if last:

@@ -131,7 +131,7 @@ class Response:
     async def take(self, chunk: Chunk) -> None:
         """The next chunk from upstream."""
         number, self.count = self.count, self.count + 1
-        self.flow = None
+        self.flow = self._latest = None
         if self.done:
             return
         try:
@@ -543,7 +543,10 @@ class Response:
         if self._hooks.after or not getattr(self.reader, "repeats", False):
             return
         left, item = latest
-        lane = self._text.get(id(left.pieces[0].block)) if left.pieces else None
+        block = left.pieces[0].block if left.pieces else None
+        lane = self._text.get(id(block))
+        if block is None or (lane is None and self.plan.text_by_channel[block.channel]):
+            return  # no text, or one that is over
         self.flow = flow_of(left, item, self.queue, lane)
         if self.flow is not None:
             self._vain = self._vain + 1 if self.count - self._flowed < 2 else 0

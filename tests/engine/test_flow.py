@@ -244,3 +244,15 @@ async def test_a_stream_is_a_flow() -> None:
 async def test_what_nobody_changed_leaves_as_it_came() -> None:
     frames = [*between(chat, []), *CHAT_END]
     assert (await left([Reads()], "openai.chat", frames))[0] == b"".join(frames)
+
+
+async def test_a_text_that_is_over_is_no_flow() -> None:
+    """Deltas behind the stop of their block are a text of their own, which the policies see."""
+    frames = [
+        *opening(),
+        messages(content="a"),
+        messages(content="b") + MESSAGES_END[0],
+        messages(content=" secret"),
+    ]
+    said, (outcome, _) = await left([Blocks()], "anthropic.messages", frames)
+    assert b"secret" not in said and outcome.status.value == "blocked"
