@@ -15,11 +15,15 @@ import anyio
 from benchmarks.engine import run
 from benchmarks.table import interleaved, report
 from benchmarks.traffic import Reads
+from luthien_guard import Guard, GuardMiddleware
 from luthien_guard.delivery.journal import Journal
 from luthien_guard.records import EventType, Record
 from luthien_guard.sinks.sqlite import SqliteStore
 from luthien_guard.store import EVENT_COLUMNS, Row
 from luthien_guard.testing.sinks import exchange_rows
+from tests.asgi_drive import ask, replay
+from tests.delivery.stores import ListStore
+from tests.faults.killed import REQUEST, STREAM, NoCalls
 
 COUNT = 20_000
 BATCH = 500
@@ -110,7 +114,32 @@ def decisions(waiting: int) -> Callable[[], float]:
     return lambda: anyio.run(many)
 
 
+def slowest(hung: bool) -> Callable[[], float]:
+    """Milliseconds that 99 of 100 exchanges stay under, with a remote store that answers, or hangs."""
+
+    async def many() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            remote = ListStore(remote=True)
+            if hung:
+                remote.gate.clear()
+            guard = Guard([NoCalls()], store=remote, durability="strict", data=folder)
+            app = GuardMiddleware(replay(b"".join(STREAM), status=200, content_type="text/event-stream"), guard=guard)
+            times: list[float] = []
+            async with guard:
+                for _ in range(300):
+                    began = time.perf_counter()
+                    await ask(app, "/v1/chat/completions", REQUEST)
+                    times.append(1000 * (time.perf_counter() - began))
+                remote.gate.set()
+        return sorted(times)[int(len(times) * 0.99)]
+
+    return lambda: anyio.run(many)
+
+
 def main() -> None:
+    away = {"store answers": slowest(False), "store hangs": slowest(True)}
+    report("an exchange in strict mode, p99", "ms", interleaved(away, rounds=3), baseline="store answers",
+           note="target: min-base <= 10")  # fmt: skip
     variants = {"bare driver": written(bare), "store": written(store), "journal and store": journalled}
     report("records a second", "1/s", interleaved(variants, rounds=3), baseline="bare driver", note="target: 20,000")
     waits = {f"{number} exchanges at once": decisions(number) for number in (1, 10, 100)}
