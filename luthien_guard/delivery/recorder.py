@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from luthien_guard.errors import SinkError
 from luthien_guard.records import EventType
 
 if TYPE_CHECKING:
@@ -67,10 +68,17 @@ class Recorder:
             self.lost += 1
 
     async def settle(self) -> None:
-        """Wait until what is owed is durable. Raises SinkError when it cannot be made so."""
+        """Wait until what is owed is durable. Raises SinkError when it cannot be made so; who is cancelled meanwhile owes
+        it still."""
         if self.owes:
             self.owes = False
-            await self._delivery.durable()
+            try:
+                await self._delivery.durable()
+            except SinkError:
+                raise
+            except BaseException:
+                self.owes = True
+                raise
 
 
 def _frozen(details: dict[str, Any]) -> dict[str, Any]:

@@ -313,16 +313,18 @@ class Exchange:
             self.outcome = outcome or Outcome(OutcomeStatus.SUCCESS)
         if not self._closed:
             self._closed = True
-            await self.observe("on_exchange_closed", self.outcome)
-            self.record(
-                EventType.CLOSED,
-                policy=self.outcome.policy,
-                outcome=self.outcome.status.value,
-                reason=self.outcome.reason,
-                model=self.request.model,
-                retries=self.retries,
-                first_byte=None if self.first_byte is None else round(self.first_byte - self.begun, 6),
-                hooks={name: round(seconds, 6) for name, seconds in self.spent.items()},
-                **details,
-            )
+            try:
+                await self.observe("on_exchange_closed", self.outcome)
+            finally:  # also when a policy that does not let go is cancelled
+                self.record(
+                    EventType.CLOSED,
+                    policy=self.outcome.policy,
+                    outcome=self.outcome.status.value,
+                    reason=self.outcome.reason,
+                    model=self.request.model,
+                    retries=self.retries,
+                    first_byte=None if self.first_byte is None else round(self.first_byte - self.begun, 6),
+                    hooks={name: round(seconds, 6) for name, seconds in self.spent.items()},
+                    **details,
+                )
         return self.outcome
