@@ -171,6 +171,9 @@ class JsonlStore:
     def _writable(self) -> FileIO:
         """The file, ours alone. The line that a process left when it died while it wrote is taken away: its row was never
         acknowledged. (By who writes: a reader may see a line while it is being written.)"""
+        if self._mended and not _has_name(self._opened(), self.path):  # nobody would ever find the rows
+            self._reopen()
+            raise SinkError(f"jsonl {self.path}: the file was taken away, another one is written now")
         if not self._mended:
             self._opened().close()
             self._file = file = FileIO(self.path, "r+")
@@ -182,6 +185,15 @@ class JsonlStore:
             self._hashes.clear()
             self._mended = True
         return self._opened()
+
+    def _reopen(self) -> None:
+        stale, self._file = self._opened(), None
+        try:
+            self.open()
+            stale.close()
+            self._mended = False
+        finally:  # it is tried again with the next write
+            self._file = self._file or stale
 
     def _known(self, call_id: str) -> dict[int, str]:
         """The hashes of the call's rows."""
@@ -283,6 +295,13 @@ def _locked(file: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _has_name(file: FileIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _line(row: Row) -> bytes:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 
+from luthien_guard import Guard, GuardMiddleware
 from luthien_guard.delivery.journal import Journal
 from luthien_guard.delivery.quarantine import Quarantine
 from luthien_guard.delivery.storage import Storage
+from luthien_guard.errors import SinkError
 from luthien_guard.records import EventType, Record
 from luthien_guard.store import Row, Written
-from luthien_guard import Guard, GuardMiddleware
 from tests.asgi_drive import ask, replay
 from tests.delivery.stores import ListStore
 
@@ -52,9 +53,12 @@ def test_a_record_that_cannot_be_made_a_row_is_counted_and_the_next_is_written()
     store = ListStore()
     journal = Journal(store)
     journal.start()
-    circle: dict[str, object] = {}
-    circle["self"] = circle
-    journal.put(record(0, circle=circle))
+
+    class Mute:
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    journal.put(record(0, reason=Mute()))
     journal.put(record(1))
     store.wait(1)
     assert journal.stop()
@@ -105,3 +109,36 @@ async def test_no_client_can_end_the_record_with_the_name_of_its_session(tmp_pat
         await guard.delivery.durable()
         calls = await guard.query.calls()
         assert [call.outcome for call in calls] == ["success", "success"]
+
+
+def take_away(folder: Path) -> None:
+    for path in folder.glob("calls*"):
+        if path.is_file():
+            path.unlink()
+    (folder / "calls").mkdir()  # and none can be made
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file that is open cannot be deleted there")
+@pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
+async def test_a_file_that_is_taken_away_is_noticed_and_made_anew(tmp_path: Path, scheme: str) -> None:
+    """Its writer could go on for ever, into a file that has no name any more."""
+    storage = Storage(f"{scheme}:///{tmp_path}/calls", durability="strict")
+    await anyio.to_thread.run_sync(storage.start)
+    try:
+        for call in ("call-1", "call-2", "call-3"):
+            storage.journal.put(Record(call, 0, 1.0, EventType.REQUEST_RECEIVED, None, {}))
+            await storage.journal.durable()
+            if call == "call-1":
+                take_away(tmp_path)
+                storage.journal.patience = 0.1
+                storage.journal.put(Record("call-0", 0, 1.0, EventType.VERDICT, None, {}))
+                with pytest.raises(SinkError):
+                    await storage.journal.durable()
+                storage.journal.patience = 20
+                (tmp_path / "calls").rmdir()
+    finally:
+        await anyio.to_thread.run_sync(storage.stop)
+    reader = storage.reader()
+    reader.open()
+    assert [reader.rows(call) != [] for call in ("call-1", "call-2", "call-3")] == [False, True, True]
+    reader.close()

@@ -37,6 +37,7 @@ class SqliteStore:
         self.path = path
         self._patience = patience
         self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # what `path` named when it was opened
         self._lock = threading.Lock()
 
     def open(self) -> None:
@@ -50,7 +51,7 @@ class SqliteStore:
             if self._db is not None:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.close()
-                self._db = None
+            self._db = self._file = None
 
     # -- rows in -------------------------------------------------------------------------------------------------------
 
@@ -70,6 +71,8 @@ class SqliteStore:
                 db.executemany(statements.UPSERT_CALL, statements.upserts(projected(kept)))
             return Written(stored, len(rows) - stored - len(conflicts), conflicts)
 
+        with self._lock, self._told():
+            self._same_file()
         return self._do(append)
 
     # -- calls and rows out --------------------------------------------------------------------------------------------
@@ -185,10 +188,27 @@ class SqliteStore:
             db.execute("PRAGMA journal_mode=WAL")
             db.create_function("contains", 2, statements.contains, deterministic=True)
             self._migrate(db)
+            self._file = self._named()
         except BaseException:  # what was refused must not stay open
             db.close()
             raise
         return db
+
+    def _named(self) -> tuple[int, int] | None:
+        """The file (device, inode) that has our name now."""
+        if self.path is None or not self.path.exists():
+            return None
+        found = self.path.stat()
+        return found.st_dev, found.st_ino
+
+    def _same_file(self) -> None:
+        """A file that was deleted or replaced takes rows all the same, and nobody ever finds them."""
+        if self._file is not None and (self._db is None or self._named() != self._file):
+            if self._db is not None:
+                self._db.close()
+            self._db = None  # stays so when there is no room for another one: it is tried again
+            self._db = self._patiently_connected()
+            raise SinkError(f"sqlite {self.path}: the file was taken away, another one is written now")
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         # looked at first without the lock: whoever only asks waits for no writer
