@@ -185,7 +185,7 @@ class Guard:
         """Start what has to run beside traffic. Idempotent, from any event loop; the shells call it. Raises SinkError when
         the store cannot be used."""
         if self._started_in != os.getpid():  # threads do not survive a fork
-            await to_thread.run_sync(self._start)
+            await self._beside(self._start)
 
     async def stop(self) -> None:
         """Flush and end it. Idempotent."""
@@ -194,7 +194,14 @@ class Guard:
                 if self._query is not None:
                     await self._query.close()
             finally:
-                await to_thread.run_sync(self._stop)
+                await self._beside(self._stop)
+
+    async def _beside(self, work: Callable[[], None]) -> None:
+        """In a thread where a store may block; at once for a guard that has none."""
+        if self.storage is None:
+            work()
+        else:
+            await to_thread.run_sync(work)
 
     def _start(self) -> None:
         with self._lock:
