@@ -38,6 +38,7 @@ class Spool:
 
     def __init__(self, path: Path, *, max_bytes: int = 1 << 30) -> None:
         self.path = path
+        self.full = False  # no room for content any more: pages in use, against the limit
         self.salvaged = 0  # rows that came out of a damaged file
         self._max = max_bytes
         self._lock = threading.Lock()
@@ -64,10 +65,11 @@ class Spool:
         def insert(db: sqlite3.Connection) -> int:
             db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             with db:
-                return db.executemany(_INSERT, values).rowcount
+                stored = db.executemany(_INSERT, values).rowcount
+            self._measured(db, stored)
+            return stored
 
         stored = self._do(insert)
-        self._count += stored
         return Written(stored, len(rows) - stored)
 
     def peek(self, limit: int = 500) -> list[tuple[int, Row]]:
@@ -81,21 +83,10 @@ class Spool:
 
         def delete(db: sqlite3.Connection) -> None:
             with db:
-                db.executemany("DELETE FROM spool WHERE position = ?", [(each,) for each in positions])
+                gone = db.executemany("DELETE FROM spool WHERE position = ?", [(each,) for each in positions])
+            self._measured(db, -gone.rowcount)
 
         self._do(delete)
-        self._count -= len(positions)
-
-    @property
-    def full(self) -> bool:
-        """No room for content any more: pages in use, against the limit. (A deleted row's pages are used again.)"""
-        if self._count == 0:
-            return False
-        pages, free, size = (
-            self._do(lambda db, name=name: int(db.execute(f"PRAGMA {name}").fetchone()[0]))  # type: ignore[misc]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return (pages - free) * size >= self._max
 
     def close(self) -> None:
         with self._lock:
@@ -115,11 +106,22 @@ class Spool:
             if (found := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)
             db.execute(_SCHEMA)
-            self._count = db.execute("SELECT count(*) FROM spool").fetchone()[0]
+            self._count = 0
+            self._measured(db, db.execute("SELECT count(*) FROM spool").fetchone()[0])
         except BaseException:
             db.close()
             raise
         return db
+
+    def _measured(self, db: sqlite3.Connection, more: int) -> None:
+        """Whose transaction it was measures: traffic asks whether there is room, and must not wait for the disk."""
+        self._count += more
+        pages, free, size = (
+            int(db.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        # a deleted row's pages are used again
+        self.full = self._count > 0 and (pages - free) * size >= self._max
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock:
@@ -148,11 +150,11 @@ class Spool:
             values = list(_readable(aside))
             with self._db:
                 self._db.executemany(_INSERT, values)
+            self._measured(self._db, len(values))
         except (sqlite3.Error, OSError) as error:
             self._db = None
             raise SinkError(f"spool {self.path}: {problem}; a new one cannot be made: {error}") from None
         self.salvaged += len(values)
-        self._count = len(values)
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

@@ -13,7 +13,9 @@ from luthien_guard.delivery.forwarder import Forwarder
 from luthien_guard.delivery.ledger import Ledger
 from luthien_guard.delivery.quarantine import Quarantine
 from luthien_guard.delivery.spool import Spool
+from luthien_guard.delivery.storage import Storage
 from luthien_guard.errors import SinkError
+from luthien_guard.records import EventType, Record
 from luthien_guard.store import Row, chained, intact
 from tests.delivery.stores import ListStore
 
@@ -150,3 +152,16 @@ def test_a_spool_is_full_by_what_waits_in_it(tmp_path: Path) -> None:
     assert spool.full
     spool.forget([position for position, _ in spool.peek(1000)])
     assert not spool.full
+
+
+def test_traffic_never_asks_the_file_whether_there_is_room(tmp_path: Path) -> None:
+    """Whoever writes the file may be waiting for the disk, and traffic would wait with him."""
+    store = ListStore(remote=True, path=tmp_path / "s")
+    store.problem = "away"
+    storage = Storage(store, tmp_path)
+    storage.start()
+    storage.journal.put(Record("call-1", 0, 1.0, EventType.REQUEST_RECEIVED, None, {}))
+    storage.stop(0.1)
+    assert storage.journal.has_room(EventType.ACTIVITY), "the file is closed: nobody can be asked"
+    storage.journal.put(Record("call-1", 1, 1.0, EventType.RESPONSE_RECEIVED, None, {}))
+    assert storage.ledger.snapshot()["degraded"] == 0
