@@ -40,9 +40,12 @@ class Callers:
         self._sessions = header_names(session_from)
 
     def metadata(self, headers: Iterable[tuple[bytes, bytes]], endpoint: str = "") -> RequestMetadata:
-        """The facts of a new exchange. `headers`: names in lower case."""
-        fields = dict(headers)
+        """The facts of a new exchange. `headers`: names in lower case. Of a header that is sent twice the first counts, as
+        frameworks have it."""
+        headers = list(headers)
+        fields = dict(reversed(headers))
         keys = [_key(fields[name]) for name in _CREDENTIALS if name in fields]
+        words = [word for name, value in headers if name in _CREDENTIALS for word in _words(value)]
         trace = _TRACEPARENT.fullmatch(fields.get(b"traceparent", b""))
         session = next((fields[name] for name in self._sessions if name in fields), b"")
         return RequestMetadata(
@@ -53,7 +56,7 @@ class Callers:
             api_key_hash=self.hashed(keys[0]) if keys else None,
             endpoint=endpoint,
             traceparent=trace[0].decode() if trace else None,
-            secrets=tuple(key.decode("latin-1") for key in keys),
+            secrets=tuple(words),
         )
 
     def hashed(self, key: bytes) -> str:
@@ -104,4 +107,10 @@ def _random() -> bytes:
 
 def _key(value: bytes) -> bytes:
     """The credential without its scheme ("Bearer ")."""
-    return value.strip().rpartition(b" ")[2]
+    scheme, _, key = value.strip().partition(b" ")
+    return key.strip() or scheme
+
+
+def _words(value: bytes) -> list[str]:
+    """What must not be told of a credential; its scheme is no secret, and too short to be taken for one."""
+    return [word.decode("latin-1") for word in _key(value).split()]

@@ -170,3 +170,23 @@ def test_a_secret_is_found_as_json_spells_it() -> None:
     redactor = Redactor([secret])
     for body in (json.dumps({"a": secret}), json.dumps({"a": secret}, ensure_ascii=False)):
         assert json.loads(redactor(body)) == {"a": MASK}
+
+
+def test_a_header_that_is_sent_twice_hides_no_key_and_names_the_caller_as_frameworks_do() -> None:
+    callers = Callers(pepper=lambda: b"pepper")
+    first, second = (
+        (b"authorization", b"Bearer first-key-0123"),
+        (b"authorization", b"Bearer second-key-0123"),
+    )
+    sessions = [(b"x-session-id", b"one"), (b"x-session-id", b"two")]
+    found = callers.metadata([first, second, *sessions, (b"x-api-key", b"third-key-0123")])
+    assert found.api_key_hash == callers.hashed(b"first-key-0123")
+    assert set(found.secrets) == {"first-key-0123", "second-key-0123", "third-key-0123"}
+    assert found.session_id == "one"
+
+
+def test_a_key_after_a_scheme_is_hidden_however_many_words_follow_it() -> None:
+    found = Callers(pepper=lambda: b"pepper").metadata(
+        [(b"authorization", b"Bearer key-0123456789 and more")]
+    )
+    assert "key-0123456789" in found.secrets
