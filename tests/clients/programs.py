@@ -46,14 +46,15 @@ class Programs:
     @classmethod
     def in_folder(cls, folder: Path, workers: ThreadPoolExecutor) -> Programs:
         node = workers.submit(python_environment, folder / "node", NODE)
+        # in the order in which the tests want them
         return cls(
             {
                 "node": node,
-                "sdks": workers.submit(python_environment, folder / "sdks", _SDKS),
-                "npm_sdks": workers.submit(npm_environment, node, folder / "npm-sdks", _NPM_SDKS),
-                "codex": workers.submit(npm_environment, node, folder / "codex", _CODEX),
-                "schemathesis": workers.submit(python_environment, folder / "schemathesis", _SCHEMATHESIS),
                 "claude": workers.submit(python_environment, folder / "claude", _CLAUDE),
+                "codex": workers.submit(npm_environment, node, folder / "codex", _CODEX),
+                "npm_sdks": workers.submit(npm_environment, node, folder / "npm-sdks", _NPM_SDKS),
+                "schemathesis": workers.submit(python_environment, folder / "schemathesis", _SCHEMATHESIS),
+                "sdks": workers.submit(python_environment, folder / "sdks", _SDKS),
             }
         )
 
