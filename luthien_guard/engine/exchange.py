@@ -307,6 +307,17 @@ class Exchange:
         self.record(EventType.RESPONSE_FAILED, error=message, status=status, code=code)
         await self.observe("on_error", ResponseFailed(message, status, code))
 
+    async def _tell_end(self, outcome: Outcome) -> None:
+        """A policy that does not let go is cancelled in the end; those after it hear the end all the same."""
+        cancelled: BaseException | None = None
+        for call in self.plan.calls["on_exchange_closed"]:
+            try:
+                await self.call(call, outcome)
+            except BaseException as error:  # noqa: BLE001 -- raised below
+                cancelled = cancelled or error
+        if cancelled is not None:
+            raise cancelled
+
     async def close(self, outcome: Outcome | None, details: Mapping[str, Any]) -> Outcome:
         """Exactly once: every policy hears the end, the record gets it."""
         if self.outcome is None:
@@ -314,7 +325,7 @@ class Exchange:
         if not self._closed:
             self._closed = True
             try:
-                await self.observe("on_exchange_closed", self.outcome)
+                await self._tell_end(self.outcome)
             finally:  # also when a policy that does not let go is cancelled
                 self.record(
                     EventType.CLOSED,

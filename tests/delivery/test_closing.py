@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,21 @@ async def test_a_refused_request_is_two_facts(tmp_path: Path) -> None:
     assert kinds(store) == ["request.received", "request.rejected", "exchange.closed"]
     assert guard.storage is not None
     assert not guard.storage.journal.open_calls
+
+
+class Hears(Policy):
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+
+    @hookimpl
+    async def on_exchange_closed(self, outcome: Outcome, ctx: PolicyContext) -> None:
+        self.tell(outcome.status.value)
+
+
+async def test_a_policy_that_does_not_let_go_cannot_keep_the_end_from_the_others(tmp_path: Path) -> None:
+    store, heard = ListStore(path=tmp_path / "s"), list[str]()
+    guard, app, _ = guarded(store, Endless(), Hears(heard.append), limits=Limits(close_timeout=0.05))
+    async with guard:
+        await ask(app, CHAT, REQUEST)
+    assert heard == ["success"]
+    assert len(closed(store)) == 1
