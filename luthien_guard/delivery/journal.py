@@ -97,6 +97,8 @@ class Journal:
 
     async def durable(self) -> None:
         """Everything put so far is written (and on disk, in strict mode). Raises SinkError."""
+        if self._thread is None:
+            raise SinkError("the record cannot be stored: the guard is stopped")
         ticket = Ticket.here()
         with self._wake:
             self._queue.append(ticket)

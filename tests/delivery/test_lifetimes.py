@@ -287,3 +287,25 @@ def test_a_writer_that_is_about_to_lock_its_file_is_not_taken_for_dead(tmp_path:
         finally:
             stop.set()
         buried.result(30)
+
+
+async def test_who_waits_for_a_record_after_the_stop_is_told_at_once(tmp_path: Path) -> None:
+    guard = Guard(store=ListStore(path=tmp_path / "s"), durability="strict")
+    await guard.start()
+    await guard.stop()
+    with pytest.raises(SinkError, match="stopped"):
+        await guard.delivery.durable()
+
+
+async def test_two_guards_of_one_process_share_a_store_and_bury_nobody(tmp_path: Path) -> None:
+    guards = [Guard(store=f"sqlite:///{tmp_path}/guard.db", durability="strict") for _ in range(2)]
+    async with guards[0]:
+        open_call = guards[0].delivery.recorder("call-1")
+        open_call(EventType.REQUEST_RECEIVED)
+        await guards[0].delivery.durable()
+        async with guards[1], anyio.create_task_group() as tasks:
+            for guard in guards * 10:
+                tasks.start_soon(ask, GuardMiddleware(ANSWER, guard=guard), "/v1/chat/completions", REQUEST)
+        open_call(EventType.CLOSED, outcome="success")
+    assert outcomes(tmp_path / "guard.db") == ["success"] * 21
+    assert not [path for path in (tmp_path / "guard.db-guard").iterdir() if path.suffix == ".writer"]
