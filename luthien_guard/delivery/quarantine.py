@@ -64,6 +64,7 @@ def write(
     written: list[Written] = []
     refused: list[Row] = []
     good: Row | None = None
+    problem = SinkError("nothing was tried")
     for row in rows:
         try:
             written.append(attempt(target, [row], durable=durable))
@@ -96,5 +97,5 @@ def attempt(target: Target, rows: Sequence[Row], *, durable: bool = False) -> Wr
         return target.write(rows, durable=durable)
     except SinkError:
         raise
-    except Exception as error:  # noqa: BLE001 -- a surprise must not end the thread that writes
+    except Exception as error:
         raise SinkError(f"{type(error).__name__}: {error}") from error
