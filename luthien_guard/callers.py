@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import os
@@ -14,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from luthien_guard.errors import ConfigError
 from luthien_guard.exchange import RequestMetadata, new_call_id
 from luthien_guard.identity import SESSION_FROM, SessionSource, header_names
 
@@ -65,7 +65,8 @@ class Callers:
 
 
 def pepper_of(folder: Path) -> bytes:
-    """The pepper of a deployment: LUTHIEN_PEPPER, or 32 random bytes in a file that is made on first use (0600)."""
+    """The pepper of a deployment: LUTHIEN_PEPPER, or 32 random bytes in a file that is made on first use (0600).
+    Raises ConfigError for a file that holds less."""
     named = os.environ.get("LUTHIEN_PEPPER")
     if named:
         return hashlib.sha256(named.encode()).digest()
@@ -76,12 +77,15 @@ def pepper_of(folder: Path) -> bytes:
 
 
 def _read(path: Path) -> bytes | None:
-    """None for what is not there, or not whole: hashes under half a pepper could be tried out."""
+    """None for what is not there. Hashes under half a pepper could be tried out, and under another one they would name
+    nobody: who cut it off has to say what shall be."""
     try:
         pepper = path.read_bytes()
     except FileNotFoundError:
         return None
-    return pepper if len(pepper) >= _PEPPER else None
+    if len(pepper) < _PEPPER:
+        raise ConfigError(f"{path}: {_PEPPER} bytes of pepper are expected: restore the file, or delete it")
+    return pepper
 
 
 def _make(path: Path) -> None:
@@ -91,10 +95,9 @@ def _make(path: Path) -> None:
     with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(secrets.token_bytes(_PEPPER))
     try:
-        if path.exists() and path.stat().st_size < _PEPPER:
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.link(whole, path)
+        os.link(whole, path)
+    except FileExistsError:
+        pass
     except OSError:  # a file system without links
         whole.replace(path)
     finally:

@@ -17,7 +17,7 @@ from luthien_guard.callers import pepper_of
 from luthien_guard.delivery.journal import Journal
 from luthien_guard.delivery.storage import Storage
 from luthien_guard.delivery.writers import Writer, dead_writers
-from luthien_guard.errors import SinkError
+from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.records import EventType, Record
 from luthien_guard.sinks.sqlite import SqliteStore
 from luthien_guard.store import CallFilter
@@ -225,14 +225,15 @@ async def test_what_a_policy_says_after_the_end_is_counted_and_breaks_no_chain(t
     assert guard.ledger()["in_memory"] == 0
 
 
-def test_a_reader_of_the_pepper_never_sees_half_of_it(tmp_path: Path) -> None:
-    """A process that makes it may be interrupted anywhere: another one waits for nothing and has the same."""
-    (tmp_path / "pepper").touch()  # as one that ended between making the file and writing it left it
+def test_half_a_pepper_is_refused_and_a_whole_one_is_made_at_once(tmp_path: Path) -> None:
     first = pepper_of(tmp_path)
     assert len(first) == 32
     assert pepper_of(tmp_path) == first
     assert (tmp_path / "pepper").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["pepper"]
+    (tmp_path / "pepper").write_bytes(b"")
+    with pytest.raises(ConfigError, match="pepper"):
+        pepper_of(tmp_path)
 
 
 def test_all_who_ask_for_the_pepper_at_once_get_the_same(tmp_path: Path) -> None:
