@@ -19,6 +19,8 @@ nox.options.default_venv_backend = "venv"
 nox.needs_version = ">=2024.10.9"
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+#: Every optional piece that the library imports somewhere.
+EXTRAS = "brotli,cli,litellm,otel,parquet,postgresql,prometheus,redis,serve,testing,zstd"
 #: litellm asks the network for its price list at import unless it is told not to.
 OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
@@ -60,7 +62,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy and pyright, both strict: users run either."""
-    install(session, "-e", ".[brotli,cli,serve,testing,zstd]", *group("types"))
+    install(session, "-e", f".[{EXTRAS}]", *group("types"))
     session.run("mypy")
     # without it pyright looks for third-party packages in whatever Python it finds first
     python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True)
