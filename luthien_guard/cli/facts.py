@@ -86,7 +86,8 @@ def _changed(details: Mapping[str, Any]) -> str:
     if isinstance(details.get("request"), list):
         return "request: " + ", ".join(map(str, details["request"]))
     if "tool_call" in details:
-        return f"tool call {details['tool_call']}"
+        became = " became text" if details.get("to") == "text" else ""
+        return f"tool call {details.get('tool')} {details['tool_call']}{became}"
     return f"choice {details.get('choice')} {details['channel']}" if "channel" in details else ""
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from luthien_guard.engine.exchange import Exchange
-from luthien_guard.engine.verdicts import Intervention, VerdictCache, message_for_call
+from luthien_guard.engine.exchange import Exchange, concerned
+from luthien_guard.engine.verdicts import Intervention, message_for_call
 from luthien_guard.events import ToolCall, ToolCallChunk
 from luthien_guard.policy import Abort, Block
 from luthien_guard.records import EventType
@@ -20,13 +20,14 @@ __all__ = ["CallLane"]
 class CallLane:
     """The chain of one tool call. While `held`, each of its pieces keeps its chunk waiting."""
 
-    __slots__ = ("block", "exchange", "fragments", "held", "pieces")
+    __slots__ = ("_told", "block", "exchange", "fragments", "held", "pieces")
 
     def __init__(self, exchange: Exchange, block: WireBlock) -> None:
         self.exchange = exchange
         self.block = block
         self.held = exchange.plan.holds_calls
         self.pieces: list[tuple[ReadChunk, Piece]] = []
+        self._told: set[int] = set()  # positions of the policies whose change of fragments is on record
         self.fragments = [block.prefix] if block.prefix else []
 
     def hold(self, chunk: ReadChunk, piece: Piece) -> None:
@@ -37,20 +38,30 @@ class CallLane:
         """Run the fragment hooks; the changed text is the piece's `out`."""
         text = piece.text
         for call in self.exchange.plan.call_fragments:
-            result = await self.exchange.call(call, self._chunk(text))
+            chunk = self._chunk(text)
+            result = await self.exchange.call(call, chunk)
             if isinstance(result, Intervention):
                 return result
             changed = _fragment_text(result)
             if result is not None and changed is None:
-                failed = self.exchange.nonsense(call, result, "a ToolCallChunk, a list of them or a verdict")
+                wanted = "a ToolCallChunk, a list of them or a verdict"
+                failed = self.exchange.nonsense(call, result, wanted, chunk)
                 if failed is not None:
                     return failed
-            text = text if changed is None else changed
+            if changed is not None and changed != text:
+                self._changed_fragment(call, chunk)
+                text = changed
         if text != piece.text:
             piece.out = text
             self.block.changed = True
         self.fragments.append(text)
         return None
+
+    def _changed_fragment(self, hook: HookCall, chunk: ToolCallChunk) -> None:
+        """On record once, however many fragments follow."""
+        if hook.position not in self._told:
+            self._told.add(hook.position)
+            self._changed(hook, chunk, to="call")
 
     def _chunk(self, text: str) -> ToolCallChunk:
         block = self.block
@@ -78,7 +89,7 @@ class CallLane:
                 self._note_change(hook, call, result)
                 call = result
             elif isinstance(result, str):
-                self.exchange.record(EventType.CHANGED, policy=hook.registered.name, tool_call="replaced")
+                self._changed(hook, call, to="text")
                 return self._remove(result)
             elif isinstance(result, Intervention):
                 return self._intervene(result, call, known_tools)
@@ -87,26 +98,28 @@ class CallLane:
 
     async def _ask(self, hook: HookCall, call: ToolCall) -> Any:
         """The hook's result, from the memory of blocked calls where the policy allows that."""
-        seconds = getattr(hook.registered.policy, "remember", 0.0)
+        policy = hook.registered.policy
+        seconds = getattr(policy, "remember", 0.0)
         cache, clock = self.exchange.services.cache, self.exchange.services.clock
-        key = VerdictCache.key(hook.registered.name, call) if seconds else b""
-        if seconds and (known := cache.get(key, clock())) is not None:
-            return self.exchange.verdict(hook, known)
+        if seconds and (known := cache.get(policy, call, clock())) is not None:
+            return self.exchange.verdict(hook, known, call)
         result = await self.exchange.call(hook, call)
         if isinstance(result, Intervention):
             verdict = result.verdict
             if seconds and isinstance(verdict, (Block, Abort)) and not result.failure:
-                cache.put(key, verdict, clock() + seconds)
+                cache.put(policy, call, verdict, clock() + seconds)
             return result
         if result is None or isinstance(result, str) or _is_call(result):
             return result
-        return self.exchange.nonsense(hook, result, "a ToolCall, a str or a verdict")
+        return self.exchange.nonsense(hook, result, "a ToolCall, a str or a verdict", call)
 
     def _note_change(self, hook: HookCall, before: ToolCall, after: ToolCall) -> None:
         if before != after:
-            self.exchange.record(
-                EventType.CHANGED, policy=hook.registered.name, tool_call=after.name, call_id=before.id
-            )
+            self._changed(hook, before, to="call")
+
+    def _changed(self, hook: HookCall, call: ToolCall | ToolCallChunk, *, to: str) -> None:
+        """`to`: what became of it, still a "call" or a "text" in its place."""
+        self.exchange.record(EventType.CHANGED, policy=hook.registered.name, to=to, **concerned(call))
 
     def _intervene(
         self, intervention: Intervention, call: ToolCall, known_tools: Iterable[str]

@@ -10,7 +10,7 @@ from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.suspension import Rest
 from luthien_guard.engine.verdicts import Intervention, VerdictCache
 from luthien_guard.errors import PolicyError, PolicyTimeout
-from luthien_guard.events import ContentChunk, ContentCompleted, ResponseFailed, ToolCall
+from luthien_guard.events import ContentChunk, ContentCompleted, ResponseFailed, ToolCall, ToolCallChunk
 from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.limits import Limits
 from luthien_guard.policy import Abort, Block, Judge, ObservabilityContext, PolicyContext, Retry
@@ -59,7 +59,7 @@ class Services:
 
 def concerned(event: Any) -> dict[str, Any]:
     """What of the exchange an event is, for the record; its text is in the record of the response."""
-    if isinstance(event, ToolCall):
+    if isinstance(event, (ToolCall, ToolCallChunk)):
         return {"tool_call": event.id, "tool": event.name, "choice": event.choice}
     if isinstance(event, (ContentChunk, ContentCompleted)):
         return {"channel": event.channel, "choice": event.choice, "index": event.index}
@@ -157,7 +157,7 @@ class Exchange:
             elif call.is_async or hasattr(result, "__await__"):
                 result = await self._timed(call, result)
         except Exception as error:  # noqa: BLE001
-            return self._failed(call, error)
+            return self._failed(call, error, event)
         if result is None:
             return None
         if isinstance(result, (Block, Abort, Retry)):
@@ -210,21 +210,25 @@ class Exchange:
         now = self.services.clock()
         return next((call for call, deadline in self._running.values() if now >= deadline), None)
 
-    def _failed(self, call: HookCall, error: Exception) -> Intervention | None:
+    def _failed(self, call: HookCall, error: Exception, event: Any) -> Intervention | None:
         """Law 7: fail closed, unless the deployer forgave this policy."""
         name = call.registered.name
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        self.record(EventType.POLICY_ERROR, policy=name, hook=call.hook, error=reason)
-        if call.registered.on_error == "allow" or call.registered.mode != "enforce":
+        enforced = call.registered.on_error != "allow" and call.registered.mode == "enforce"
+        about = concerned(event)
+        self.record(
+            EventType.POLICY_ERROR, policy=name, hook=call.hook, error=reason, enforced=enforced, **about
+        )
+        if not enforced:
             return None
         return Intervention(name, Abort(f"{call.hook} failed: {reason}"), failure=True)
 
-    def nonsense(self, call: HookCall, result: Any, wanted: str) -> Intervention | None:
+    def nonsense(self, call: HookCall, result: Any, wanted: str, event: Any = None) -> Intervention | None:
         """The hook returned something that it may not: a failure like any other."""
         error = PolicyError(
             f"returned {type(result).__name__}, not {wanted}", policy=call.registered.name, hook=call.hook
         )
-        return self._failed(call, error)
+        return self._failed(call, error, event)
 
     def verdict(
         self, call: HookCall, verdict: Block | Abort | Retry, event: Any = None

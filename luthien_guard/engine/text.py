@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from luthien_guard.engine.exchange import Exchange
+from luthien_guard.engine.exchange import Exchange, concerned
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.verdicts import Intervention
 from luthien_guard.events import Chunk, ContentChunk, ContentCompleted, content_chunk
@@ -150,8 +150,12 @@ class _Stage:
         """The record says once a block who changed it."""
         if not self._noted:
             self._noted = True
-            name, block = self.plan.call.registered.name, self.block
-            self.exchange.record(EventType.CHANGED, policy=name, channel=block.channel, choice=block.choice)
+            name = self.plan.call.registered.name
+            self.exchange.record(EventType.CHANGED, policy=name, **concerned(self._event("")))
+
+    def _event(self, text: str, *, final: bool = False) -> ContentChunk:
+        block = self.block
+        return content_chunk(text, block.channel, block.choice, block.index, final, block.writable)
 
     async def push(self, runs: list[Run]) -> list[Run]:
         return [Run(run.slot, run.n, await self.decide(run.text)) if run.text else run for run in runs]
@@ -163,9 +167,7 @@ class _Stage:
         """The text that goes on."""
         if not text:
             return text
-        block, call = self.block, self.plan.call
-        event = content_chunk(text, block.channel, block.choice, block.index, False, block.writable)
-        said = await self.exchange.call(call, event)
+        said = await self.exchange.call(self.plan.call, self._event(text))
         if said is None or (result := self._checked(said, text)) is None:
             return text
         changed = _text_of(result)
@@ -174,9 +176,7 @@ class _Stage:
         return changed
 
     async def _ask(self, text: str, *, final: bool) -> ContentChunk | list[ContentChunk] | None:
-        block = self.block
-        event = content_chunk(text, block.channel, block.choice, block.index, final, block.writable)
-        result = await self.exchange.call(self.plan.call, event)
+        result = await self.exchange.call(self.plan.call, self._event(text, final=final))
         if result is None:
             return None
         return self._checked(result, text)
@@ -200,7 +200,7 @@ class _Stage:
         return result  # type: ignore[no-any-return]
 
     def _refuse(self, result: Any, wanted: str) -> None:
-        failed = self.exchange.nonsense(self.plan.call, result, wanted)
+        failed = self.exchange.nonsense(self.plan.call, result, wanted, self._event(""))
         if failed is not None:
             raise Stop(failed)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from luthien_guard.events import ToolCall
-from luthien_guard.policy import Abort, Block, Retry
+from luthien_guard.policy import Abort, Block, Policy, Retry
 
 __all__ = ["Intervention", "VerdictCache", "message_for", "message_for_call"]
 
@@ -45,30 +45,34 @@ def _own(intervention: Intervention) -> str | None:
 
 class VerdictCache:
     """Blocked calls, remembered for a short while by policy and content: clients repeat themselves, streamed and
-    then not, and must get the same verdict cheaply; and nobody gets a second try at a judge that sometimes errs."""
+    then not, and must get the same verdict cheaply; and nobody gets a second try at a judge that sometimes errs.
+
+    A policy is known by itself, not by its name: in another set, or after a new configuration, the same name may stand
+    for another threshold."""
 
     SIZE: Final = 1024
 
     def __init__(self) -> None:
-        self._found: OrderedDict[bytes, tuple[float, Block | Abort]] = OrderedDict()
+        # with the policy: as long as its verdict is here, nothing else can have its id
+        self._found: OrderedDict[bytes, tuple[float, Block | Abort, Policy]] = OrderedDict()
 
-    def get(self, key: bytes, now: float) -> Block | Abort | None:
-        entry = self._found.get(key)
+    def get(self, policy: Policy, call: ToolCall, now: float) -> Block | Abort | None:
+        entry = self._found.get(_key(policy, call))
         if entry is None or now >= entry[0]:
             return None
         return entry[1]
 
-    def put(self, key: bytes, verdict: Block | Abort, until: float) -> None:
-        self._found[key] = (until, verdict)
+    def put(self, policy: Policy, call: ToolCall, verdict: Block | Abort, until: float) -> None:
+        key = _key(policy, call)
+        self._found[key] = (until, verdict, policy)
         self._found.move_to_end(key)
         while len(self._found) > self.SIZE:
             self._found.popitem(last=False)
 
-    @staticmethod
-    def key(policy: str, call: ToolCall) -> bytes:
-        parts = (policy, call.kind, call.name, call.arguments)
-        digest = hashlib.blake2b(digest_size=16)
-        for part in parts:
-            encoded = part.encode("utf-8", "surrogatepass")
-            digest.update(len(encoded).to_bytes(8, "big") + encoded)
-        return digest.digest()
+
+def _key(policy: Policy, call: ToolCall) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (str(id(policy)), call.kind, call.name, call.arguments):
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    return digest.digest()

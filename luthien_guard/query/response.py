@@ -40,7 +40,7 @@ def _texts(number: int, before: Facts, after: Facts, actors: _Actors) -> Iterato
         one, other = old.get((channel, index), MISSING), new.get((channel, index), MISSING)
         if one != other:
             part = f"choice {number} {channel}" + (f" {index}" if several[channel] > 1 else "")
-            yield change(part, one, other, actors.of_text(number, channel))
+            yield change(part, one, other, actors.of_text(number, channel, index))
 
 
 def _by_channel(choice: Facts) -> dict[tuple[str, int], str]:
@@ -58,7 +58,7 @@ def _calls(number: int, before: Facts, after: Facts, actors: _Actors) -> Iterato
         one, other = old.get(id), new.get(id)
         if one != other:
             part = f"choice {number} tool call {(one or other or {}).get('name')}"
-            yield change(part, _shown(one), _shown(other), actors.of_call(id[0]))
+            yield change(part, _shown(one), _shown(other), actors.of_call(number, id[0]))
 
 
 def _by_id(choice: Facts) -> dict[tuple[str, int], Facts]:
@@ -96,14 +96,15 @@ class _Actors:
         kinds = (EventType.CHANGED.value, EventType.VERDICT.value, EventType.POLICY_ERROR.value)
         self._facts = [(row.policy, row.details) for row in rows if row.event_type in kinds and row.policy]
 
-    def of_text(self, choice: int, channel: str) -> tuple[str, ...]:
+    def of_text(self, choice: int, channel: str, index: int) -> tuple[str, ...]:
         """Where nobody is on record for this text, it is what ended the answer that cut it off."""
-        found = self._names(lambda facts: facts.get("channel") == channel and facts.get("choice") == choice)
-        return found or self.of_end()
+        place = {"choice": choice, "channel": channel, "index": index}
+        return self._names(lambda facts: place.items() <= facts.items()) or self.of_end()
 
-    def of_call(self, id: str) -> tuple[str, ...]:
-        found = self._names(lambda facts: bool(id) and id in (facts.get("tool_call"), facts.get("call_id")))
-        return found or self._names(lambda facts: facts.get("tool_call") in ("replaced", id)) or self.of_end()
+    def of_call(self, choice: int, id: str) -> tuple[str, ...]:
+        """Where nobody is on record for this call, it is what ended the answer that kept it back."""
+        place = {"choice": choice, "tool_call": id}
+        return self._names(lambda facts: place.items() <= facts.items()) or self.of_end()
 
     def of_end(self) -> tuple[str, ...]:
         found = self._names(lambda facts: "verdict" in facts)

@@ -239,3 +239,57 @@ async def test_the_close_hook_is_called_exactly_once() -> None:
     await bench.run({"text": "a"}, {"finish": "stop"})
     await bench.plane.close("c")
     assert outcomes == ["success"]
+
+
+def facts(run: Any, *types: EventType) -> list[tuple[str | None, Any, Any, Any]]:
+    """(policy, id of the call, name of its tool, what became of it)"""
+    names = ("tool_call", "tool", "to")
+    found = [record for record in run.records if record.type in types]
+    return [(record.policy, *(record.details.get(name) for name in names)) for record in found]
+
+
+TWO = ({"call": "ls", "id": "1"}, {"called": "1"}, {"call": "rm", "id": "2"}, {"called": "2"}, {"finish": "stop"})
+
+
+async def test_each_change_is_on_record_with_the_call_that_it_concerned() -> None:
+    run = await Bench([Calls(lambda call: "no" if call.id == "1" else None)]).run(*TWO)
+    assert facts(run, EventType.CHANGED) == [("calls", "1", "tool", "text")]
+    run = await Bench([Calls(lambda call: call.replace(arguments="") if call.id == "2" else None)]).run(*TWO)
+    assert facts(run, EventType.CHANGED) == [("calls", "2", "tool", "call")]
+
+
+async def test_changed_fragments_are_on_record_once_for_each_call() -> None:
+    class Upper(Policy):
+        @hookimpl
+        def on_tool_call_chunk(self, chunk: ToolCallChunk) -> ToolCallChunk:
+            return chunk.replace(text=chunk.text.upper())
+
+    run = await Bench([Upper()]).run({"call": "a"}, {"call": "b"}, {"called": "0"}, {"finish": "stop"})
+    assert facts(run, EventType.CHANGED) == [("upper", "0", "tool", "call")]
+
+
+@pytest.mark.parametrize("result", [ValueError("no"), 7])
+async def test_a_failure_says_which_call_it_concerned(result: Any) -> None:
+    def fails(call: ToolCall) -> Any:
+        if call.id == "1":
+            return None
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    run = await Bench([Calls(fails)]).run(*TWO)
+    assert facts(run, EventType.POLICY_ERROR) == [("calls", "2", "tool", None)]
+
+
+async def test_a_remembered_verdict_says_which_call_it_concerned() -> None:
+    bench = Bench([Calls(no_rm, remember=60.0)])
+    await bench.run(*TWO)
+    run = await bench.run(*TWO)
+    assert facts(run, EventType.VERDICT) == 2 * [("calls", "2", "tool", None)]
+
+
+async def test_a_verdict_is_remembered_for_the_policy_that_spoke_it_and_for_no_other_of_its_name() -> None:
+    strict, lenient = Bench([Calls(no_rm, remember=60.0)]), Bench([Calls(lambda _: None, remember=60.0)])
+    lenient.services.cache = strict.services.cache
+    assert (await strict.run({"call": "rm"}, {"called": "0"})).text == "NO"
+    assert (await lenient.run({"call": "rm"}, {"called": "0"})).seen[0] == {"call": "rm"}

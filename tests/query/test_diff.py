@@ -103,8 +103,8 @@ def test_each_text_is_a_part_of_its_own() -> None:
     diff = response_diff(
         side(("reasoning", 0, "hm"), ("content", 1, "a"), ("content", 2, "b")),
         side(("reasoning", 0, "HM"), ("content", 1, "a"), ("content", 2, "B")),
-        ("policy.changed", "upper", {"channel": "content", "choice": 0}),
-        ("policy.changed", "quiet", {"channel": "reasoning", "choice": 0}),
+        ("policy.changed", "upper", {"channel": "content", "choice": 0, "index": 2}),
+        ("policy.changed", "quiet", {"channel": "reasoning", "choice": 0, "index": 0}),
     )
     assert diff.response == (
         Change("choice 0 reasoning", "changed", "hm", "HM", ("quiet",)),
@@ -116,15 +116,39 @@ def test_a_tool_call_names_only_who_touched_it() -> None:
     diff = response_diff(
         side(calls=[call("1"), call("2"), call("3")]),
         side(calls=[call("1", '{"safe":true}'), call("3", kind="custom")]),
-        ("policy.changed", "safe", {"tool_call": "bash", "call_id": "1"}),
-        ("policy.verdict", "deny", {"tool_call": "2", "verdict": "block", "enforced": True}),
-        ("policy.verdict", "shadow", {"tool_call": "2", "verdict": "block", "enforced": False}),
+        ("policy.changed", "safe", {"choice": 0, "tool_call": "1", "tool": "bash", "to": "call"}),
+        ("policy.verdict", "deny", {"choice": 0, "tool_call": "2", "verdict": "block", "enforced": True}),
+        ("policy.verdict", "shadow", {"choice": 0, "tool_call": "2", "verdict": "block", "enforced": False}),
     )
     assert [(each.kind, each.before, each.after, each.policies) for each in diff.response] == [
         ("changed", "bash({})", 'bash({"safe":true})', ("safe",)),
         ("removed", "bash({})", None, ("deny",)),
         ("changed", "bash({})", "bash({}) [custom]", ("deny",)),
     ]
+
+
+def test_a_call_that_became_text_names_only_who_replaced_it() -> None:
+    diff = response_diff(
+        side(calls=[call("1"), call("2"), call("3")]),
+        side(calls=[], said=["no", "no", "no"]),
+        ("policy.changed", "writes", {"choice": 0, "tool_call": "1", "tool": "bash", "to": "text"}),
+        (
+            "policy.verdict",
+            "deny",
+            {"choice": 0, "tool_call": "2", "tool": "bash", "verdict": "block", "enforced": True},
+        ),
+        (
+            "policy.error",
+            "broken",
+            {"choice": 0, "tool_call": "3", "tool": "bash", "error": "x", "enforced": True},
+        ),
+        (
+            "policy.error",
+            "forgiven",
+            {"choice": 0, "tool_call": "3", "tool": "bash", "error": "x", "enforced": False},
+        ),
+    )
+    assert [each.policies for each in diff.response[:3]] == [("writes",), ("deny",), ("broken",)]
 
 
 def test_ids_that_upstream_gave_twice_or_never_hide_nothing() -> None:
