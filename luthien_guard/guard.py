@@ -32,7 +32,6 @@ from luthien_guard.policy import Judge
 from luthien_guard.pubsub import PubSub
 from luthien_guard.query import Query
 from luthien_guard.records import Record, Sink
-from luthien_guard.sinks.memory import MemorySink
 from luthien_guard.sinks.urls import open_tracer
 from luthien_guard.store import Store
 from luthien_guard.wire.format import WireFormat
@@ -104,7 +103,6 @@ class Guard:
         self._plans: Mapping[str | None, Plan] = {
             name: Plan(items, mode=mode, allow_paths=allow_paths) for name, items in sets.items()
         }
-        self._memory = MemorySink()
         folder = None if data is None else Path(data)
         self.storage = None if store is None else Storage(store, folder, hub=pubsub, durability=durability)
         self.redactor = redact or Redactor()
@@ -113,7 +111,7 @@ class Guard:
         self._tracer = open_tracer(tracing) if isinstance(tracing, str) else tracing
         traced = [] if self._tracer is None else [self._tracer]
         self.delivery = Delivery(
-            [self._memory, *traced, *sinks], storage=self.storage, durability=durability, redact=self.redactor
+            [*traced, *sinks], storage=self.storage, durability=durability, redact=self.redactor
         )
         services = Services(
             clock=self.clock,
@@ -174,12 +172,12 @@ class Guard:
 
     def records_of(self, call_id: str) -> tuple[Record, ...]:
         """What is remembered of an exchange, oldest fact first; the last thousand exchanges are kept in memory."""
-        return self._memory.records(call_id)
+        return self.delivery.latest.records(call_id)
 
     @property
     def recent_calls(self) -> tuple[str, ...]:
         """The ids of the exchanges that `records_of` knows, oldest first."""
-        return self._memory.calls()
+        return self.delivery.latest.calls()
 
     async def start(self) -> None:
         """Start what has to run beside traffic. Idempotent, from any event loop; the shells call it. Raises SinkError when

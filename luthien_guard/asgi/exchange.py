@@ -7,8 +7,8 @@ it owns the server's `receive` and the deadlines. Whatever happens, the plane he
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -21,7 +21,7 @@ from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope
 from luthien_guard.clock import Clock, MonotonicClock
 from luthien_guard.control_plane.service import Answer, RequestDecision
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
-from luthien_guard.pipeline import Deadlines, Expiry
+from luthien_guard.pipeline import Beside, Deadlines, Expiry, Turn, beside
 
 __all__ = ["Exchange"]
 
@@ -36,9 +36,9 @@ class Exchange:
     """From a whole request to the end of its answer."""
 
     __slots__ = (
-        "_alarm",
         "_app",
         "_attempt",
+        "_beside",
         "_client",
         "_clock",
         "_closed",
@@ -60,8 +60,8 @@ class Exchange:
         "_scope",
         "_seal",
         "_silent",
-        "_spawn",
         "_stopped",
+        "_turn",
         "_watching",
         "covered",
     )
@@ -94,12 +94,12 @@ class Exchange:
         self._now = clock.source if isinstance(clock, MonotonicClock) else clock
         self._deadlines = Deadlines(self._now, guard.limits)
         self.covered = True
-        self._spawn: Callable[..., object] = _no_tasks
+        self._beside: Beside | None = None  # of an exchange that is watched
         self._attempt: Attempt | None = None
         self._running: anyio.CancelScope | None = None  # around what the caller's task does now
         self._stopped = False  # the client is gone or time is up: start nothing more
-        self._alarm: anyio.CancelScope | None = None  # around the watcher's wait
-        self._planned = 0.0  # when that wait ends
+        self._turn = Turn()  # of those who see to what happens beside the application
+        self._planned = 0.0  # when somebody looks at the deadlines next
         self._watching = False
         self._inside = False  # the caller's task is in the application and its policies
         self._left: anyio.Event | None = None  # it is out, for who waits for that
@@ -132,9 +132,9 @@ class Exchange:
     async def _watched(self, work: Callable[[], Awaitable[None]]) -> None:
         self._silent = anyio.Event()
         self._watching = self._inside = True
-        async with anyio.create_task_group() as tasks:
-            self._spawn = tasks.start_soon
-            tasks.start_soon(self._watch)
+        async with beside(self._clock, self._looks) as self._beside:
+            self._beside.start(self._watch)
+            self._plan()
             await self._serve(work)
             self._inside = False
             if self._left is not None:
@@ -142,7 +142,7 @@ class Exchange:
             # Most servers report the disconnect once the answer is complete: cheaper than a cancellation.
             await checkpoint()
             if not self._heard:
-                tasks.cancel_scope.cancel()
+                self._beside.cancel()
 
     async def _unwatched(self, body: bytes) -> None:
         decision = await self._decided(body)
@@ -252,26 +252,45 @@ class Exchange:
     # -- the watcher ---------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Owns the server's `receive`, and time."""
-        while True:
-            self._planned = self._deadlines.wake_at()
-            if await self._hears_disconnect():
-                await self._disconnected()
-                return
-            await self._look()
-
-    async def _hears_disconnect(self) -> bool:
-        """Listen until it is time to look."""
-        with self._clock.until(self._planned) as self._alarm:
+        """Own the server's `receive`."""
+        try:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
-            return True
-        return False
+        except Exception as error:  # noqa: BLE001 -- the caller's task raises it
+            self._error = self._error or error
+        await self._alone(self._disconnected)
+
+    async def _looks(self) -> None:
+        """The alarm has rung."""
+        await self._alone(self._look)
+        self._plan()
+
+    async def _alone(self, work: Callable[[], Awaitable[None]]) -> None:
+        """One at a time; an error in it ends the exchange, and is raised by the caller's task."""
+        await self._turn.take()
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001
+            self._error = self._error or error
+            self._stopped = True
+            self._silent.set()
+            self._cancel()
+        finally:
+            self._turn.give()
+
+    def _plan(self) -> None:
+        if self._beside is not None:
+            self._planned = self._deadlines.wake_at()
+            self._beside.wake_at(self._planned)
 
     def _wake(self) -> None:
-        """There is a deadline that the watcher did not know of when it went to sleep."""
-        if self._alarm is not None and self._deadlines.wake_at() < self._planned:
-            self._alarm.cancel()
+        """There may be a deadline that was not known when the alarm was set."""
+        if self._deadlines.wake_at() < self._planned:
+            self._plan()
+
+    def _outside(self, work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        assert self._beside is not None  # what has lanes is watched
+        self._beside.start(work, *args)
 
     def _cancel(self) -> None:
         if self._running is not None:
@@ -280,7 +299,7 @@ class Exchange:
     async def _look(self) -> None:
         lanes = self._attempt.lanes if self._attempt is not None else None
         self._deadlines.broken = False
-        if self._client.finished:
+        if self._client.finished or self._heard:
             self._deadlines.close()
         elif lanes is not None and lanes.error is not None:
             self._error = lanes.error
@@ -288,7 +307,7 @@ class Exchange:
         elif expiry := self._deadlines.expired(lanes.stream.overdue() if lanes is not None else None):
             await self._expire(expiry)
         elif lanes is not None and self._deadlines.keepalive_due():
-            self._spawn(lanes.keepalive)
+            self._outside(lanes.keepalive)
 
     async def _expire(self, expiry: Expiry) -> None:
         """Time is up: stop the application, end the answer. It may be stuck where no cancellation reaches it (a
@@ -317,6 +336,7 @@ class Exchange:
         if self._client.finished:
             return  # servers say so after every complete answer
         self._client.gone = self._stopped = True
+        self._deadlines.close()
         self._cancel()
         if self._attempt is not None and self._attempt.lanes is not None:
             self._attempt.lanes.close()
@@ -358,7 +378,7 @@ class Exchange:
             now=self._now,
             limits=self._guard.limits,
             deadlines=self._deadlines,
-            spawn=self._spawn,
+            spawn=self._outside,
             wake=self._wake,
             cancel=self._cancel,
             finished=self._finished,
@@ -378,6 +398,3 @@ _GONE: Final = Outcome(OutcomeStatus.CANCELLED, reason="the client disconnected"
 def _failed(error: BaseException) -> Outcome:
     return Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"the application raised {type(error).__name__}")
 
-
-def _no_tasks(*_: object) -> None:
-    raise RuntimeError("the exchange does not run")

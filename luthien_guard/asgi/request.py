@@ -8,6 +8,7 @@ from luthien_guard.asgi.encoding import decode_body, layers
 from luthien_guard.asgi.headers import frozen, is_utf8, values, without
 from luthien_guard.asgi.types import Headers, Receive, Scope
 from luthien_guard.clock import Clock
+from luthien_guard.engine.suspension import Rest
 from luthien_guard.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, WireError
 from luthien_guard.limits import Limits
 
@@ -67,8 +68,14 @@ def check_headers(headers: Headers, limits: Limits) -> list[str]:
 async def read_body(receive: Receive, encoding: list[str], limits: Limits, clock: Clock) -> bytes:
     """The whole body, decoded. Raises ClientGone, RequestTimeout and what `decode_body` raises."""
     body: bytes | None = None
-    with clock.until(clock() + limits.request_timeout):
-        body = await _received(receive, limits.max_request_bytes)
+    coroutine = _received(receive, limits.max_request_bytes)
+    try:
+        first = coroutine.send(None)  # most requests are there already, and need no deadline
+    except StopIteration as stop:
+        body = stop.value
+    else:
+        with clock.until(clock() + limits.request_timeout):
+            body = await Rest(coroutine, first)
     if body is None:
         raise RequestTimeout(f"the body did not arrive within {limits.request_timeout:g} seconds")
     if not encoding or not body:

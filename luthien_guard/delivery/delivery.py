@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from luthien_guard.delivery.journal import Journal
+from luthien_guard.delivery.latest import Latest
 from luthien_guard.delivery.ledger import Ledger
 from luthien_guard.delivery.recorder import Recorder
 from luthien_guard.delivery.redaction import Redactor
@@ -36,6 +37,7 @@ class Delivery:
         self._storage = storage
         self.durability = durability
         self.redact = redact or Redactor()
+        self.latest = Latest(self.redact)
         self._own = Ledger()  # where no store is
         self.refused: Counter[tuple[str, str]] = Counter()
         self._now = now
@@ -68,17 +70,23 @@ class Delivery:
             return False
         if seq == 0 and self._storage is not None:
             details = {**details, "writer": self._storage.writer.id}
-        record = Record(call_id, seq, self._now(), type, policy, self.redact.details(details, secrets))
+        at = self._now()
+        self.latest.put(call_id, seq, at, type, policy, details, secrets)
+        if self.sinks or journal is not None:
+            record = Record(call_id, seq, at, type, policy, self.redact.details(details, secrets))
+            self._hand_out(record)
+            if journal is not None:
+                journal.put(record)
+        if journal is None:
+            self._ledger.kept()
+        return True
+
+    def _hand_out(self, record: Record) -> None:
         for sink in self.sinks:
             try:
                 sink.put(record)
             except Exception as error:  # noqa: BLE001 -- a sink must not break traffic
                 self._refused(sink, error)
-        if journal is not None:
-            journal.put(record)
-        else:
-            self._ledger.kept()
-        return True
 
     def late(self) -> None:
         """A record came after the end of its exchange, where no sink expects one."""

@@ -1,6 +1,8 @@
 """What moves a response through its decisions: two lanes, one order, and the deadlines over both."""
 
+from luthien_guard.pipeline.beside import Beside, beside
 from luthien_guard.pipeline.deadlines import Deadlines, Expiry
 from luthien_guard.pipeline.lanes import Lanes
+from luthien_guard.pipeline.turn import Turn
 
-__all__ = ["Deadlines", "Expiry", "Lanes"]
+__all__ = ["Beside", "Deadlines", "Expiry", "Lanes", "Turn", "beside"]

@@ -13,10 +13,10 @@ import anyio
 import pytest
 
 from luthien_guard.delivery.journal import Journal
+from luthien_guard.delivery.latest import Latest
 from luthien_guard.delivery.quarantine import Quarantine
 from luthien_guard.errors import SinkError
 from luthien_guard.records import EventType, Record
-from luthien_guard.sinks.memory import MemorySink
 from luthien_guard.store import chained
 from tests.delivery.stores import ListStore
 
@@ -224,25 +224,25 @@ async def test_a_queue_is_bounded_in_bytes_too() -> None:
 
 
 def test_what_is_remembered_is_bounded_at_any_depth() -> None:
-    sink = MemorySink(max_bytes=1_000_000)
+    latest = Latest(max_bytes=1_000_000)
     for number in range(10):
         deep = {"choices": [{"texts": [{"text": str(number) * 300_000}]}]}
-        sink.put(Record(f"c{number}", 0, 1.0, EventType.RESPONSE_RECEIVED, None, deep))
-    assert sink.calls() == ("c7", "c8", "c9")
+        latest.put(f"c{number}", 0, 1.0, EventType.RESPONSE_RECEIVED, None, deep)
+    assert latest.calls() == ("c7", "c8", "c9")
 
 
 def test_several_event_loops_put_into_one_memory() -> None:
-    sink = MemorySink(size=2)
+    latest = Latest(size=2)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # threads change places inside `put`
 
     def put(_: int) -> None:
         for seq in range(10_000):
-            sink.put(fact(seq, call=str(seq % 7)))
+            latest.put(str(seq % 7), seq, 1.0, EventType.USAGE, None, {})
 
     try:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(put, range(4)))
     finally:
         sys.setswitchinterval(before)
-    assert len(sink.calls()) == 2
+    assert len(latest.calls()) == 2

@@ -16,7 +16,6 @@ from luthien_guard.engine.plan import Plan
 from luthien_guard.exchange import Outcome, RequestMetadata
 from luthien_guard.limits import Limits
 from luthien_guard.records import EventType, Record
-from luthien_guard.sinks.memory import MemorySink
 from tests.engine.lines import Lines, seen, wire
 
 
@@ -46,13 +45,13 @@ class Bench:
     """A plane over the tiny format and what one exchange of it gave."""
 
     def __init__(self, policies: Sequence[Any], *, calls_last: bool = False, **options: Any) -> None:
-        self.memory = MemorySink()
+        self.delivery = Delivery([])
         mode = options.pop("mode", "enforce")
         services = Services(clock=anyio.current_time, within=_within, **options)
         plan = Plan(policies, mode=mode)
         self.services = services
         self.plane = LocalControlPlane(
-            lambda _: plan, services, {"lines": Lines(calls_last=calls_last)}, Delivery([self.memory]).recorder
+            lambda _: plan, services, {"lines": Lines(calls_last=calls_last)}, self.delivery.recorder
         )
 
     async def run(self, *chunks: Any, step: int | None = None, raw: bytes | None = None) -> Run:
@@ -67,7 +66,7 @@ class Bench:
             while run.releases[-1].pending:
                 run.releases.append(await stream.settle())
         run.outcome = await self.plane.close("c")
-        run.records = self.memory.records("c")
+        run.records = self.delivery.latest.records("c")
         return run
 
 

@@ -1,0 +1,82 @@
+"""The records of the latest exchanges, in this process: for tests, for the demo, for a quick look."""
+
+from __future__ import annotations
+
+import json
+import marshal
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from luthien_guard.delivery.redaction import Redactor
+from luthien_guard.records import EventType, Record
+
+__all__ = ["Latest"]
+
+#: seq, at, type, policy, packed details, secrets of the exchange
+_Kept = tuple[int, float, EventType, str | None, bytes, Sequence[str]]
+_RECORD: Final = 256  # bytes of memory that one takes besides its details
+
+
+class Latest:
+    """Keeps the last `size` exchanges whole, of about `max_bytes`; the oldest goes first.
+
+    Every exchange is put here and next to none is asked for: so details are packed, which also freezes them and keeps
+    them from the garbage collector, and redacted when they are read.
+    """
+
+    def __init__(
+        self, redact: Redactor | None = None, size: int = 1000, *, max_bytes: int = 64 * 1024 * 1024
+    ) -> None:
+        self._redact = redact or Redactor()
+        self._size = size
+        self._max = max_bytes
+        self._calls: OrderedDict[str, list[_Kept]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()  # an application may have several event loops
+
+    def put(
+        self,
+        call_id: str,
+        seq: int,
+        at: float,
+        type: EventType,
+        policy: str | None,
+        details: Mapping[str, Any],
+        secrets: Sequence[str] = (),
+    ) -> None:
+        kept = (seq, at, type, policy, _packed(details), secrets)
+        with self._lock:
+            self._calls.setdefault(call_id, []).append(kept)
+            self._bytes += _weight(kept)
+            while len(self._calls) > self._size or (self._bytes > self._max and len(self._calls) > 1):
+                _, oldest = self._calls.popitem(last=False)
+                self._bytes -= sum(map(_weight, oldest))
+
+    def records(self, call_id: str) -> tuple[Record, ...]:
+        """Oldest fact first; empty for an exchange that is not (any more) remembered."""
+        with self._lock:
+            kept = tuple(self._calls.get(call_id, ()))
+        return tuple(self._record(call_id, each) for each in kept)
+
+    def calls(self) -> tuple[str, ...]:
+        """Call ids, oldest first."""
+        with self._lock:
+            return tuple(self._calls)
+
+    def _record(self, call_id: str, kept: _Kept) -> Record:
+        seq, at, type, policy, packed, secrets = kept
+        details = self._redact.details(marshal.loads(packed), secrets)  # noqa: S302 -- packed here
+        return Record(call_id, seq, at, type, policy, details)
+
+
+def _packed(details: Mapping[str, Any]) -> bytes:
+    try:
+        return marshal.dumps(dict(details))
+    except ValueError:  # holds something that is not plain data
+        return marshal.dumps(json.loads(json.dumps(details, default=str, skipkeys=True)))
+
+
+def _weight(kept: _Kept) -> int:
+    return _RECORD + len(kept[4])

@@ -1,0 +1,168 @@
+"""What runs beside an application and ends with it: a few tasks and one alarm.
+
+A task group with one task and a deadline takes an exchange 100 us on asyncio, as much as everything else that it needs.
+There it is made of the loop's own tasks and timer; elsewhere, and on a clock that is not the loop's, of anyio's.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 -- used where it runs, and only there
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+import anyio
+
+from luthien_guard.clock import Clock, MonotonicClock
+
+__all__ = ["Beside", "beside"]
+
+Work = Callable[..., Coroutine[Any, Any, None]]
+_NEVER: Final = float("inf")
+
+
+class Beside(Protocol):
+    """An async context manager. It ends when all of its tasks have; an exception in its body cancels them. The tasks
+    must not raise."""
+
+    def start(self, work: Work, /, *args: Any) -> None:
+        """Run `work(*args)` as a task."""
+        ...
+
+    def wake_at(self, when: float) -> None:
+        """Set the alarm, which starts what it was made for; `inf`: never. It has one moment at a time."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancel the tasks and the alarm; nothing starts any more."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def beside(clock: Clock, ring: Work) -> Beside:
+    """`ring`: what the alarm starts."""
+    if isinstance(clock, MonotonicClock) and _has_asyncio_task():
+        return _OnAsyncio(clock.source, ring)
+    return _OnAnyio(clock, ring)
+
+
+def _has_asyncio_task() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+class _OnAsyncio:
+    __slots__ = ("_idle", "_loop", "_now", "_over", "_ring", "_tasks", "_timer")
+
+    def __init__(self, now: Callable[[], float], ring: Work) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._now = now
+        self._ring = ring
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._over = False
+        self._idle: asyncio.Future[None] | None = None  # for who waits for the last task
+
+    def start(self, work: Work, /, *args: Any) -> None:
+        if not self._over:
+            task = self._loop.create_task(work(*args))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not self._tasks and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when != _NEVER and not self._over:
+            self._timer = self._loop.call_later(max(0.0, when - self._now()), self._rings)
+
+    def _rings(self) -> None:
+        self._timer = None
+        self.start(self._ring)
+
+    def cancel(self) -> None:
+        self.wake_at(_NEVER)
+        if not self._over:  # once: what a task does after its cancellation is left alone
+            self._over = True
+            for task in tuple(self._tasks):
+                task.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.cancel()
+        cancelled: BaseException | None = None
+        while self._tasks:
+            try:
+                self._idle = self._loop.create_future()
+                await self._idle
+            except asyncio.CancelledError as late:  # nobody may be left behind
+                cancelled = late
+                self.cancel()
+        self.cancel()
+        if cancelled is not None:
+            raise cancelled
+
+
+class _OnAnyio:
+    def __init__(self, clock: Clock, ring: Work) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._group = anyio.create_task_group()
+        self._when = _NEVER
+        self._wait: anyio.CancelScope | None = None
+        self._moved = False
+        self._sleeping = False  # the alarm has its task
+
+    def start(self, work: Work, /, *args: Any) -> None:
+        self._group.start_soon(work, *args)
+
+    def wake_at(self, when: float) -> None:
+        self._when = when
+        if not self._sleeping and when != _NEVER:
+            self._sleeping = True
+            self._group.start_soon(self._sleep)
+        elif self._wait is not None:
+            self._moved = True
+            self._wait.cancel()
+
+    async def _sleep(self) -> None:
+        while self._when != _NEVER:
+            self._moved = False
+            with self._clock.until(self._when) as self._wait:
+                await anyio.sleep_forever()
+            self._wait = None
+            if not self._moved:
+                self._when = _NEVER
+                self._group.start_soon(self._ring)
+        self._sleeping = False
+
+    def cancel(self) -> None:
+        self._group.cancel_scope.cancel()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._when != _NEVER:
+            self.wake_at(_NEVER)
+        await self._group.__aexit__(kind, error, trace)
