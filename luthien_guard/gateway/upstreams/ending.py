@@ -1,35 +1,66 @@
-"""Whether a stream has said its last word, for upstreams whose framing does not tell."""
+"""Whether a stream has said its last word: framing does not always tell, and a proxy on the way may end in good order
+what broke off behind it."""
 
 from __future__ import annotations
 
-import re
+from collections import deque
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
+
+from luthien_guard.wire.sse import Frame, SSEDecoder
 
 __all__ = ["Ending"]
 
-_LAST_WORDS: Final[Mapping[str, re.Pattern[bytes]]] = {
-    "openai.chat": re.compile(rb'\[DONE\]|"finish_reason"\s*:\s*"|"error"'),
-    "anthropic.messages": re.compile(rb"message_stop|event: ?error"),
-    "openai.responses": re.compile(rb"response\.(?:completed|incomplete|failed)|event: ?error"),
+#: The `type` of each format's last event.
+_LAST: Final[Mapping[str, frozenset[str]]] = {
+    "openai.chat": frozenset(),  # [DONE]
+    "anthropic.messages": frozenset({"message_stop", "error"}),
+    "openai.responses": frozenset({"response.completed", "response.incomplete", "response.failed", "error"}),
 }
-_MARGIN: Final = 64  # longer than any of the words, which may be cut between two reads
+_PIECES: Final = 3  # the last ones are looked at: without [DONE], usage may stand behind the finish reason
 
 
 class Ending:
-    """Looks at the bytes of one stream as they pass."""
+    """Is shown the frames of one stream as they pass, and reads only the last of them, when it is asked."""
 
     def __init__(self, wire_format: str) -> None:
-        self._word = _LAST_WORDS[wire_format]
-        self._tail = b""
-        self._said = False
+        self._last = _LAST[wire_format]
+        self._pieces: deque[bytes] = deque(maxlen=_PIECES)
+        self.note = self._pieces.append
 
-    def allows(self, data: bytes) -> bool:
-        """False for an end (b"") that comes too early."""
-        if not data:
-            return self._said
-        if not self._said:
-            text = self._tail + data
-            self._said = self._word.search(text) is not None
-            self._tail = text[-_MARGIN:]
-        return True
+    def is_over(self) -> bool:
+        """The last frame is the format's last event: what follows has nothing to say."""
+        frames = self._frames()
+        return bool(frames) and (_is_done(frames[-1]) or self._ends(_json(frames[-1])))
+
+    def may_end(self) -> bool:
+        """As `is_over`, or all but said so: some providers of openai.chat leave out [DONE]."""
+        frames = self._frames()
+        return any(_is_done(each) or self._ends(_json(each)) or _finishes(_json(each)) for each in frames)
+
+    def _frames(self) -> list[Frame]:
+        decoder = SSEDecoder(1 << 62)
+        frames = decoder.feed(b"".join(self._pieces)) + decoder.close()
+        return [each for each in frames if each.data is not None]
+
+    def _ends(self, data: Mapping[str, Any]) -> bool:
+        return bool(data.get("error")) or data.get("type") in self._last
+
+
+def _is_done(frame: Frame) -> bool:
+    return frame.data is not None and frame.data.startswith(b"[DONE]")
+
+
+def _finishes(data: Mapping[str, Any]) -> bool:
+    choices = data.get("choices")
+    return isinstance(choices, list) and any(isinstance(e, dict) and e.get("finish_reason") for e in choices)
+
+
+def _json(frame: Frame) -> Mapping[str, Any]:
+    import jiter
+
+    try:
+        data = jiter.from_json(frame.data or b"")
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -10,13 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from luthien_guard.asgi.sniff import says_event_stream
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
-from luthien_guard.gateway.upstreams.ending import Ending
-from luthien_guard.gateway.upstreams.headers import for_client, for_upstream
+from luthien_guard.gateway.upstreams.answers import BROKEN, MODEL_PATHS, reply_of
+from luthien_guard.gateway.upstreams.headers import for_upstream
 from luthien_guard.gateway.upstreams.match import Match, formats_of
-from luthien_guard.gateway.upstreams.types import Call, Reply, UpstreamError, WholeReply
+from luthien_guard.gateway.upstreams.types import Call, Reply, UpstreamError
 from luthien_guard.limits import Limits
 from luthien_guard.wire.json_text import patch
 
@@ -32,10 +31,6 @@ _PUBLIC: Final[Mapping[str, str]] = {
     "openai.chat": "https://api.openai.com/v1",
     "openai.responses": "https://api.openai.com/v1",
 }
-#: Paths of which the URL is worth keeping; others hold ids, without bound.
-_COMMON: Final = ("/v1/chat/completions", "/v1/messages", "/v1/responses")
-_DECODED: Final = ("", "identity", "gzip", "deflate", "br")  # by aiohttp; nothing was asked for
-_BROKEN: Final = "the upstream broke off before its answer was complete"
 _GARBLED: Final = "the upstream did not answer in HTTP that can be read"
 
 
@@ -55,7 +50,9 @@ class NativeUpstream:
         self._base = {each: _base(settings.base_url or _PUBLIC[each], each, name) for each in self.formats}
         self._ambient_key = ambient_key  # of the host's environment
         self._session: aiohttp.ClientSession | None = None
-        self._urls: dict[tuple[str, str], URL] = {}  # of the paths in _COMMON: taking one apart costs 40 us
+        self._urls: dict[
+            tuple[str, str], URL
+        ] = {}  # of the paths in MODEL_PATHS: taking one apart costs 40 us
 
     @property
     def origins(self) -> frozenset[str]:
@@ -105,7 +102,7 @@ class NativeUpstream:
             raise self._unreachable(error) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error) from None
-        return await _reply(response, self._limits, call.wire_format)
+        return await reply_of(response, self._limits, call)
 
     async def models(self, call: Call) -> Sequence[Mapping[str, Any]]:
         import jiter
@@ -142,7 +139,7 @@ class NativeUpstream:
         """Kept for the few that most requests go to."""
         from yarl import URL
 
-        plain = not call.query and call.path in _COMMON
+        plain = not call.query and call.path in MODEL_PATHS
         found = self._urls.get((call.wire_format, call.path)) if plain else None
         if found is None:
             query = b"?" + call.query if call.query else b""
@@ -165,96 +162,10 @@ class NativeUpstream:
         import aiohttp
 
         if isinstance(error, aiohttp.ServerDisconnectedError):
-            return UpstreamError(502, "upstream_error", _BROKEN)
+            return UpstreamError(502, "upstream_error", BROKEN)
         if isinstance(error, TimeoutError):
             return UpstreamError(504, "upstream_timeout", f"the upstream {self.name} did not answer in time")
         return UpstreamError(502, "upstream_unreachable", f"the upstream {self.name} cannot be reached")
-
-
-class _Streamed:
-    """An answer that is still coming."""
-
-    stream = True
-
-    def __init__(self, response: aiohttp.ClientResponse, first: bytes, wire_format: str) -> None:
-        self.status = response.status
-        self.headers = for_client(response.raw_headers)
-        self._response = response
-        self._first: bytes | None = first
-        self._readany = response.content.readany
-        # Without framing the end of the connection is that of the body, and a cut looks the same.
-        framed = any(name in response.headers for name in ("transfer-encoding", "content-length"))
-        self._ending: Ending | None = None if framed else Ending(wire_format)
-
-    async def read(self) -> bytes:
-        if self._first is not None:
-            data, self._first = self._first, None
-        else:
-            try:
-                data = await self._readany()
-            except Exception as error:
-                raise UpstreamError(502, "upstream_error", _BROKEN, again=False) from error
-        if self._ending is not None and not self._ending.allows(data):
-            raise UpstreamError(502, "upstream_error", _BROKEN, again=False)
-        return data
-
-    async def aclose(self) -> None:
-        self._response.close()  # gives back a connection whose answer was read to its end; closes any other
-
-
-async def _reply(response: aiohttp.ClientResponse, limits: Limits, wire_format: str) -> Reply:
-    """The answer with its first bytes; a body that is not streamed whole."""
-    try:
-        if 300 <= response.status < 400:
-            raise UpstreamError(502, "upstream_error", "the upstream points elsewhere", again=False)
-        if response.headers.get("content-encoding", "identity").strip().lower() not in _DECODED:
-            raise UpstreamError(502, "uninspectable_response", "the upstream's encoding cannot be undone")
-        if says_event_stream(response.headers.get("content-type", "").encode()):
-            return _Streamed(response, await _first(response, limits), wire_format)
-        return await _whole(response, limits)
-    except BaseException:
-        response.close()
-        raise
-
-
-async def _first(response: aiohttp.ClientResponse, limits: Limits) -> bytes:
-    import anyio
-
-    try:
-        with anyio.fail_after(limits.idle_timeout):
-            first = await response.content.readany()
-    except TimeoutError:
-        raise UpstreamError(504, "idle_timeout", "the upstream fell silent") from None
-    except Exception as error:
-        raise UpstreamError(502, "upstream_error", _BROKEN) from error
-    if not first:
-        raise UpstreamError(502, "upstream_error", "the upstream's stream is empty")
-    return first
-
-
-async def _whole(response: aiohttp.ClientResponse, limits: Limits) -> WholeReply:
-    import anyio
-
-    body = bytearray()
-    try:
-        while True:
-            with anyio.fail_after(limits.idle_timeout):
-                part = await response.content.readany()
-            if not part:
-                break
-            body += part
-            if len(body) > limits.max_response_bytes:
-                raise UpstreamError(
-                    502, "response_too_large", "the upstream's answer is too large", again=False
-                )
-    except TimeoutError:
-        raise UpstreamError(504, "idle_timeout", "the upstream fell silent in its answer") from None
-    except UpstreamError:
-        raise
-    except Exception as error:
-        raise UpstreamError(502, "upstream_error", _BROKEN) from error
-    response.release()
-    return WholeReply(response.status, for_client(response.raw_headers), bytes(body))
 
 
 def _base(url: str, wire_format: str, name: str) -> str:

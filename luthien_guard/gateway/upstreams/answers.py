@@ -1,0 +1,128 @@
+"""What a native upstream's answer becomes: whole frames of a stream, or the whole body."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from luthien_guard.asgi.sniff import says_event_stream
+from luthien_guard.gateway.upstreams.ending import Ending
+from luthien_guard.gateway.upstreams.frames import Frames
+from luthien_guard.gateway.upstreams.headers import for_client
+from luthien_guard.gateway.upstreams.types import Call, Reply, UpstreamError, WholeReply
+from luthien_guard.limits import Limits
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["BROKEN", "MODEL_PATHS", "reply_of"]
+
+#: Whose streams end with an event that is known; other paths hold ids, without bound.
+MODEL_PATHS: Final = ("/v1/chat/completions", "/v1/messages", "/v1/responses")
+BROKEN: Final = "the upstream broke off before its answer was complete"
+_DECODED: Final = ("", "identity", "gzip", "deflate", "br")  # by aiohttp; nothing was asked for
+
+
+class _Streamed:
+    """An answer that is still coming, in whole frames."""
+
+    stream = True
+
+    def __init__(self, response: aiohttp.ClientResponse, limits: Limits, call: Call) -> None:
+        self.status = response.status
+        self.headers = for_client(response.raw_headers)
+        self._response = response
+        self._record = call.record
+        self._first: bytes | None = None
+        self._readany = response.content.readany
+        self._frames = Frames(limits.max_event_bytes)
+        # What other paths stream ends in words of its own; but without framing the end of the connection is that of
+        # the body, and a cut looks the same.
+        framed = any(name in response.headers for name in ("transfer-encoding", "content-length"))
+        self._ending = Ending(call.wire_format) if call.path in MODEL_PATHS or not framed else None
+
+    async def begin(self, seconds: float) -> None:
+        """Await the first frame, at most so long for each of its pieces. Raises UpstreamError."""
+        import anyio
+
+        try:
+            while not self._first:
+                with anyio.fail_after(seconds):
+                    data = await self._readany()
+                self._first = self._frames.feed(data) if data else self._frames.rest()
+                if not data:
+                    break
+        except TimeoutError:
+            raise UpstreamError(504, "idle_timeout", "the upstream fell silent") from None
+        except Exception as error:
+            raise UpstreamError(502, "upstream_error", BROKEN) from error
+        if not self._first:
+            raise UpstreamError(502, "upstream_error", "the upstream's stream is empty")
+
+    async def read(self) -> bytes:
+        data = await self._read()
+        if self._ending is not None:
+            if data:
+                self._ending.note(data)
+            elif not self._ending.may_end():
+                raise UpstreamError(502, "upstream_error", BROKEN, again=False)
+        return data
+
+    async def _read(self) -> bytes:
+        if self._first is not None:
+            data, self._first = self._first, None
+            return data
+        try:
+            while data := await self._readany():
+                if whole := self._frames.feed(data):
+                    return whole
+        except Exception as error:
+            if self._ending is None or not self._ending.is_over():
+                raise UpstreamError(502, "upstream_error", BROKEN, again=False) from error
+            self._record("upstream.broke_off", after="its last event")
+            return b""
+        return self._frames.rest()
+
+    async def aclose(self) -> None:
+        self._response.close()  # gives back a connection whose answer was read to its end; closes any other
+
+
+async def reply_of(response: aiohttp.ClientResponse, limits: Limits, call: Call) -> Reply:
+    """The answer with its first event; a body that is not streamed whole."""
+    try:
+        if 300 <= response.status < 400:
+            raise UpstreamError(502, "upstream_error", "the upstream points elsewhere", again=False)
+        if response.headers.get("content-encoding", "identity").strip().lower() not in _DECODED:
+            raise UpstreamError(502, "uninspectable_response", "the upstream's encoding cannot be undone")
+        if says_event_stream(response.headers.get("content-type", "").encode()):
+            streamed = _Streamed(response, limits, call)
+            await streamed.begin(limits.idle_timeout)
+            return streamed
+        return await _whole(response, limits)
+    except BaseException:
+        response.close()
+        raise
+
+
+async def _whole(response: aiohttp.ClientResponse, limits: Limits) -> WholeReply:
+    import anyio
+
+    body = bytearray()
+    try:
+        while True:
+            with anyio.fail_after(limits.idle_timeout):
+                part = await response.content.readany()
+            if not part:
+                break
+            body += part
+            if len(body) > limits.max_response_bytes:
+                raise UpstreamError(
+                    502, "response_too_large", "the upstream's answer is too large", again=False
+                )
+    except TimeoutError:
+        raise UpstreamError(504, "idle_timeout", "the upstream fell silent in its answer") from None
+    except UpstreamError:
+        raise
+    except Exception as error:
+        raise UpstreamError(502, "upstream_error", BROKEN) from error
+    response.release()
+    return WholeReply(response.status, for_client(response.raw_headers), bytes(body))
