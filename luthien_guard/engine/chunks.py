@@ -7,13 +7,13 @@ from typing import Any
 
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.text import Stop
+from luthien_guard.engine.transcript import Transcript
 from luthien_guard.engine.verdicts import Intervention
 from luthien_guard.errors import IllegalOutput
 from luthien_guard.events import Chunk, UnknownChunk
 from luthien_guard.policy import Abort
 from luthien_guard.records import EventType
 from luthien_guard.registry import HookCall
-from luthien_guard.wire.format import ReadChunk
 from luthien_guard.wire.sse import canonical
 
 __all__ = ["ChunkHooks"]
@@ -22,32 +22,26 @@ __all__ = ["ChunkHooks"]
 class ChunkHooks:
     """Runs `on_chunk_started`, `on_chunk_completed` and `on_unknown_chunk` for one response."""
 
-    __slots__ = ("after", "before", "exchange", "made_by")
+    __slots__ = ("_told", "after", "before", "came", "exchange", "made_by")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, *, stream: bool) -> None:
         self.exchange = exchange
         self.before = exchange.plan.calls["on_chunk_started"]
         self.after = exchange.plan.calls["on_chunk_completed"]
         self.made_by: HookCall | None = None  # the last that put a chunk of its own in the place of another
+        #: The response as upstream sent it: where a policy may change its chunks, the engine never sees that.
+        self.came = Transcript(exchange.format.reader(stream=stream)) if self.before else None
+        self._told: set[tuple[int, str]] = set()  # (policy, kind of chunk) of changes that are on record
 
     async def started(self, chunk: Chunk) -> list[Chunk]:
         """The chunks that go on instead of this one."""
+        if self.came is not None:
+            self.came.read(chunk)
         return await self._chain(self.before, chunk)
 
-    async def completed(self, ready: list[ReadChunk]) -> list[ReadChunk]:
-        """The same for chunks that are about to leave. What a policy makes here leaves as it made it: only the
-        grammar still looks at it."""
-        out: list[ReadChunk] = []
-        for read in ready:
-            if not read.chunk.raw:
-                out.append(read)
-                continue
-            chunks = await self._chain(self.after, read.chunk)
-            if chunks == [read.chunk]:
-                out.append(read)
-            else:
-                out += [ReadChunk(chunk, ()) for chunk in chunks]
-        return out
+    async def completed(self, chunk: Chunk) -> list[Chunk]:
+        """The chunks that leave instead of this one. Only the grammar still looks at what a policy makes here."""
+        return await self._chain(self.after, chunk)
 
     async def _chain(self, calls: tuple[HookCall, ...], chunk: Chunk) -> list[Chunk]:
         chunks = [chunk]
@@ -68,14 +62,19 @@ class ChunkHooks:
         if isinstance(made, list) and all(isinstance(each, Chunk) for each in made):
             if made != [chunk]:
                 self.made_by = call
-                self.exchange.record(
-                    EventType.CHANGED, policy=call.registered.name, chunk=chunk.event or chunk.kind
-                )
+                self._changed(call, chunk)
             return [each if each is chunk else _encoded(each, chunk) for each in made]
         failed = self.exchange.nonsense(call, result, "a Chunk, a list of them or Abort")
         if failed is not None:
             raise Stop(failed)
         return [chunk]
+
+    def _changed(self, call: HookCall, chunk: Chunk) -> None:
+        """On record once for each kind of chunk: there may be thousands, and each such record is waited for."""
+        kind = chunk.event or chunk.kind
+        if (call.position, kind) not in self._told:
+            self._told.add((call.position, kind))
+            self.exchange.record(EventType.CHANGED, policy=call.registered.name, chunk=kind)
 
     async def lets_pass(self, chunk: Chunk, *, inspectable: bool, reason: str = "") -> bool:
         """Law 3 for a chunk of unknown kind. Raises Stop when it is blocked; False drops it."""
@@ -85,7 +84,8 @@ class ChunkHooks:
             result = await exchange.call(call, UnknownChunk(chunk, why, inspectable))
             if isinstance(result, Intervention):
                 raise Stop(result)
-            if result == [] and result is not None:
+            if result == []:
+                self._changed(call, chunk)
                 return False
             if result is True:
                 return True
@@ -95,7 +95,7 @@ class ChunkHooks:
             raise Stop(Intervention("unknown-chunk", Abort(f"a chunk that cannot be accepted: {why[:200]}")))
         return True
 
-    def illegal(self, error: IllegalOutput, ready: list[ReadChunk]) -> Intervention:
+    def illegal(self, error: IllegalOutput) -> Intervention:
         """Name the policy that made what the grammar forbids: the one that made a chunk, else the last that changed
         something."""
         call = self.made_by

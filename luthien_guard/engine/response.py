@@ -15,8 +15,10 @@ from luthien_guard.engine.calls import CallLane
 from luthien_guard.engine.chunks import ChunkHooks
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.flow import Flow, flow_of, written
+from luthien_guard.engine.leaving import Leaving, told
 from luthien_guard.engine.snapshot import received, released, unsent
 from luthien_guard.engine.text import Slot, Stop, TextLane, inspect_opaque, settle
+from luthien_guard.engine.transcript import READABLE, numbers
 from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.errors import IllegalOutput
 from luthien_guard.events import (
@@ -31,7 +33,7 @@ from luthien_guard.policy import Abort, Retry
 from luthien_guard.records import EventType
 from luthien_guard.wire.chunks import is_keepalive, parsed
 from luthien_guard.wire.format import Block as WireBlock
-from luthien_guard.wire.format import Piece, PieceKind, ReadChunk, is_identifier
+from luthien_guard.wire.format import Piece, PieceKind, ReadChunk
 
 __all__ = ["Response"]
 
@@ -41,7 +43,6 @@ Job = Callable[[], Coroutine[Any, Any, None]]
 _CLIENT_CALLS: Final = frozenset({"function", "legacy", "custom", "shell", "computer"})
 _SUBSTANCE: Final = frozenset({PieceKind.FINISH, PieceKind.FAILED, PieceKind.END, PieceKind.STOP})
 _VAIN_FLOWS: Final = 4
-_READABLE: Final = frozenset({"data", "body", "done"})
 
 
 class Response:
@@ -55,6 +56,7 @@ class Response:
         "_judged",
         "_judging",
         "_latest",
+        "_leaving",
         "_offered",
         "_started",
         "_tails",
@@ -119,7 +121,8 @@ class Response:
         ] = {}  # deltas that were still queued when the answer was ended, by block
         self._judged = not self.plan.holds_response
         self._judging = False
-        self._hooks = ChunkHooks(exchange)
+        self._hooks = ChunkHooks(exchange, stream=stream)
+        self._leaving = Leaving(self._hooks, stream=stream) if self._hooks.after else None
         self._offered: frozenset[str] | None = None
         self.flow: Flow | None = None  # what comes now, as long as it is more of the same
         self._latest: tuple[ReadChunk, Item] | None = None  # what left last
@@ -207,7 +210,7 @@ class Response:
         if chunk.kind == "unknown" and not await self._hooks.lets_pass(chunk, inspectable=False):
             return
         pieces: list[Piece] = []
-        if chunk.kind in _READABLE:
+        if chunk.kind in READABLE:
             pieces = self.reader.read(chunk)
             unknown = getattr(self.reader, "unknown", "")
             if unknown and not await self._hooks.lets_pass(chunk, inspectable=True, reason=unknown):
@@ -397,7 +400,7 @@ class Response:
     def _note_usage(self, piece: Piece) -> None:
         if isinstance(piece.value, Mapping):
             # message_start has the input's counts, message_delta the output's: the later wins, key by key
-            self.usage = {**(self.usage or {}), **_numbers(piece.value)}
+            self.usage = {**(self.usage or {}), **numbers(piece.value)}
 
     async def _failure(self, piece: Piece) -> None:
         await self._opaque(piece.text, piece.path)
@@ -467,16 +470,20 @@ class Response:
 
     def recorded(self) -> None:
         """Put both ends of the response into the record: as it came, and as it left where that is something else."""
-        came = received(self)
+        came = received(self._hooks.came or self)
         self.exchange.record(EventType.RESPONSE_RECEIVED, chunk_count=self.count, **came)
         if self._left_as_it_came():
             return
-        left = released(self, said=self.exchange.said)
+        changed = self._leaving is not None and self._hooks.made_by is not None
+        as_it_left = self._leaving.transcript if changed and self._leaving is not None else None
+        left = released(self, as_it_left, said=self.exchange.said)
         if {**left, "said": None} != {**came, "said": None} or left["said"]:
             self.exchange.record(EventType.RESPONSE_RELEASED, **left)
 
     def _left_as_it_came(self) -> bool:
         if not self.left or self.done or self.queue or self.exchange.said is not None:
+            return False
+        if self._hooks.made_by is not None:
             return False
         return not any(block.changed or block.removed or block.new_name for block in self.blocks)
 
@@ -509,8 +516,8 @@ class Response:
         if not self._judged:
             return []
         ready = self._ready()
-        if self._hooks.after and ready:
-            ready = await self._after(ready)
+        if self._leaving is not None and ready:
+            ready = await self._after(self._leaving, ready)
         if not ready or self.done:
             return self._last_words() if self.done else []
         # what a policy made may be illegal, and then only that must not leave: not what stands before it
@@ -520,7 +527,7 @@ class Response:
             for batch in batches:
                 items += self._written(batch)
         except IllegalOutput as error:
-            self.intervene(self._hooks.illegal(error, ready))
+            self.intervene(self._hooks.illegal(error))
         if items and not self.left:
             self.left = self.exchange.released_any = True
             self.exchange.first_byte = self.exchange.services.clock()
@@ -533,7 +540,8 @@ class Response:
         for read in ready:
             if read.pattern is not None:
                 read.chunk = parsed(read.chunk.raw)
-        return self.writer.write(ready)
+        items = self.writer.write(ready)
+        return items if self._leaving is None else told(items)
 
     def begin_flow(self) -> None:
         """See whether what left last is one of many alike. Ask only where no frame has begun that is not whole yet."""
@@ -567,12 +575,14 @@ class Response:
                     piece.out = piece.block.released_text
         return ready
 
-    async def _after(self, ready: list[ReadChunk]) -> list[ReadChunk]:
+    async def _after(self, leaving: Leaving, ready: list[ReadChunk]) -> list[ReadChunk]:
         try:
-            return await self._hooks.completed(ready)
+            return await leaving.read(ready)
         except Stop as stop:
             self.intervene(stop.intervention)
-            return []
+        except IllegalOutput as error:
+            self.intervene(self._hooks.illegal(error))
+        return []
 
     def _last_words(self) -> list[Item]:
         """The well-formed end of a blocked answer, once; nothing for a retry or for an answer instead."""
@@ -589,17 +599,6 @@ class Response:
         if refused and self.stream and self.left and self.exchange.format.name == "openai.responses":
             return self.writer.fail(400, "invalid_prompt", message)
         return self.writer.end(message, self.usage)
-
-
-def _numbers(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Counts only: what we say again in an answer of our own may not carry upstream's strings."""
-    found: dict[str, Any] = {}
-    for key, value in usage.items():
-        if isinstance(value, (int, float)) and is_identifier(key):
-            found[key] = value
-        elif isinstance(value, Mapping) and is_identifier(key):
-            found[key] = {k: v for k, v in value.items() if isinstance(v, (int, float)) and is_identifier(k)}
-    return found
 
 
 def _has_substance(ready: list[ReadChunk]) -> bool:

@@ -9,6 +9,7 @@ from luthien_guard.wire.format import Block, PieceKind, ReadChunk
 
 if TYPE_CHECKING:
     from luthien_guard.engine.response import Response
+    from luthien_guard.engine.transcript import Transcript
 
 __all__ = ["received", "released", "unsent"]
 
@@ -16,14 +17,25 @@ _NO_CALLS: Final = {"tool_calls": "stop", "function_call": "stop", "tool_use": "
 Texts = Callable[[Block], str | None]
 
 
-def received(response: Response) -> dict[str, Any]:
+def received(response: Response | Transcript) -> dict[str, Any]:
     """Everything that upstream said: {"model", "choices": [{"choice", "texts": [{"channel", "index", "text"}],
     "tool_calls": [{"id", "name", "arguments", "kind"}], "finish_reason"}], "usage"}."""
     return _assembled(response, lambda block: block.text, lambda block: block.name)
 
 
-def released(response: Response, *, said: str | None = None) -> dict[str, Any]:
-    """The same for what went to the client; `said` is what the guard added to end a blocked answer."""
+def released(
+    response: Response, as_it_left: Transcript | None = None, *, said: str | None = None
+) -> dict[str, Any]:
+    """The same for what went to the client; `said` is what the guard added to end a blocked answer. `as_it_left`: what
+    left, read again, where a policy changed chunks at the very end."""
+    found = _of_blocks(response) if as_it_left is None else received(as_it_left)
+    found["said"] = [block.replacement for block in response.blocks if block.removed and block.replacement]
+    if said is not None:
+        found["said"].append(said)
+    return found
+
+
+def _of_blocks(response: Response) -> dict[str, Any]:
     queued = response.unsent or unsent(response.queue)
     found = _assembled(
         response,
@@ -32,9 +44,6 @@ def released(response: Response, *, said: str | None = None) -> dict[str, Any]:
     )
     for choice in found["choices"]:
         _retold(choice, response.blocks)
-    found["said"] = [block.replacement for block in response.blocks if block.removed and block.replacement]
-    if said is not None:
-        found["said"].append(said)
     return found
 
 
@@ -64,7 +73,9 @@ def _retold(choice: dict[str, Any], blocks: Iterable[Block]) -> None:
         choice["finish_reason"] = _NO_CALLS[choice["finish_reason"]]
 
 
-def _assembled(response: Response, text_of: Texts, name_of: Callable[[Block], str]) -> dict[str, Any]:
+def _assembled(
+    response: Response | Transcript, text_of: Texts, name_of: Callable[[Block], str]
+) -> dict[str, Any]:
     choices: dict[int, dict[str, Any]] = {}
     for block in response.blocks:
         text = text_of(block)

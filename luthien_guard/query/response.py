@@ -97,14 +97,17 @@ class _Actors:
         self._facts = [(row.policy, row.details) for row in rows if row.event_type in kinds and row.policy]
 
     def of_text(self, choice: int, channel: str, index: int) -> tuple[str, ...]:
-        """Where nobody is on record for this text, it is what ended the answer that cut it off."""
-        place = {"choice": choice, "channel": channel, "index": index}
-        return self._names(lambda facts: place.items() <= facts.items()) or self.of_end()
+        return self._of({"choice": choice, "channel": channel, "index": index})
 
     def of_call(self, choice: int, id: str) -> tuple[str, ...]:
-        """Where nobody is on record for this call, it is what ended the answer that kept it back."""
-        place = {"choice": choice, "tool_call": id}
-        return self._names(lambda facts: place.items() <= facts.items()) or self.of_end()
+        return self._of({"choice": choice, "tool_call": id})
+
+    def _of(self, piece: Facts) -> tuple[str, ...]:
+        """Where nobody is on record for this piece, it was who changed whole chunks, or what ended the answer."""
+        found = self._names(lambda facts: piece.items() <= facts.items())
+        if found:
+            return found
+        return tuple(dict.fromkeys([*self._names(lambda facts: "chunk" in facts), *self.of_end()]))
 
     def of_end(self) -> tuple[str, ...]:
         found = self._names(lambda facts: "verdict" in facts)
