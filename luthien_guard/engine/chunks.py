@@ -92,7 +92,11 @@ class ChunkHooks:
         exchange.record(EventType.RESPONSE_NOTED, unknown=why[:200], inspectable=inspectable)
         strict = exchange.services.unknown == "block"
         if exchange.plan.enforces and (strict or not inspectable):
-            raise Stop(Intervention("unknown-chunk", Abort(f"a chunk that cannot be accepted: {why[:200]}")))
+            reason = f"a chunk that cannot be accepted: {why[:200]}"
+            exchange.record(
+                EventType.VERDICT, policy="unknown-chunk", verdict="abort", reason=reason, enforced=True
+            )
+            raise Stop(Intervention("unknown-chunk", Abort(reason)))
         return True
 
     def illegal(self, error: IllegalOutput) -> Intervention:

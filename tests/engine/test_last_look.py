@@ -128,6 +128,13 @@ async def test_an_unknown_chunk_that_was_dropped_is_on_record() -> None:
     assert [record.policy for record in found.recorded(EventType.CHANGED)] == ["deaf"]
 
 
+async def test_a_chunk_that_cannot_be_accepted_is_a_verdict_on_record() -> None:
+    found = await Bench([Upper()]).run(raw=b"data: {broken\n\n")
+    assert found.seen == [{"text": "⛔ Blocked by the policy unknown-chunk.", "finish": "stop"}]
+    (verdict,) = found.recorded(EventType.VERDICT)
+    assert (verdict.policy, verdict.details["enforced"]) == ("unknown-chunk", True)
+
+
 def _text(record: Record) -> str:
     return "".join(text["text"] for choice in record.details["choices"] for text in choice["texts"])
 
