@@ -12,7 +12,7 @@ from luthien_guard.asgi.headers import first, frozen, values
 from luthien_guard.asgi.types import ASGIApp, Headers, Receive, Scope, Send
 from luthien_guard.config.settings import ServerSettings
 from luthien_guard.gateway.auth import Authenticator, Refusal
-from luthien_guard.gateway.metrics import Metrics
+from luthien_guard.gateway.refusals import Refusals
 from luthien_guard.gateway.relay import PRINCIPAL, answer_error
 from luthien_guard.gateway.scopes import scope_refusal
 from luthien_guard.wire.formats import FORMATS
@@ -55,12 +55,12 @@ class Doorway:
     """Pure ASGI. `scope["state"][PRINCIPAL]` says further in who asks."""
 
     def __init__(
-        self, app: ASGIApp, *, auth: Authenticator, server: ServerSettings, metrics: Metrics
+        self, app: ASGIApp, *, auth: Authenticator, server: ServerSettings, refusals: Refusals
     ) -> None:
         self.app = app
         self._auth = auth
         self._hosts = Hosts(server)
-        self._metrics = metrics
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -79,8 +79,7 @@ class Doorway:
         if refusal is None:
             await self.app(scope, receive, send)
         else:
-            self._metrics.refused(refusal.code)
-            await _refuse(scope, send, refusal)
+            await _refuse(scope, send, refusal, await self._refusals.note(scope, headers, refusal))
 
 
 def wire_format_of(path: str) -> str:
@@ -88,7 +87,7 @@ def wire_format_of(path: str) -> str:
     return next((name for name, each in FORMATS.items() if each.suffix in path), "openai.chat")
 
 
-async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
+async def _refuse(scope: Scope, send: Send, refusal: Refusal, call_id: str | None) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": refusal.message[:100]})
         return
@@ -98,11 +97,13 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
         refusal.status,
         refusal.code,
         refusal.message,
-        tuple(_extra(refusal)),
+        tuple(_extra(refusal, call_id)),
     )
 
 
-def _extra(refusal: Refusal) -> Iterable[tuple[bytes, bytes]]:
+def _extra(refusal: Refusal, call_id: str | None) -> Iterable[tuple[bytes, bytes]]:
+    if call_id is not None:
+        yield b"x-luthien-call-id", call_id.encode()
     if refusal.status == 401:
         yield b"www-authenticate", b"Bearer"
     if refusal.retry_after is not None:

@@ -21,6 +21,7 @@ from luthien_guard.gateway.health import Health, MetricsPage
 from luthien_guard.gateway.metrics import Metrics
 from luthien_guard.gateway.models import Models
 from luthien_guard.gateway.openapi import OpenAPI
+from luthien_guard.gateway.refusals import Refusals
 from luthien_guard.gateway.relay import Relay, answer_error
 from luthien_guard.gateway.unknown import UnknownPath
 from luthien_guard.gateway.upstreams import Upstreams
@@ -58,7 +59,7 @@ def create_app(
     app = Starlette(
         routes=_routes(guard, pool, server, metrics),
         middleware=[
-            Middleware(Doorway, auth=auth or Passthrough(), server=server, metrics=metrics),
+            Middleware(Doorway, auth=auth or Passthrough(), server=server, refusals=Refusals(guard, metrics)),
             Middleware(GuardMiddleware, guard=guard, routes=_COUNTING),
         ],
         lifespan=_lifespan(pool),

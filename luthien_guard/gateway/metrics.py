@@ -41,6 +41,11 @@ class Metrics:
         if self._client is not None:
             self._refusals.labels(why).inc()
 
+    def unrecorded(self) -> None:
+        """One of them that left no record: there were too many."""
+        if self._client is not None:
+            self._unrecorded.inc()
+
     @contextmanager
     def running(self, wire_format: str) -> Generator[None]:
         """While a request is under way."""
@@ -71,6 +76,11 @@ class Metrics:
         )
         self._refusals = client.Counter(
             "luthien_gateway_refusals", "Requests turned away at the door.", ["why"], registry=registry
+        )
+        self._unrecorded = client.Counter(
+            "luthien_gateway_refusals_unrecorded",
+            "Requests turned away at the door that are counted only.",
+            registry=registry,
         )
         self._in_flight = client.Gauge(
             "luthien_gateway_in_flight", "Requests under way.", ["wire_format"], registry=registry
