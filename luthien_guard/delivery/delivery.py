@@ -51,6 +51,11 @@ class Delivery:
     def _ledger(self) -> Ledger:
         return self._own if self._storage is None else self._storage.ledger
 
+    @property
+    def overloaded(self) -> bool:
+        """There is no room for another exchange."""
+        return self.journal is not None and self.journal.overloaded
+
     def recorder(self, call_id: str, secrets: Sequence[str] = ()) -> Recorder:
         """`secrets`: the credentials of this exchange, which no record may hold."""
         return Recorder(self, call_id, secrets)
@@ -63,10 +68,13 @@ class Delivery:
         policy: str | None,
         details: Mapping[str, Any],
         secrets: Sequence[str] = (),
+        *,
+        stored: bool = True,
     ) -> bool:
-        """False for an activity for which there is no room: it is counted, and its number is free for the next."""
+        """False for what has no room: it is counted, and its number is free for the next. `stored=False`: for the sinks
+        of this process only, and counted as dropped."""
         journal = self.journal
-        if journal is not None and not journal.has_room(type):
+        if journal is not None and stored and not journal.has_room(type):
             return False
         if seq == 0 and self._storage is not None:
             details = {**details, "writer": self._storage.writer.id}
@@ -76,7 +84,7 @@ class Delivery:
             record = Record(call_id, seq, at, type, policy, self.redact.details(details, secrets))
             self._hand_out(record)
             if journal is not None:
-                journal.put(record)
+                journal.put(record) if stored else journal.refuse()
         if journal is None:
             self._ledger.kept()
         return True

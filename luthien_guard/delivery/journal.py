@@ -28,6 +28,9 @@ logger = logging.getLogger("luthien_guard")
 
 _GROUP: Final = 500  # rows a transaction
 _LINGER: Final = 0.02  # seconds that a record waits for company
+_OVERLOAD: Final = (
+    5  # times `max_records`: there only what runs already is put on record, its decisions to the last
+)
 
 
 class Journal:
@@ -72,13 +75,25 @@ class Journal:
 
     # -- from traffic --------------------------------------------------------------------------------------------------
 
+    @property
+    def overloaded(self) -> bool:
+        """Nobody empties the queue: what begins now cannot be put on record. That bounds it, for decisions are kept."""
+        return len(self._queue) >= self._max * _OVERLOAD
+
     def has_room(self, type: EventType) -> bool:
-        """Activities are the first to go."""
-        if CLASSES[type] is not RecordClass.ACTIVITY or not self._is_full():
+        """Activities are the first to go; then content, of which not even the hash is kept any more."""
+        kind = CLASSES[type]
+        if kind is RecordClass.DECISION or not self._is_full():
             return True
+        if kind is RecordClass.CONTENT and not self.overloaded:
+            return True
+        self.refuse()
+        return False
+
+    def refuse(self) -> None:
+        """Count a record for which there is no room."""
         self.ledger.accept()
         self.ledger.drop("overflow")
-        return False
 
     def put(self, record: Record) -> None:
         """Queue the record. Content shrinks when there is no room for it, decisions never do."""

@@ -38,7 +38,7 @@ class Recorder:
     """Records facts: `recorder(type, policy=None, **details)`. `owes` says that one of them must be durable before
     anything else happens: await `settle()`."""
 
-    __slots__ = ("_delivery", "_owed", "_secrets", "call_id", "closed", "lost", "owes", "seq")
+    __slots__ = ("_delivery", "_owed", "_secrets", "call_id", "closed", "lost", "owes", "refused", "seq")
 
     def __init__(self, delivery: Delivery, call_id: str, secrets: Sequence[str] = ()) -> None:
         self._delivery = delivery
@@ -49,6 +49,7 @@ class Recorder:
         self.closed = False
         self.lost = 0  # activities that found no place
         self.owes = False
+        self.refused = delivery.overloaded  # nothing of it is stored: it must not happen
 
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
         if self.closed:  # a policy that goes on after the end
@@ -60,9 +61,10 @@ class Recorder:
             self.closed = True
             if self.lost:
                 details["lost"] = self.lost
-        if self._delivery.put(self.call_id, self.seq, type, policy, details, self._secrets):
+        stored = not self.refused
+        if self._delivery.put(self.call_id, self.seq, type, policy, details, self._secrets, stored=stored):
             self.seq += 1
-            if type in self._owed:
+            if type in self._owed or self.refused:
                 self.owes = True
         else:
             self.lost += 1
@@ -72,6 +74,8 @@ class Recorder:
         it still."""
         if self.owes:
             self.owes = False
+            if self.refused:
+                raise SinkError("the record cannot be stored: too many wait already")
             try:
                 await self._delivery.durable()
             except SinkError:

@@ -124,6 +124,22 @@ async def test_a_decision_that_cannot_be_stored_has_no_effect(tmp_path: Path, on
     assert len(closed) == 1
 
 
+@pytest.mark.parametrize("on_unrecorded", ["block", "allow"])
+async def test_no_exchange_begins_that_nobody_could_put_on_record(tmp_path: Path, on_unrecorded: str) -> None:
+    store = ListStore(path=tmp_path / "s")
+    guard, app = guarded(store, TEXT, on_unrecorded=on_unrecorded)
+    assert guard.storage is not None
+    async with guard:
+        room, guard.storage.journal._max = guard.storage.journal._max, 0
+        reply = await ask(app, "/v1/chat/completions", REQUEST)
+        assert reply.status == (200 if on_unrecorded == "allow" else 503)
+        ledger = guard.ledger()
+        assert ledger["accepted"] == ledger["dropped"] == ledger["dropped.overflow"] > 0
+        guard.storage.journal._max = room
+        assert (await ask(app, "/v1/chat/completions", REQUEST)).body == TEXT
+    assert len({row.call_id for row in store.kept.values()}) == 1
+
+
 async def test_balanced_a_verdict_waits_and_an_untouched_stream_does_not(tmp_path: Path) -> None:
     store = ListStore(path=tmp_path / "s")
     guard, app = guarded(store, TEXT)

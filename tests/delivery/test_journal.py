@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
+from luthien_guard.delivery import Delivery
 from luthien_guard.delivery.journal import Journal
 from luthien_guard.delivery.latest import Latest
 from luthien_guard.delivery.quarantine import Quarantine
+from luthien_guard.delivery.writers import Writer
 from luthien_guard.errors import SinkError
 from luthien_guard.records import EventType, Record
 from luthien_guard.store import chained
@@ -35,6 +37,15 @@ def journal(store: ListStore, **options: Any) -> Iterator[Journal]:
         store.gate.set()
         store.problem = None
         made.stop(20)
+
+
+class Stored:
+    """What a delivery asks of its storage."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.ledger = journal.ledger
+        self.writer = Writer(Path("nowhere"))
 
 
 def balanced(journal: Journal) -> dict[str, int]:
@@ -98,7 +109,7 @@ async def test_a_store_that_takes_nothing_is_told_to_who_waits_and_nothing_is_lo
 def test_a_full_queue_drops_activities_shrinks_content_keeps_decisions() -> None:
     store = ListStore()
     store.gate.clear()
-    with journal(store, max_records=10) as made:
+    with journal(store, max_records=500) as made:
         seq = 0
         for type in (EventType.REQUEST_RECEIVED, EventType.ACTIVITY, EventType.VERDICT) * 1000:
             if made.has_room(type):
@@ -106,8 +117,8 @@ def test_a_full_queue_drops_activities_shrinks_content_keeps_decisions() -> None
                 seq += 1
         counts = balanced(made)
         assert counts["accepted"] == 3000
-        assert counts["dropped"] == counts["dropped.overflow"] > 990
-        assert counts["degraded"] > 990
+        assert counts["dropped"] == counts["dropped.overflow"] > 800
+        assert counts["degraded"] > 800
         store.gate.set()
     counts = balanced(made)
     assert counts["stored"] == 3000 - counts["dropped"] == seq
@@ -191,17 +202,45 @@ def test_stopping_flushes_and_says_what_was_left(caplog: pytest.LogCaptureFixtur
     assert balanced(made)["in_memory"] == 1
 
 
+KINDS = (
+    EventType.REQUEST_RECEIVED,  # content
+    EventType.VERDICT,  # a decision
+    EventType.ACTIVITY,
+    EventType.RESPONSE_RECEIVED,
+    EventType.CLOSED,
+)
+
+
 def test_a_million_records_and_a_store_that_hangs_need_bounded_memory() -> None:
+    """Exchanges of every class of record, as traffic makes them: what is refused is a whole exchange, before it begins;
+    when the store is back, it has every exchange that was accepted, whole."""
     store = ListStore()
     store.gate.clear()
-    with journal(store, max_records=100) as made:
-        for seq in range(1_000_000):
-            if made.has_room(EventType.ACTIVITY):
-                made.put(fact(seq, EventType.ACTIVITY))
-        assert len(made._queue) <= 100
+    with journal(store, max_records=2_000) as made:
+        delivery = Delivery([], storage=cast("Any", Stored(made)))
+        begun, refused = 0, 0
+        for number in range(200_000):
+            recorder = delivery.recorder(f"c{number}")
+            refused += recorder.refused
+            for kind in KINDS:
+                recorder(kind, body="x" * 100)
+            begun += not recorder.refused
         counts = balanced(made)
+        assert len(made._queue) <= 5 * 2_000 + len(KINDS)
         assert counts["accepted"] == 1_000_000
-        assert counts["dropped"] == 1_000_000 - counts["in_memory"]
+        assert counts["in_memory"] == len(made._queue)
+        assert counts["dropped"] == counts["dropped.overflow"] == 1_000_000 - len(made._queue)
+        assert begun + refused == 200_000
+        store.gate.set()
+    counts = balanced(made)
+    assert counts["in_memory"] == 0
+    assert counts["stored"] == len(store.kept) == 1_000_000 - counts["dropped"]
+    ended = [row for row in store.kept.values() if row.event_type == "exchange.closed"]
+    assert len(ended) == begun, "no decision of an exchange that was accepted is missing"
+    for row in ended:
+        rows = store.rows(row.call_id)
+        assert [each.seq for each in rows] == list(range(len(rows)))
+        assert row.details.get("lost", 0) == len(KINDS) - len(rows), "what it lost is said"
 
 
 async def test_a_queue_is_bounded_in_bytes_too() -> None:
