@@ -13,6 +13,7 @@ from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
 from luthien_guard.gateway.upstreams.native import NativeUpstream
 from luthien_guard.gateway.upstreams.state import UpstreamState
+from luthien_guard.gateway.upstreams.stored import ask_keepers, is_stored
 from luthien_guard.gateway.upstreams.types import Call, Reply, Upstream, UpstreamError
 from luthien_guard.limits import Limits
 
@@ -63,6 +64,8 @@ class Upstreams:
         """The first answer that is none of the passing failures; else the last one that is. Raises UpstreamError."""
         if self._inject is not None:
             call = replace(call, inject=self._inject)
+        if is_stored(call):
+            return _answered(call, await ask_keepers(self.all, call, self._tried, _PASSING))
         failed: tuple[Upstream, Reply] | None = None
         failure = _nobody(call)
         for upstream in self._candidates(call):
@@ -80,8 +83,8 @@ class Upstreams:
         return failed
 
     def find(self, call: Call) -> Upstream | None:
-        """The first one that serves the model in this wire format; a request that names no model (the retrieval of
-        an answer) goes to the first one that speaks the format."""
+        """The first one that serves the model in this wire format; a request that names no model goes to the first one
+        that speaks the format."""
         return next(
             (each for each in self.all if each.speaks(call) and (not call.model or each.serves(call))), None
         )
@@ -158,6 +161,14 @@ def _check_credential(first: Upstream, second: Upstream) -> None:
             f"upstream {first.name}: its fallback {second.name} has no api_key and is another host: it would be sent "
             "the caller's credential for the first one"
         )
+
+
+def _answered(call: Call, found: tuple[Upstream, Reply | UpstreamError] | None) -> tuple[Upstream, Reply]:
+    upstream, outcome = found or (None, _nobody(call))
+    if upstream is None or isinstance(outcome, UpstreamError):
+        assert isinstance(outcome, UpstreamError)
+        raise outcome
+    return upstream, outcome
 
 
 async def _asked(upstream: Upstream, call: Call) -> Reply | UpstreamError:
