@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,11 +26,14 @@ def keeper(url: str, match: str, **more: Any) -> UpstreamSettings:
 @contextmanager
 def two(
     first: Any, second: Any, *, own: tuple[dict[str, Any], dict[str, Any]] = ({}, OWN), **more: Any
-) -> Iterator[Gateway]:
+) -> Generator[Gateway]:
     """A gateway before both: models a-* are the first one's, b-* the second one's."""
-    with serving(first) as a, serving(second) as b:
-        with gateway([keeper(a, "a-*", **own[0]), keeper(b, "b-*", **own[1])], **more) as gate:
-            yield gate
+    with (
+        serving(first) as a,
+        serving(second) as b,
+        gateway([keeper(a, "a-*", **own[0]), keeper(b, "b-*", **own[1])], **more) as gate,
+    ):
+        yield gate
 
 
 def made(gate: Gateway, model: str) -> str:
