@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from luthien_guard.delivery.ledger import Ledger
-from luthien_guard.delivery.quarantine import BACKOFF, Quarantine, write
+from luthien_guard.delivery.quarantine import BACKOFF, Patient, Quarantine
 from luthien_guard.delivery.spool import Spool
 from luthien_guard.errors import SinkError
 from luthien_guard.store import Store, intact
@@ -40,6 +40,7 @@ class Forwarder:
         self._store = store
         self._ledger = ledger
         self._quarantine = quarantine
+        self._patient = Patient(store, quarantine)
         self._news = threading.Event()
         self._carried = threading.Condition()
         self._stopping: float | None = None
@@ -112,7 +113,7 @@ class Forwarder:
                 self._drained = None
             return 0
         rows = [row for _, row in found if intact(row)]
-        written = write(self._store, rows, self._quarantine, tries, durable=True)
+        written = self._patient.write(rows, tries, durable=True)
         damaged = [row for _, row in found if not intact(row)] if len(rows) < len(found) else []
         for row in damaged:
             self._quarantine.put(row, "it was damaged in the spool")

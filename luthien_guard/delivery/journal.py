@@ -16,7 +16,7 @@ from typing import Final
 
 from luthien_guard.delivery.chain import Chain, shrunk
 from luthien_guard.delivery.ledger import Ledger
-from luthien_guard.delivery.quarantine import BACKOFF, Quarantine, Target, write
+from luthien_guard.delivery.quarantine import BACKOFF, Patient, Quarantine, Target
 from luthien_guard.delivery.waiting import Ticket
 from luthien_guard.errors import SinkError
 from luthien_guard.records import CLASSES, EventType, Record, RecordClass, weight
@@ -52,13 +52,12 @@ class Journal:
     ) -> None:
         self.ledger = ledger or Ledger()
         self.failure: str | None = None  # what the last attempt to write died of
-        self._target = target
         self._strict = strict
         self._spooling = spooling
         self._max = max_records
         self._max_bytes = max_bytes
         self.patience = patience  # seconds that somebody waits for a commit before it counts as failed
-        self._quarantine = quarantine or Quarantine()
+        self._target = Patient(target, quarantine or Quarantine())
         self._written = written
         self._full = full
         self._queue: deque[Record | Ticket] = deque()
@@ -186,7 +185,7 @@ class Journal:
         rows = self._pending
         for record in records[len(rows) :]:
             rows.append(self._chain.row(record))
-        written = write(self._target, rows, self._quarantine, tries, durable=self._strict and bool(tickets))
+        written = self._target.write(rows, tries, durable=self._strict and bool(tickets))
         self._pending, self.failure = [], None
         contents = (each.details for each in records if CLASSES[each.type] is RecordClass.CONTENT)
         self.ledger.wrote(len(rows), written, into_spool=self._spooling, bytes=sum(map(weight, contents)))

@@ -13,12 +13,13 @@ from typing import Final, Protocol
 from luthien_guard.errors import SinkError
 from luthien_guard.store import Row, Written
 
-__all__ = ["BACKOFF", "Quarantine", "Target", "write"]
+__all__ = ["BACKOFF", "Patient", "Quarantine", "Target"]
 
 logger = logging.getLogger("luthien_guard")
 
 BACKOFF: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries
 _TRIES: Final = 5
+_SMALL: Final = 10_000  # characters of a payload
 
 
 class Target(Protocol):
@@ -52,43 +53,60 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def write(
-    target: Target, rows: Sequence[Row], quarantine: Quarantine, tries: int, *, durable: bool = False
-) -> Written:
-    """Write the rows. After five tries one by one: a row that fails twice, while one that is stored is taken again, is
-    poison. Raises SinkError when the store is to blame: nothing passes, or it went away meanwhile."""
-    if not rows:
-        return Written()
-    if tries < _TRIES or len(rows) == 1:
-        return attempt(target, rows, durable=durable)
-    written: list[Written] = []
-    refused: list[Row] = []
-    good: Row | None = None
-    problem = SinkError("nothing was tried")
-    for row in rows:
-        try:
-            written.append(attempt(target, [row], durable=durable))
-            good = row
-        except SinkError as error:
-            refused.append(row)
-            problem = error
-    if good is None:
-        raise problem
-    poison: list[tuple[Row, str]] = []
-    for row in refused:
-        try:
-            written.append(attempt(target, [row], durable=durable))
-        except SinkError as error:
-            attempt(target, [good])  # raises when it is not the row
-            poison.append((row, str(error)))
-    for row, reason in poison:
-        quarantine.put(row, reason)
-    return Written(
-        sum(each.stored for each in written),
-        sum(each.known for each in written),
-        tuple(row for each in written for row in each.conflicts),
-        len(poison),
-    )
+class Patient:
+    """Writes rows to one target. After five tries one by one: a row that fails twice, while one that is stored already is
+    taken again, is poison."""
+
+    def __init__(self, target: Target, quarantine: Quarantine) -> None:
+        self._target = target
+        self._quarantine = quarantine
+        self._stored: Row | None = None  # a small one: the proof that the store is not to blame
+
+    def write(self, rows: Sequence[Row], tries: int, *, durable: bool = False) -> Written:
+        """`tries`: how often these have failed. Raises SinkError where the store is to blame: nothing passes, or it went
+        away meanwhile; and for a row that is the first of all, until there is another one to compare it with."""
+        if not rows:
+            return Written()
+        if tries >= _TRIES:
+            return self._one_by_one(rows, durable)
+        written = attempt(self._target, rows, durable=durable)
+        self._remember(rows[-1])
+        return written
+
+    def _one_by_one(self, rows: Sequence[Row], durable: bool) -> Written:
+        if self._stored is not None:
+            attempt(self._target, [self._stored])  # while the store hangs, it is asked once and not for every row
+        written: list[Written] = []
+        refused: list[Row] = []
+        problem = SinkError("nothing was tried")
+        for row in rows:
+            try:
+                written.append(attempt(self._target, [row], durable=durable))
+                self._remember(row)
+            except SinkError as error:
+                refused.append(row)
+                problem = error
+        if self._stored is None:
+            raise problem
+        poison: list[tuple[Row, str]] = []
+        for row in refused:
+            try:
+                written.append(attempt(self._target, [row], durable=durable))
+            except SinkError as error:
+                attempt(self._target, [self._stored])  # raises when it is not the row
+                poison.append((row, str(error)))
+        for row, reason in poison:
+            self._quarantine.put(row, reason)
+        return Written(
+            sum(each.stored for each in written),
+            sum(each.known for each in written),
+            tuple(row for each in written for row in each.conflicts),
+            len(poison),
+        )
+
+    def _remember(self, row: Row) -> None:
+        if self._stored is None or len(row.payload) <= _SMALL:
+            self._stored = row
 
 
 def attempt(target: Target, rows: Sequence[Row], *, durable: bool = False) -> Written:

@@ -146,6 +146,35 @@ def test_a_poison_row_is_put_aside_and_the_rest_flows(tmp_path: Path) -> None:
     assert (counts["stored"], counts["dropped.poison"]) == (9, 1)
 
 
+def test_a_poison_row_needs_no_company(tmp_path: Path) -> None:
+    store = ListStore()
+    store.poison = lambda row: row.seq == 1
+    quarantine = Quarantine(tmp_path / "quarantine.jsonl")
+    with journal(store, quarantine=quarantine) as made:
+        made.put(fact(0))
+        store.wait(1)
+        made.put(fact(1))  # and nothing after it
+        made.stop(20)
+        assert quarantine.count == 1
+        counts = balanced(made)
+        assert (counts["stored"], counts["dropped.poison"], counts["in_memory"]) == (1, 1, 0)
+
+
+def test_nothing_is_poison_while_the_store_takes_nothing(tmp_path: Path) -> None:
+    store = ListStore()
+    quarantine = Quarantine(tmp_path / "quarantine.jsonl")
+    with journal(store, quarantine=quarantine) as made:
+        made.put(fact(0))
+        store.wait(1)
+        store.problem = "gone"
+        made.put(fact(1))
+        assert not made.stop(4)  # more than five tries
+        assert quarantine.count == 0
+        store.problem = None
+        made.start()
+        store.wait(2)
+
+
 def test_a_store_that_goes_away_makes_no_row_poison(tmp_path: Path) -> None:
     """One row is refused, and while the rest is tried one by one the store goes away: nothing else is given up."""
 
