@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
 
 from benchmarks.traffic import DONE, FINISH, Changes, LooksAtChunks, Reads, Window, chat_chunk
 from luthien_guard import Guard, GuardMiddleware, Policy, hookimpl
@@ -26,23 +31,23 @@ class Waits(Policy):
 
 
 def upstream(chunks: int, pause: float) -> Any:
-    """Streams `chunks` chunks, one a message; with a pause each carries the moment at which it was sent."""
+    """A Starlette application that streams `chunks` chunks, one a message; with a pause each carries the moment at which
+    it was sent."""
     ready = [chat_chunk(number) for number in range(chunks)]
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        headers = [(b"content-type", b"text/event-stream")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+    async def answer() -> AsyncIterator[bytes]:
         for raw in ready:
             if pause:
                 await anyio.sleep(pause)
-                raw = raw.replace(b'"word', b'"%d word' % time.monotonic_ns()).replace(
-                    b'" word', b'" %d word' % time.monotonic_ns()
-                )
-            await send({"type": "http.response.body", "body": raw, "more_body": True})
-        await send({"type": "http.response.body", "body": FINISH + DONE, "more_body": False})
+                raw = raw.replace(b'" word', b'" %d word' % time.monotonic_ns())
+            yield raw
+        yield FINISH + DONE
 
-    return app
+    async def endpoint(request: Request) -> StreamingResponse:
+        await request.body()
+        return StreamingResponse(answer(), media_type="text/event-stream")
+
+    return Starlette(routes=[Route("/v1/chat/completions", endpoint, methods=["POST"])])
 
 
 def variant(name: str, app: Any) -> Any:

@@ -23,6 +23,8 @@ from luthien_guard.wire.formats import FORMATS
 __all__ = ["Attempt", "Outlet", "Response", "Straight"]
 
 _NO_BODY: Final = (204, 205, 304)
+#: Seconds between two messages of an application that has not waited for anything in between.
+HURRIED: Final = 0.000_1
 
 
 @dataclass(slots=True)
@@ -100,24 +102,32 @@ class Response:
                 raise RuntimeError("http.response.body before http.response.start")
             if (self.finished or outlet.client.gone or (lanes and lanes.over)) and await self._is_deaf():
                 return
-            deadlines = outlet.deadlines
-            last = self.finished = not message.get("more_body", False)
-            deadlines.upstream = False
-            try:
-                if lanes is None or self._decoder is not None:
-                    await self._take(message.get("body", b""), last)
-                elif (data := message.get("body", b"")) or last:
-                    await lanes.feed(data, last=last)
-                    if lanes.over and not last:
-                        await checkpoint()  # where the cancellation arrives
-            finally:
-                deadlines.heard = outlet.now()
-                deadlines.upstream = not last
+            data, last = message.get("body", b""), not message.get("more_body", False)
+            if lanes is not None and not last and self._decoder is None and lanes.takes(data):
+                return
+            # a clock that tests move stands still
+            hurried = 0.0 < outlet.now() - outlet.deadlines.heard < HURRIED
+            await self._heard(data, last, hurried)
         elif kind == "http.response.start":
             self._start(message)
         else:
             self._outlet.plane.record(self._outlet.call_id, "message.refused", {"type": str(kind)})
             raise RuntimeError(f"{kind} goes around the body of a guarded response")
+
+    async def _heard(self, data: bytes, last: bool, hurried: bool) -> None:
+        lanes, deadlines = self.lanes, self._outlet.deadlines
+        self.finished = last
+        deadlines.upstream = False
+        try:
+            if lanes is None or self._decoder is not None:
+                await self._take(data, last)
+            elif data or last:
+                await lanes.feed(data, last=last, hurried=hurried)
+                if lanes.over and not last:
+                    await checkpoint()  # where the cancellation arrives
+        finally:
+            deadlines.heard = self._outlet.now()
+            deadlines.upstream = not last
 
     async def fail(self, expiry: Expiry) -> None:
         """End the answer in-band, or with an error of its own while nothing has left."""

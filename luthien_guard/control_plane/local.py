@@ -213,24 +213,43 @@ class LocalStream:
 
     async def feed(self, data: bytes, *, last: bool = False) -> Release:
         response = self._response
-        begun: tuple[Item, ...] = ()
         flow = response.flow
-        if flow is not None and not last:
-            if text := flow.pattern.text_of(data):
-                items = await response.more(flow, data, text)
-                if items is None or self._exchange.record.owes:
-                    return await self._release(items or (), drain=items is None)
-                return Release(items, held=response.held_bytes)
-            begun, data = await self._begin(data)
-            if not data:
-                return await self._release(begun)
-        begun = (*begun, *await self._take(self._decoder.feed(data)))
+        if flow is not None and not last and (text := flow.pattern.text_of(data)):
+            items = await response.more(flow, data, text)
+            if items is None or self._exchange.record.owes:
+                return await self._release(items or (), drain=items is None)
+            return Release(items, held=response.held_bytes)
+        begun, data = await self._frames(data)
+        if data or last:
+            begun += await self._take(self._decoder.feed(data))
         if last:
-            begun = (*begun, *await self._take(self._decoder.close()), *await self._finish())
-        release = await self._release(begun)
+            begun += await self._take(self._decoder.close())
+            begun += await self._finish()
+        release = await self._release(tuple(begun))
         if self._decoder.idle:  # otherwise what comes next is the rest of a frame, whatever it looks like
             response.begin_flow()
         return release
+
+    async def _frames(self, data: bytes) -> tuple[list[Item], bytes]:
+        """Several frames in one piece: what leaves for all but the last, and the rest, as if each had come alone."""
+        frames = data.split(b"\n\n")
+        response, items, rest, at = self._response, list[Item](), frames.pop(), 0
+        while at < len(frames):
+            flow, done = response.flow, at
+            if flow is not None:
+                at = await response.run(flow, frames, at, items)
+            if at == done:
+                if not response.stream or (at == len(frames) - 1 and not rest):
+                    break  # the last one: whoever called sees to it
+                items += await self._take(self._decoder.feed(frames[at] + b"\n\n"))
+                at += 1
+            if response.done:
+                return items, b""
+            if response.flow is None or response.queue:
+                items += await response.drain()
+            if response.flow is None and self._decoder.idle:
+                response.begin_flow()
+        return items, b"\n\n".join([*frames[at:], rest])
 
     async def _finish(self) -> list[Item]:
         response = self._response
@@ -248,20 +267,6 @@ class LocalStream:
                 items += await response.drain()
             await response.take(chunk)
         return items
-
-    async def _begin(self, data: bytes) -> tuple[tuple[Item, ...], bytes]:
-        """Several frames in one piece: what leaves for those at its beginning that are of the flow, and the rest."""
-        frames = data.split(b"\n\n")
-        items: list[Item] = []
-        for at, each in enumerate(frames[:-1]):
-            flow, frame = self._response.flow, each + b"\n\n"
-            if flow is None or not (text := flow.pattern.text_of(frame)):
-                return tuple(items), b"\n\n".join(frames[at:])
-            more = await self._response.more(flow, frame, text)
-            if more is None:
-                return tuple(items), b"\n\n".join(frames[at + 1 :])
-            items += more
-        return tuple(items), frames[-1]
 
     async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
         begun = await self._take([self._chunk(data) for data in chunks])

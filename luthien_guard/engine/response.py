@@ -8,7 +8,7 @@ for formats that want explanations before calls, the first call of a message unt
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from luthien_guard.engine.calls import CallLane
@@ -149,19 +149,57 @@ class Response:
 
     async def more(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
         """`take` for the next frame of the flow, and what may leave then. Where that is None, `drain` knows."""
+        if flow.direct and not self._hooks.before:
+            item = await self._straight(flow, frame, text)
+            return None if item is None else (item,)
         number, self.count = self.count, self.count + 1
         try:
             if self._hooks.before and not await self._passes(flow, frame, number):
                 return None
             if flow.direct:
-                item = await flow.decided(frame, text, number)
-                if item is not None:
-                    return None if self.done else (item,)
-            await self._hold(flow.read(frame, text, number), decided=flow.direct)
+                self.count = number
+                item = await self._straight(flow, frame, text)
+                return None if item is None else (item,)
+            await self._hold(flow.read(frame, text, number), decided=False)
         except Stop as stop:
             self.intervene(stop.intervention)
         self._check_held()
         return None if self.done or self.jobs else self._flowing()
+
+    async def run(self, flow: Flow, frames: Sequence[bytes], at: int, items: list[Item]) -> int:
+        """`more` for the frames (without their blank lines) from `at` on, as long as they are of the flow and leave at
+        once; what leaves is put to `items`. Returns where it stopped."""
+        text_of, alone = flow.pattern.text_of, flow.direct and not self._hooks.before
+        while at < len(frames):
+            frame = frames[at] + b"\n\n"
+            text = text_of(frame)
+            if not text:
+                break
+            at += 1
+            if alone:
+                item = await self._straight(flow, frame, text)
+                if item is None:
+                    break
+                items.append(item)
+            else:
+                more = await self.more(flow, frame, text)
+                if more is None:
+                    break
+                items += more
+        return at
+
+    async def _straight(self, flow: Flow, frame: bytes, text: str) -> Item | None:
+        """What leaves for a frame whose text nobody keeps back."""
+        number, self.count = self.count, self.count + 1
+        try:
+            item = await flow.decided(frame, text, number)
+            if item is None:
+                await self._hold(flow.read(frame, text, number), decided=True)
+                self._check_held()
+        except Stop as stop:
+            self.intervene(stop.intervention)
+            return None
+        return None if self.done else item
 
     async def _passes(self, flow: Flow, frame: bytes, number: int) -> bool:
         """Show the chunk hooks a frame of the flow; False when they put something else in its place."""

@@ -22,10 +22,11 @@ from luthien_guard.pipeline.turn import Turn
 
 __all__ = ["Lanes", "Write"]
 
-#: Pieces that may wait in the stream lane before the application has to.
-CAPACITY = 32
+#: Pieces that the stream lane takes at once; as many again may wait before the application has to.
+CAPACITY = 64
 
-Piece = tuple[bytes, bool]
+#: What waits together. None stands for the end.
+Batch = list[bytes | None]
 
 
 class Write(Protocol):
@@ -38,6 +39,7 @@ class Lanes:
     """One `GuardedStream` between an application that sends and a client that gets."""
 
     __slots__ = (
+        "_batch",
         "_breath",
         "_deadlines",
         "_fed_last",
@@ -79,7 +81,8 @@ class Lanes:
         self._fed_last = False
         self._writing = False
         self._breath: anyio.Event | None = None  # a keep-alive on its way
-        self._queue: tuple[MemoryObjectSendStream[Piece], MemoryObjectReceiveStream[Piece]] | None = None
+        self._batch: Batch | None = None  # the last in the queue, as long as more may be put to it
+        self._queue: tuple[MemoryObjectSendStream[Batch], MemoryObjectReceiveStream[Batch]] | None = None
         self._scopes: set[anyio.CancelScope] = set()
 
     @property
@@ -91,8 +94,12 @@ class Lanes:
         """True while pieces go through the stream lane."""
         return self._queued
 
-    async def feed(self, data: bytes, *, last: bool) -> None:
-        """The next piece from the application. Returns when it may send the next one."""
+    async def feed(self, data: bytes, *, last: bool, hurried: bool = False) -> None:
+        """The next piece from the application. Returns when it may send the next one. `hurried`: this one follows so
+        closely on the last that there will be more: they are worth a task, which takes them together."""
+        if hurried and not last and not self._turn.taken and self._is_direct():
+            self._queued = True
+            self._spawn(self._scoped, self._drain)
         if not (self._queued or self.over or self.broken):
             turn = self._turn
             if turn.taken:
@@ -109,11 +116,24 @@ class Lanes:
         if not self._closed:
             await self._enqueue(data, last)
 
+    def takes(self, data: bytes, *, last: bool = False) -> bool:
+        """Put a piece to those that the stream lane takes next; False where there is no room or no lane."""
+        batch = self._batch
+        if batch is None or len(batch) >= CAPACITY or self.over:
+            return False
+        batch.append(data)
+        if last:
+            batch.append(None)
+            self._batch = None
+        return True
+
     async def fail(self, expiry: Expiry) -> None:
         """End the answer for a reason that is not the policies'. Halts the stream lane first."""
         self._halt()
         await self._turn.take()
         try:
+            if self._queued and not self._settling and not self._closed:
+                await self._decide(*self._waiting([]))  # what the application got rid of in time
             if not self.over:
                 release = await self.stream.fail(expiry.status, expiry.code, expiry.message)
                 self.over = True
@@ -214,24 +234,29 @@ class Lanes:
         self._spawn(self._scoped, self._settle)
 
     async def _enqueue(self, data: bytes, last: bool) -> None:
+        if not self.takes(data, last=last):
+            await self._next_batch([data, None] if last else [data])
+
+    async def _next_batch(self, batch: Batch) -> None:
         inlet = self._ends()[0]
+        self._batch = batch
         try:
             try:
-                inlet.send_nowait((data, last))
+                inlet.send_nowait(batch)
             except anyio.WouldBlock:
-                await inlet.send((data, last))
+                await inlet.send(batch)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass  # the answer ended while the application was waiting: what it says now goes nowhere
 
-    def _ends(self) -> tuple[MemoryObjectSendStream[Piece], MemoryObjectReceiveStream[Piece]]:
+    def _ends(self) -> tuple[MemoryObjectSendStream[Batch], MemoryObjectReceiveStream[Batch]]:
         if self._queue is None:
-            self._queue = anyio.create_memory_object_stream[Piece](CAPACITY)
+            self._queue = anyio.create_memory_object_stream[Batch](1)
         return self._queue
 
     async def _drain(self) -> None:
         outlet = self._ends()[1]
         while not self._closed and self._queued:
-            piece = _joined(await outlet.receive(), outlet)
+            piece = self._waiting(await outlet.receive())
             await self._turn.take()
             try:
                 if not self._closed:
@@ -246,6 +271,16 @@ class Lanes:
         idle = not state.current_buffer_used and not state.tasks_waiting_send
         if self._fed_last or (idle and not self._settling):
             self._queued = False  # the direct lane is open again, or nothing comes any more
+
+    def _waiting(self, batch: Batch) -> tuple[bytes, bool]:
+        """Everything that waits now as one piece, `batch` first: together it costs one decision and one write."""
+        try:
+            while batch[-1:] != [None]:
+                batch += self._ends()[1].receive_nowait()
+        except (anyio.WouldBlock, anyio.EndOfStream):
+            pass
+        self._batch = None  # it has been taken: nothing may be put to it any more
+        return b"".join([piece for piece in batch if piece is not None]), batch[-1:] == [None]
 
     async def _settle(self) -> None:
         try:
@@ -265,7 +300,7 @@ class Lanes:
         """Let the lane task see that nothing is pending any more; when the queue is full it sees so anyway."""
         if self._queued and not self._settling:
             try:
-                self._ends()[0].send_nowait((b"", False))
+                self._ends()[0].send_nowait([])
             except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 pass
 
@@ -285,15 +320,3 @@ class Lanes:
     def _halt(self) -> None:
         for scope in tuple(self._scopes):
             scope.cancel()
-
-
-def _joined(first: Piece, outlet: MemoryObjectReceiveStream[Piece]) -> Piece:
-    """Everything that waits now as one piece: a batch costs one decision and one write."""
-    (data, last), more = first, list[bytes]()
-    while not last:
-        try:
-            piece, last = outlet.receive_nowait()
-        except (anyio.WouldBlock, anyio.EndOfStream):
-            break
-        more.append(piece)
-    return (b"".join([data, *more]) if more else data), last

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import brotli
@@ -14,6 +15,7 @@ import zstandard
 from luthien_guard.asgi import GuardMiddleware
 from luthien_guard.control_plane.service import Answer, Release, RequestDecision, StreamingContext
 from luthien_guard.limits import Limits
+from luthien_guard.testing.clock import VirtualClock
 from luthien_guard.testing.plane import ScriptedGuard, ScriptedPlane, ScriptedStream
 from tests.asgi.host import JSON, SSE, Speaker, Visit, visit
 
@@ -39,10 +41,39 @@ def plane_of(
     return plane, ScriptedGuard(plane)
 
 
+def breathless() -> Callable[[], float]:
+    """A clock on which next to no time passes between two messages."""
+    return count(1000.0, 1e-6).__next__
+
+
 async def test_a_stream_leaves_message_by_message() -> None:
-    heard = await visit(GuardMiddleware(Speaker(b"data: a\n\n", b"data: b\n\n"), guard=ScriptedGuard()))
+    guard = ScriptedGuard(clock=VirtualClock())
+    heard = await visit(GuardMiddleware(Speaker(b"data: a\n\n", b"data: b\n\n"), guard=guard))
     assert [m["body"] for m in heard.messages[1:]] == [b"data: a\n\n", b"data: b\n\n", b""]
     assert heard.complete
+
+
+async def test_an_application_in_a_hurry_is_heard_in_batches() -> None:
+    """Messages of one breath are decided and written together; all of them, in order, whatever comes of them."""
+    pieces = [b"data: %d\n\n" % number for number in range(1000)]
+    heard = await visit(GuardMiddleware(Speaker(*pieces), guard=ScriptedGuard(clock=breathless())))
+    assert heard.body == b"".join(pieces)
+    assert heard.complete
+    assert len(heard.messages) < 100
+
+
+async def test_what_an_application_said_in_a_hurry_before_it_failed_is_not_lost() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": SSE})
+        for number in range(10):
+            await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
+        raise ValueError("the host's own")
+
+    seen = Visit(GuardMiddleware(app, guard=ScriptedGuard(clock=breathless())))
+    with pytest.raises(ValueError, match="own"):
+        await seen.run()
+    heard = seen.heard
+    assert heard.body.startswith(b"".join(b"data: %d\n\n" % number for number in range(10)))
 
 
 async def test_the_start_is_held_until_something_may_leave() -> None:
@@ -271,8 +302,9 @@ async def test_done_ends_the_answer_and_cancels_the_application(swallow: bool) -
             if swallow:
                 return  # noqa: B012
 
-    plane, guard = plane_of(saying(Release(items=((b"data: blocked\n\n", None),), done=True)))
-    heard = await visit(GuardMiddleware(app, guard=guard))
+    verdict = saying(Release(items=((b"data: blocked\n\n", None),), done=True))
+    plane = ScriptedPlane(verdict)
+    heard = await visit(GuardMiddleware(app, guard=ScriptedGuard(plane, clock=VirtualClock())))
     assert heard.body == b"data: a\n\ndata: blocked\n\n"
     assert heard.complete
     assert went_on == []
