@@ -20,6 +20,7 @@ from luthien_guard.records import EventType
 __all__ = [
     "CALL_COLUMNS",
     "EVENT_COLUMNS",
+    "NONSENSE",
     "Call",
     "CallFilter",
     "Row",
@@ -27,6 +28,7 @@ __all__ = [
     "Written",
     "chained",
     "intact",
+    "merge",
     "payload_of",
     "plain",
     "projected",
@@ -138,6 +140,20 @@ def projected(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
         call_id: {name: _column(name, columns[name]) for name in columns}
         for call_id, columns in calls.items()
     }
+
+
+#: What reading rows may raise that were never written by a guard.
+NONSENSE: Final = (ValueError, TypeError, AttributeError, RecursionError)
+#: The end of a call says these again, and knows better; of the others the first stands.
+_LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage"})
+
+
+def merge(line: dict[str, Any], row: Row) -> None:
+    """Add to the line of a call what one of its rows says, in any order. Raises one of NONSENSE."""
+    latest = _LATEST | {"model"} if row.event_type == EventType.CLOSED.value else _LATEST
+    for column, value in projected([row]).get(row.call_id, {}).items():
+        if value is not None and (column in latest or line.get(column) is None):
+            line[column] = value
 
 
 def _column(name: str, value: Any) -> Any:

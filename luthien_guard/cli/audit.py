@@ -47,7 +47,8 @@ def verify(call: str | None, json_: bool, store: str | None, config: Path | None
 
 def _told(report: Report) -> None:
     for each in report.findings:
-        click.echo(printable(f"{each.call_id} row {each.seq}: {each.problem}"))
+        place = f"{each.call_id} row {each.seq}: " if each.call_id else ""
+        click.echo(printable(f"{place}{each.problem}"))
     aside = {"under way or cut off": report.open, "pruned to their line": report.pruned}
     more = "".join(f", {count} {what}" for what, count in aside.items() if count)
     say(f"{report.calls} calls, {report.events} rows: {len(report.findings)} broken{more}")

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from luthien_guard.query.chains import Chains, row_problem, walked
-from luthien_guard.query.line import NONSENSE, line_of, other_column, said_by
+from luthien_guard.query.line import line_of, other_column, said_by
 from luthien_guard.records import EventType
-from luthien_guard.store import Call, CallFilter, Row, Store
+from luthien_guard.store import NONSENSE, Call, CallFilter, Row, Store
 
 __all__ = ["Finding", "Report", "audit", "broken", "verify"]
 
@@ -27,7 +27,8 @@ _NOTHING: Final = "all of its rows are missing"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The first row of a call that does not fit, and why. `seq` is where it stands, or should."""
+    """The first row of a call that does not fit, and why. `seq` is where it stands, or should. With an empty `call_id`:
+    something in the store of which nobody can say whose it was."""
 
     call_id: str
     seq: int
@@ -79,6 +80,7 @@ def _findings(
     store: Store, only: str | None, report: Report, progress: Callable[[Report], None]
 ) -> Iterator[Finding]:
     if only is None:
+        yield from (Finding("", 0, problem) for problem in _damage(store))
         yield from _All(store, report, progress).findings()
         return
     finding, rows = _looked_at(store, only, store.call(only))
@@ -86,6 +88,12 @@ def _findings(
     report.open = int(_is_open(rows))
     if finding is not None or not rows:
         yield finding or Finding(only, 0, _NOTHING)
+
+
+def _damage(store: Store) -> Sequence[str]:
+    """What of the store is no row at all: only a store that reads line by line can say so, and has a method for it."""
+    damage: Callable[[], Sequence[str]] = getattr(store, "damage", tuple)
+    return damage()
 
 
 class _All:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from luthien_guard.query.line import NONSENSE, add_to_line, digest, line_of
+from luthien_guard.query.line import digest, line_of
 from luthien_guard.records import EventType
-from luthien_guard.store import Call, Row, Store, intact
+from luthien_guard.store import NONSENSE, Call, Row, Store, intact, merge
 
 __all__ = ["Chains", "row_problem", "walked"]
 
@@ -64,7 +64,7 @@ class Chains:
         if row_problem(call_id, row, chain.rows, chain.hash) is not None:
             return False
         try:
-            add_to_line(chain.line, row)
+            merge(chain.line, row)
         except NONSENSE:
             return False
         chain.rows += 1

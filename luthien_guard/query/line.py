@@ -5,30 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from luthien_guard.store import CALL_COLUMNS, Call, Row, projected
+from luthien_guard.store import CALL_COLUMNS, Call, Row, merge
 
-__all__ = ["NONSENSE", "add_to_line", "digest", "line_of", "other_column", "said_by"]
-
-#: What reading rows may raise that were never written by a guard.
-NONSENSE: Final = (ValueError, TypeError, AttributeError, RecursionError)
-#: The end of a call says these again, and knows better; of the others the first stands.
-_LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage", "model"})
-
-
-def add_to_line(line: dict[str, Any], row: Row) -> None:
-    """What the next row of the call adds. Raises one of NONSENSE."""
-    for column, value in projected([row]).get(row.call_id, {}).items():
-        if value is not None and (column in _LATEST or line.get(column) is None):
-            line[column] = value
+__all__ = ["digest", "line_of", "other_column", "said_by"]
 
 
 def said_by(rows: Sequence[Row]) -> dict[str, Any]:
     """The line as the rows make it. Raises one of NONSENSE."""
     found: dict[str, Any] = {}
     for row in rows:
-        add_to_line(found, row)
+        merge(found, row)
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.query import audit
 from luthien_guard.sinks.jsonl import JsonlStore
 from luthien_guard.sinks.memory import MemoryStore
 from luthien_guard.sinks.sqlite import SqliteStore
@@ -181,21 +182,43 @@ def test_a_file_of_lines_has_one_writer(tmp_path: Path) -> None:
     two.close()
 
 
-def test_a_damaged_line_makes_no_row_known_that_was_not_written(tmp_path: Path) -> None:
+def test_a_damaged_line_costs_its_row_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    store = JsonlStore(path)
+    store.open()
+    one, two = exchange_rows(5), exchange_rows(6)
+    store.write([*one, *two])
+    store.close()
+    found = path.read_bytes().splitlines(keepends=True)
+    found[1] = b'{"half": "a row"}\n'
+    path.write_bytes(b"".join(found))
+    store.open()
+    assert store.damage() == ["line 2 is no row"]
+    assert store.rows(two[0].call_id) == two
+    assert store.rows(one[0].call_id) == [one[0], *one[2:]]
+    assert store.tail(0)[1] == [one[0], *one[2:], *two]
+    assert [call.outcome for call in store.calls(CallFilter())] == ["success", "blocked"]
+    assert store.stats()["events"] == len(found) - 1
+    findings = audit(store).findings
+    assert [(each.call_id, each.seq, each.problem) for each in findings] == [
+        ("", 0, "line 2 is no row"),
+        (one[0].call_id, 1, "a row is missing"),
+    ]
+    assert store.write([*one, *exchange_rows(7)]).stored == 1 + 3, "what is sent again is whole again"
+    assert store.rows(one[0].call_id) == one
+    assert store.prune(before=6000.0) == 1
+    assert store.damage() == [], "it stood before everything that is kept"
+    store.close()
+
+
+def test_a_line_that_was_changed_under_a_reader_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     store = JsonlStore(path)
     store.open()
     store.write(exchange_rows(5))
-    store.close()
-    store.open()
-    store.write(exchange_rows(5))
-    whole = path.read_bytes()
-    path.write_bytes(whole + b"no row\n")
-    both = [*exchange_rows(6), *exchange_rows(1)]  # the older one is looked for in the file
-    with pytest.raises(SinkError, match="is no row"):
-        store.write(both)
-    path.write_bytes(whole)
-    assert store.write(both).stored == len(both)
+    assert audit(store).findings == []
+    path.write_bytes(path.read_bytes().replace(b'"m\\"', b'"n\\"', 1))
+    assert [(each.seq, each.problem) for each in audit(store).findings] == [(0, "it is not what was written")]
     store.close()
 
 

@@ -1,7 +1,4 @@
-"""`jsonl:///path`: one JSON object a row, appended; for whoever ships, greps or archives.
-
-Writing is cheap, asking reads the file: for questions all day long take `sqlite:///`.
-"""
+"""The store in a file of lines."""
 
 from __future__ import annotations
 
@@ -10,26 +7,20 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Generator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
 from luthien_guard.errors import SinkError
-from luthien_guard.sinks.sqlite.statements import call_of
-from luthien_guard.sinks.urls import file_of
-from luthien_guard.store import CALL_COLUMNS, Call, CallFilter, Row, Written, projected
+from luthien_guard.sinks.jsonl.index import Entry, Index
+from luthien_guard.sinks.jsonl.lines import line_of, lines
+from luthien_guard.store import Call, CallFilter, Row, Written
 
-__all__ = ["JsonlStore", "from_url"]
+__all__ = ["JsonlStore"]
 
 _BLOCK: Final = 65_536
 _REMEMBERED: Final = 10_000  # calls whose rows are known without a look into the file
-
-
-def from_url(url: str) -> JsonlStore:
-    """`jsonl:///relative.jsonl`, `jsonl:////absolute.jsonl`. Raises ConfigError."""
-    return JsonlStore(file_of(url, "jsonl", "jsonl"))
 
 
 class JsonlStore:
@@ -45,13 +36,17 @@ class JsonlStore:
         self._hashes: OrderedDict[str, dict[int, str]] = OrderedDict()
         self._mended = False
         self._newest = ""  # a call id greater than this one is new, or its rows are in `_hashes`
+        self._index = Index(path)
 
     def open(self) -> None:
         with self._lock, self._told():
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._made()
-                self._newest = max((row.call_id for _, row in self._scan()), default="")
+                index = self._index.refresh()
+                if index.damaged and not index.rows:
+                    raise SinkError(f"jsonl {self.path}: none of its lines is a row")
+                self._newest = max(index.ids[-1:], default="")
                 self._file = FileIO(self.path, "r")
 
     def close(self) -> None:
@@ -90,18 +85,31 @@ class JsonlStore:
         return fresh, conflicts
 
     def call(self, call_id: str) -> Call | None:
-        return next(iter(_calls(self.rows(call_id))), None)
+        with self._asked() as index:
+            return index.call(call_id)
 
     def calls(self, wanted: CallFilter) -> list[Call]:
-        rows = [row for _, row in self._all()]
-        by_policy = {row.call_id for row in rows if wanted.policy in (None, row.policy)}
-        by_text = {row.call_id for row in rows if _says(row, wanted.text)}
-        found = [call for call in _calls(rows) if call.call_id in by_policy & by_text and _fits(call, wanted)]
-        return sorted(found, key=lambda call: call.call_id, reverse=True)[: wanted.limit]
+        found: list[Call] = []
+        with self._asked() as index:
+            for call_id in reversed(index.ids):
+                call = index.call(call_id)
+                if call is None or not _fits(call, index.entries[call_id], wanted):
+                    continue
+                if wanted.text is None or any(_says(row, wanted.text) for row in index.rows_of(call_id)):
+                    found.append(call)
+                    if len(found) == wanted.limit:
+                        break
+        return found
 
     def rows(self, call_id: str, *, after: int = -1) -> list[Row]:
-        found = [row for _, row in self._all() if row.call_id == call_id and row.seq > after]
+        with self._asked() as index:
+            found = [row for row in index.rows_of(call_id) if row.seq > after]
         return sorted(found, key=lambda row: row.seq)
+
+    def damage(self) -> list[str]:
+        """The lines that are no rows. Everything else can be asked all the same."""
+        with self._asked() as index:
+            return [f"line {number} is no row" for number, _ in index.damaged]
 
     def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
         if position is None:
@@ -109,15 +117,18 @@ class JsonlStore:
                 self._opened()
                 return self._end(), []
         rows: list[Row] = []
-        end = position
-        for end, row in self._all(position):  # noqa: B007
-            rows.append(row)
-            if len(rows) == limit:
-                break
-        return end, rows
+        with self._lock, self._told():
+            self._opened()
+            for _, end, row in lines(self.path, position):
+                position = end
+                rows += [] if row is None else [row]
+                if len(rows) == limit:
+                    break
+        return position, rows
 
     def unfinished(self, writer: str | None = None) -> list[str]:
-        calls = _calls([row for _, row in self._all()])
+        with self._asked() as index:
+            calls = [call for call_id in index.ids if (call := index.call(call_id)) is not None]
         return [call.call_id for call in calls if call.ended_at is None and writer in (None, call.writer)]
 
     def prune(
@@ -125,36 +136,26 @@ class JsonlStore:
     ) -> int:
         """The file is written anew without the pruned calls. (There is no line of a call without its events, so
         `events_only` prunes the same.)"""
-        with self._lock, self._told():
-            sizes: dict[str, int] = {}
-            started: dict[str, float] = {}
-            for _, row in self._all():
-                sizes[row.call_id] = sizes.get(row.call_id, 0) + len(_line(row))
-                started.setdefault(row.call_id, row.at)
-            total, gone, newest = sum(sizes.values()), set[str](), max(sizes, default="")
-            for call_id in sorted(sizes):
-                old = before is not None and started[call_id] < before
-                # the newest of all stays, whatever its size
-                big = max_bytes is not None and total > max_bytes and call_id != newest
-                if old or big:
-                    gone.add(call_id)
-                    total -= sizes[call_id]
+        with self._asked() as index:
+            gone = _pruned(index, before, max_bytes)
             if gone:
                 self._writable()  # what another one wrote meanwhile would be lost
                 self._rewrite(gone)
             return len(gone)
 
     def stats(self) -> Mapping[str, Any]:
-        rows = [row for _, row in self._all()]
-        times = [row.at for row in rows if row.seq == 0]
-        return {
-            "calls": len({row.call_id for row in rows}),
-            "events": len(rows),
-            "bytes": self.path.stat().st_size,
-            "schema": 1,
-            "oldest": min(times, default=None),
-            "newest": max(times, default=None),
-        }
+        with self._asked() as index:
+            times = [
+                at for entry in index.entries.values() if (at := entry.line.get("started_at")) is not None
+            ]
+            return {
+                "calls": len(index.ids),
+                "events": index.rows,
+                "bytes": self.path.stat().st_size,
+                "schema": 1,
+                "oldest": min(times, default=None),
+                "newest": max(times, default=None),
+            }
 
     # -- the file ------------------------------------------------------------------------------------------------------
 
@@ -181,7 +182,7 @@ class JsonlStore:
                 raise SinkError(f"jsonl {self.path}: somebody else writes it; only one can")
             file.truncate(self._end())
             # another one may have written between `open` and the lock
-            self._newest = max((row.call_id for _, row in self._scan()), default="")
+            self._newest = max(self._index.refresh().ids[-1:], default="")
             self._hashes.clear()
             self._mended = True
         return self._opened()
@@ -215,31 +216,16 @@ class JsonlStore:
                 end = begin
         return 0
 
-    def _all(self, position: int = 0) -> Iterator[tuple[int, Row]]:
-        with self._lock, self._told():
-            self._opened()
-            yield from self._scan(position)
-
-    def _scan(self, position: int = 0) -> Iterator[tuple[int, Row]]:
-        """(the position after it, row) for each row from `position` on."""
-        with self.path.open("rb") as file:
-            file.seek(position)
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    return
-                position += len(line)
-                try:
-                    row = Row(**json.loads(line))
-                except (ValueError, TypeError):
-                    raise SinkError(f"jsonl {self.path}: line {number} from there is no row") from None
-                yield position, row
-
     def _rewrite(self, gone: set[str]) -> None:
+        """Nobody knows whose the damaged lines were: those before everything that is kept go, too."""
         fresh = self.path.with_name(self.path.name + ".new")
-        with fresh.open("wb") as file:
-            for _, row in self._scan():
-                if row.call_id not in gone:
-                    file.write(_line(row))
+        with self.path.open("rb") as old, fresh.open("wb") as file:
+            kept = False
+            for begin, end, row in lines(self.path):
+                if (row is None and kept) or (row is not None and row.call_id not in gone):
+                    kept = True
+                    old.seek(begin)
+                    file.write(old.read(end - begin))
             file.flush()
             os.fsync(file.fileno())
         fresh.chmod(0o600)
@@ -250,7 +236,13 @@ class JsonlStore:
         self._opened().close()
         self._file = renewed
         self._hashes.clear()
-        self._newest = max((row.call_id for _, row in self._scan()), default="")
+        self._newest = max(self._index.refresh().ids[-1:], default="")
+
+    @contextlib.contextmanager
+    def _asked(self) -> Generator[Index]:
+        with self._lock, self._told():
+            self._opened()
+            yield self._index.refresh()
 
     @contextlib.contextmanager
     def _told(self) -> Generator[None]:
@@ -263,7 +255,7 @@ class JsonlStore:
 def _append(file: FileIO, rows: list[Row], *, durable: bool) -> None:
     """All of it or nothing. No buffer: one that could not be flushed would come out later, in part."""
     end = file.seek(0, os.SEEK_END)
-    left = memoryview(b"".join(map(_line, rows)))
+    left = memoryview(b"".join(map(line_of, rows)))
     try:
         while left:
             left = left[file.write(left) or 0 :]
@@ -304,28 +296,31 @@ def _has_name(file: FileIO, path: Path) -> bool:
         return False
 
 
-def _line(row: Row) -> bytes:
-    return json.dumps(asdict(row), separators=(",", ":")).encode() + b"\n"
+def _pruned(index: Index, before: float | None, max_bytes: int | None) -> set[str]:
+    """The ids of the calls that go, oldest first; for their size never the newest of all."""
+    total = sum(entry.bytes for entry in index.entries.values())
+    gone: set[str] = set()
+    for call_id in index.ids:
+        entry = index.entries[call_id]
+        old = before is not None and entry.began < before
+        big = max_bytes is not None and total > max_bytes and call_id != index.ids[-1]
+        if old or big:
+            gone.add(call_id)
+            total -= entry.bytes
+    return gone
 
 
-def _calls(rows: Sequence[Row]) -> list[Call]:
-    none = dict.fromkeys(CALL_COLUMNS)
-    return [
-        call_of({**none, "call_id": call_id, **columns})
-        for call_id, columns in sorted(projected(rows).items())
-    ]
-
-
-def _fits(call: Call, wanted: CallFilter) -> bool:
+def _fits(call: Call, entry: Entry, wanted: CallFilter) -> bool:
     same = ("model", "endpoint", "outcome", "session_id")
     started = call.started_at or 0.0
     return (
         all(getattr(wanted, name) in (None, getattr(call, name)) for name in same)
+        and (wanted.policy is None or wanted.policy in entry.policies)
         and (wanted.since is None or started >= wanted.since)
         and (wanted.until is None or started < wanted.until)
         and (wanted.before is None or call.call_id < wanted.before)
     )
 
 
-def _says(row: Row, text: str | None) -> bool:
-    return text is None or json.dumps(text, ensure_ascii=False)[1:-1].lower() in row.payload.lower()
+def _says(row: Row, text: str) -> bool:
+    return json.dumps(text, ensure_ascii=False)[1:-1].lower() in row.payload.lower()

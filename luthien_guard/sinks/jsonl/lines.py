@@ -1,0 +1,51 @@
+"""Rows as lines of a file, and lines as rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from luthien_guard.store import EVENT_COLUMNS, Row
+
+__all__ = ["Line", "line_of", "lines", "row_of"]
+
+#: (where it begins, where it ends, the row or None for a line that is none)
+Line = tuple[int, int, Row | None]
+
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    **dict.fromkeys(EVENT_COLUMNS, (str,)),
+    "seq": (int,),
+    "at": (float, int),
+    "policy": (str, type(None)),
+}
+
+
+def line_of(row: Row) -> bytes:
+    return json.dumps(asdict(row), separators=(",", ":")).encode() + b"\n"
+
+
+def row_of(line: bytes) -> Row | None:
+    """None for what no store has written."""
+    try:
+        found: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if type(found) is not dict or found.keys() != _TYPES.keys():
+        return None
+    if not all(type(found[name]) in types for name, types in _TYPES.items()):
+        return None
+    return Row(**found)
+
+
+def lines(path: Path, position: int = 0) -> Iterator[Line]:
+    """Every whole line from `position` on; the last one may still be in the making. Raises OSError."""
+    with path.open("rb") as file:
+        file.seek(position)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            begin, position = position, position + len(line)
+            yield begin, position, row_of(line)
