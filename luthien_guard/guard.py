@@ -23,6 +23,7 @@ from luthien_guard.delivery.redaction import Redactor
 from luthien_guard.delivery.storage import Storage
 from luthien_guard.engine.exchange import Services
 from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.version import versions_of
 from luthien_guard.errors import ConfigError
 from luthien_guard.exchange import RequestMetadata
 from luthien_guard.identity import SESSION_FROM, SessionSource
@@ -153,6 +154,12 @@ class Guard:
     def policy_sets(self) -> frozenset[str]:
         """The names of the further sets of policies."""
         return frozenset(name for name in self._plans if name is not None)
+
+    @property
+    def policy_version(self) -> str:
+        """Which policies run: the same twelve letters wherever the same ones are configured alike. That of one exchange
+        stands in its record; further sets of policies have versions of their own."""
+        return versions_of({name: plan.version for name, plan in self._plans.items()})
 
     def adopt(self, other: Guard) -> None:
         """Take over the policies of `other`, which was built and validated whole. Exchanges that run end under the

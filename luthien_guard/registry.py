@@ -10,7 +10,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, get_args
@@ -38,6 +38,8 @@ class Registered:
     mode: Mode = "enforce"
     on_error: ErrorMode = "block"
     timeout: float | None = None
+    #: What it was made of; None for an instance. It may hold secrets.
+    config: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def build(
 
 def _resolve(item: Any, allow_paths: bool) -> Registered:
     if isinstance(item, str):
-        return Registered(_make(item, {}, allow_paths), item)
+        return Registered(_make(item, {}, allow_paths), item, config={})
     if isinstance(item, Mapping):
         return _from_mapping(item, allow_paths)
     if inspect.isclass(item):
@@ -106,11 +108,12 @@ def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
     unknown = set(item) - _SETTINGS
     if unknown:
         raise ConfigError(f"unknown key {_did_you_mean(min(unknown), _SETTINGS)} in a policy's settings")
-    use = item.get("use")
+    use, config = item.get("use"), None
     if isinstance(use, Policy):
         policy, name = use, use.name or _kebab(type(use).__name__)
     elif isinstance(use, str):
-        policy, name = _make(use, item.get("config") or {}, allow_paths), use.rpartition(":")[2]
+        config = item.get("config") or {}
+        policy, name = _make(use, config, allow_paths), use.rpartition(":")[2]
     else:
         raise ConfigError("a policy's settings need `use`: the name of an installed policy, or an instance")
     mode, on_error = item.get("mode", "enforce"), item.get("on_error", "block")
@@ -123,7 +126,7 @@ def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
         isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0
     ):
         raise ConfigError(f"timeout of {name} is {timeout!r}: seconds, more than 0")
-    return Registered(policy, str(item.get("name") or name), mode, on_error, timeout)
+    return Registered(policy, str(item.get("name") or name), mode, on_error, timeout, config)
 
 
 def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
@@ -152,7 +155,7 @@ def _numbered(registered: Sequence[Registered]) -> list[Registered]:
     for each in registered:
         seen[each.name] = count = seen.get(each.name, 0) + 1
         name = each.name if count == 1 else f"{each.name}#{count}"
-        result.append(Registered(each.policy, name, each.mode, each.on_error, each.timeout))
+        result.append(replace(each, name=name))
     if len({id(each.policy) for each in result}) != len(result):
         raise ConfigError("the same policy instance stands twice: make two instances")
     return result

@@ -31,7 +31,7 @@ def command(file: Path | None, config: Path | None) -> None:
     try:
         plans = built(loaded)
     except ConfigError as error:
-        fail(f"{path}: {error}")
+        fail(error if str(path) in str(error) else f"{path}: {error}")
     rows = [*policy_rows(plans[None])]
     for name, plan in plans.items():
         rows += ["", f"for keys with the policies {name!r}:", *policy_rows(plan)] if name is not None else []
@@ -47,9 +47,11 @@ def built(loaded: Loaded) -> dict[str | None, Plan]:
     plans = {name: Plan(items, mode=arguments["mode"], allow_paths=True) for name, items in sets.items()}
     if importlib.util.find_spec("starlette") is not None:
         from luthien_guard.gateway.hosts import check_binding
+        from luthien_guard.gateway.shared.sharing import Sharing
         from luthien_guard.gateway.upstreams import Upstreams
 
         check_binding(loaded.config)
+        Sharing(loaded, str)
         if loaded.config.upstreams:
             Upstreams(loaded.config.upstreams, Limits())
     return plans

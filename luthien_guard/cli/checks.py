@@ -8,6 +8,7 @@ import shutil
 import ssl
 import stat
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -67,15 +68,17 @@ def port(loaded: Loaded) -> Finding:
 
 def keys(loaded: Loaded) -> Finding:
     """There are some where they are needed, and nobody else can read what they hang on."""
-    from luthien_guard.gateway.authentication import key_file
+    from luthien_guard.gateway.keys import KeyFile
+    from luthien_guard.gateway.shared.urls import keys_of, located
 
     auth = loaded.config.auth
-    file = key_file(auth)
-    for path in (file.path, file.path.parent / "pepper"):
-        if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            return Finding("keys", "failure", f"{path} can be read by others: chmod 600 it")
     try:
-        active = sum(1 for key in file.all() if key.state(time.time()) == "active")
+        with closing(located(loaded, ("auth", "keys"), lambda: keys_of(auth))) as found:
+            folder = found.path.parent if isinstance(found, KeyFile) else data_folder()
+            for path in (folder / "pepper", *([found.path] if isinstance(found, KeyFile) else [])):
+                if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                    return Finding("keys", "failure", f"{path} can be read by others: chmod 600 it")
+            active = sum(1 for key in found.all() if key.state(time.time()) == "active")
     except ConfigError as error:
         return Finding("keys", "failure", str(error))
     if auth.mode == "client_key" and not active:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from luthien_guard.config.load import Loaded
 from luthien_guard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from luthien_guard.gateway.keys import KeyFile
+    from luthien_guard.gateway.key import Keys
 
 __all__ = ["command"]
 
@@ -25,7 +27,7 @@ __all__ = ["command"]
 @config_option
 @click.pass_context
 def command(ctx: click.Context, config: Path | None) -> None:
-    """Make, list and revoke keys for `auth: {mode: client_key}`. A change counts for running gateways at once."""
+    """Make, list and revoke keys for `auth: {mode: client_key}`. A change counts for running gateways within a second."""
     ctx.obj = load_or_fail(config)
 
 
@@ -35,7 +37,7 @@ def command(ctx: click.Context, config: Path | None) -> None:
     "--scope", "scopes", multiple=True, help="chat, messages, responses, models, metrics [default: all]."
 )
 @click.option("--expires", type=Duration(), help="After 30m, 12h, 90d, ... [default: never].")
-@click.option("--requests-per-minute", type=click.IntRange(1), help="For each worker.")
+@click.option("--requests-per-minute", type=click.IntRange(1), help="For all workers together.")
 @click.option("--policies", help="A set of `policy_sets`: it runs after the policies of all.")
 @click.pass_obj
 def create(
@@ -58,12 +60,11 @@ def create(
         fail(f"no policy set {policies!r} is configured{did_you_mean(policies, sets)}")
     given = {"requests_per_minute": requests_per_minute, "policies": policies}
     settings = {name: value for name, value in given.items() if value is not None}
-    keys = _keys(loaded)
-    try:
+    with _keys(loaded) as keys:
         key, text = keys.create(name, scopes=scopes or ("*",), seconds=expires, settings=settings)
-    except ConfigError as error:
-        fail(error)
-    say(f"key {key.id} ({_until(key.expires_at)}), kept in {keys.path}; it is not shown again:", err=True)
+        say(
+            f"key {key.id} ({_until(key.expires_at)}), kept in {keys.place}; it is not shown again:", err=True
+        )
     say(text)
 
 
@@ -71,11 +72,8 @@ def create(
 @click.pass_obj
 def list_(loaded: Loaded) -> None:
     """Every key: never its text."""
-    keys = _keys(loaded)
-    try:
+    with _keys(loaded) as keys:
         found = keys.all()
-    except ConfigError as error:
-        fail(error)
     if not found:
         say("no keys: luthien-guard keys create --name NAME")
         return
@@ -90,19 +88,22 @@ def revoke(loaded: Loaded, id: str) -> None:
     """Revoke the key with this id (of `keys list`)."""
     if id.startswith("lg_"):
         fail("give the id, not the key itself: a command line is no place for a secret")
-    try:
-        done = _keys(loaded).revoke(id)
-    except ConfigError as error:
-        fail(error)
+    with _keys(loaded) as keys:
+        done = keys.revoke(id)
     if not done:
         fail(f"no key with the id {id!r} is left to revoke")
     say(f"key {id} is revoked")
 
 
-def _keys(loaded: Loaded) -> KeyFile:
-    from luthien_guard.gateway.authentication import key_file
+@contextmanager
+def _keys(loaded: Loaded) -> Generator[Keys]:
+    from luthien_guard.gateway.shared.urls import keys_of, located
 
-    return key_file(loaded.config.auth)
+    try:
+        with closing(located(loaded, ("auth", "keys"), lambda: keys_of(loaded.config.auth))) as keys:
+            yield keys
+    except ConfigError as error:
+        fail(error)
 
 
 def _line(key: Any) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,14 +71,14 @@ def _key(loaded: Loaded, client: str) -> Generator[str | None]:
     if loaded.config.auth.mode != "client_key":
         yield None
         return
-    from luthien_guard.gateway.authentication import key_file
+    from luthien_guard.gateway.shared.urls import keys_of, located
 
-    keys = key_file(loaded.config.auth)
-    key, text = keys.create(f"launch {client}", seconds=_KEY_SECONDS)
-    try:
-        yield text
-    finally:
-        keys.revoke(key.id)
+    with closing(located(loaded, ("auth", "keys"), lambda: keys_of(loaded.config.auth))) as keys:
+        key, text = keys.create(f"launch {client}", seconds=_KEY_SECONDS)
+        try:
+            yield text
+        finally:
+            keys.revoke(key.id)
 
 
 def _pays(config: GuardConfig) -> bool:

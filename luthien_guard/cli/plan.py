@@ -33,6 +33,7 @@ def policy_rows(plan: Plan, *, hooks: bool = False) -> Iterator[str]:
             yield f"   hears {', '.join(heard) or 'nothing'}"
     if plan.registered:
         yield f"leak bound: {'; '.join(f'{what} (held by {who})' for who, what in bounds) or 'nothing is held back'}"
+    yield f"version: {plan.version}"
 
 
 def config_rows(config: GuardConfig) -> Iterator[str]:
@@ -44,6 +45,8 @@ def config_rows(config: GuardConfig) -> Iterator[str]:
         yield f"upstream {number}. {_upstream(each)}"
     yield f"store: {masked(config.store) if config.store else 'memory only'}; durability {config.durability}"
     yield f"pub/sub: {masked(config.pubsub) if config.pubsub else 'none'}"
+    yield f"keys: {masked(config.auth.keys) if config.auth.keys else 'in the data folder'}"
+    yield f"limits of keys and versions of policies: {_shared(config)}"
     server = config.server
     yield f"server: {server.host}:{server.port}, workers {server.workers}, authentication {config.auth.mode}"
 
@@ -76,6 +79,13 @@ def _upstream(settings: UpstreamSettings) -> str:
     after = f"; then {', '.join(settings.fallback)}" if settings.fallback else ""
     with_key = "" if kind == "replay" else f", with {credential}"
     return f"{patterns}{asked} -> {kind} {f'[{spoken}] ' if spoken else ''}{where}{with_key}{after}"
+
+
+def _shared(config: GuardConfig) -> str:
+    from luthien_guard.gateway.shared.urls import shared_url
+
+    url: str = masked(shared_url(config)[1])
+    return "by each worker" if url == "memory://" else f"shared through {url}"
 
 
 def _kind(settings: UpstreamSettings) -> str:

@@ -78,7 +78,20 @@ class AuthSettings(_Settings):
 
     mode: AuthMode = Field(default="passthrough", description="`off` serves loopback only.")
     keys: str | None = Field(
-        default=None, description="The file of the gateway's keys; default: in the data folder."
+        default=None,
+        description="The gateway's keys: a file [default: in the data folder], postgresql://... or redis://...",
+    )
+    keys_grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=60.0, description="Seconds that a key still counts while the database of the keys is away."
+    )
+    shared: str | None = Field(
+        default=None,
+        description="Where workers count together: redis://..., postgresql://..., sqlite:///..., memory://; default: "
+        "what `pubsub` or `store` uses, else a file for the workers of this machine.",
+    )
+    unshared: Literal["alone", "refuse"] = Field(
+        default="alone",
+        description="While that is away: every worker counts alone, or refuses keys that have a limit.",
     )
 
 
@@ -88,6 +101,9 @@ class ServerSettings(_Settings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8000, description="0 takes a free one.")
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    fleet: str = Field(
+        default="default", description="Workers with this name in common should run the same policies."
+    )
     allowed_hosts: list[str] = Field(
         default=[], description="Further names for the Host header; loopback names are always allowed."
     )

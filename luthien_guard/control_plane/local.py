@@ -138,6 +138,7 @@ class LocalControlPlane:
             api_key_hash=metadata.api_key_hash,
             trace_id=metadata.trace_id,
             traceparent=metadata.traceparent,
+            policy_version=exchange.plan.version,
             body=None if body is None else _text(body),
         )
 

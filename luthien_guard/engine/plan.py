@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from luthien_guard.events import CHANNELS
+from luthien_guard.engine.version import version_of
 from luthien_guard.registry import HookCall, Registered, build
 
 __all__ = ["Plan", "TextStagePlan"]
@@ -59,6 +60,7 @@ class Plan:
         if mode == "observe":
             calls = {hook: [_shadowed(call) for call in found] for hook, found in calls.items()}
         self.mode = mode
+        self.version = version_of(registered, mode)
         self.calls: Mapping[str, tuple[HookCall, ...]] = {hook: tuple(found) for hook, found in calls.items()}
         self.text = tuple(_text_stages(self.calls))
         self.text_by_channel = {

@@ -7,7 +7,7 @@ It takes `pip install 'luthien-guard[serve]'`; nothing of that is imported befor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from luthien_guard.errors import ConfigError
@@ -28,10 +28,11 @@ def create_app(
     *,
     auth: Authenticator | None = None,
     server: ServerSettings | None = None,
+    reasons: Callable[[], Iterable[str]] = tuple,
 ) -> Starlette:
     """The gateway as an ASGI application; see `luthien_guard.gateway.app.create_app`. Raises ConfigError."""
     try:
         from luthien_guard.gateway import app
     except ModuleNotFoundError as error:
         raise ConfigError(f"the gateway needs {error.name}: pip install 'luthien-guard[serve]'") from None
-    return app.create_app(guard, upstreams, auth=auth, server=server)
+    return app.create_app(guard, upstreams, auth=auth, server=server, reasons=reasons)

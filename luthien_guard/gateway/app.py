@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -44,12 +44,13 @@ def create_app(
     *,
     auth: Authenticator | None = None,
     server: ServerSettings | None = None,
+    reasons: Callable[[], Iterable[str]] = tuple,
 ) -> Starlette:
     """The gateway around `guard`. May be mounted; what it needs starts with its lifespan or its first request.
 
     `upstreams`: the first that matches a model and speaks the wire format is asked; without any, models go where
     litellm finds them. `auth` decides who may come in (default: anyone, with their own credential for the upstream).
-    Raises ConfigError.
+    `reasons`: why `/health` should answer `degraded`, besides its own. Raises ConfigError.
     """
     server = server or ServerSettings()
     metrics = Metrics(enabled=server.metrics)
@@ -57,7 +58,7 @@ def create_app(
     guard.redactor.learn(*_secrets(upstreams))
     pool = Upstreams(list(upstreams) or [UpstreamSettings(litellm={})], guard.limits, guard.inject)
     app = Starlette(
-        routes=_routes(guard, pool, server, metrics),
+        routes=_routes(guard, pool, server, metrics, reasons),
         middleware=[
             Middleware(Doorway, auth=auth or Passthrough(), server=server, refusals=Refusals(guard, metrics)),
             Middleware(GuardMiddleware, guard=guard, routes=_COUNTING),
@@ -88,13 +89,19 @@ def _lifespan(pool: Upstreams) -> Any:
     return lifespan
 
 
-def _routes(guard: Guard, pool: Upstreams, server: ServerSettings, metrics: Metrics) -> list[Route]:
+def _routes(
+    guard: Guard,
+    pool: Upstreams,
+    server: ServerSettings,
+    metrics: Metrics,
+    reasons: Callable[[], Iterable[str]],
+) -> list[Route]:
     chat, messages, responses = (
         Relay(each, pool, guard.limits, metrics)
         for each in ("openai.chat", "anthropic.messages", "openai.responses")
     )
     stored = _Identified(responses)
-    health = Health(guard, pool)
+    health = Health(guard, pool, reasons)
     return [
         Route("/v1/chat/completions", chat, methods=["POST"]),
         Route("/v1/messages", messages, methods=["POST"]),

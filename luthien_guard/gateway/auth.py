@@ -28,7 +28,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why not. `status` is 401 or 403, or 429 with `retry_after` in seconds."""
+    """Why not. `status` is 401 or 403, or 429 or 503 with `retry_after` in seconds."""
 
     status: int
     code: str

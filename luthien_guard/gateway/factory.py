@@ -6,9 +6,8 @@ POLICY_CONFIG=guard.yaml uvicorn --factory luthien_guard.gateway.factory:applica
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from luthien_guard.gateway import create_app
 from luthien_guard.gateway.authentication import make_authenticator
 from luthien_guard.gateway.hosts import LoopbackOnly, check_binding, is_loopback
 from luthien_guard.gateway.last_good import last_good, remember
+from luthien_guard.gateway.shared.sharing import Sharing
 from luthien_guard.guard import Guard
 
 if TYPE_CHECKING:
@@ -62,10 +62,16 @@ def application_of(
     config = loaded.config
     check_binding(config)
     guard = Guard(**guard_arguments(config))
+    sharing = Sharing(loaded, lambda: guard.policy_version)
     auth = make_authenticator(
-        config.auth, loopback=is_loopback(config.server.host), policy_sets=lambda: guard.policy_sets
+        config.auth,
+        loopback=is_loopback(config.server.host),
+        policy_sets=lambda: guard.policy_sets,
+        keys=sharing.keys,
+        rates=sharing.rates,
     )
-    app = create_app(guard, config.upstreams, auth=auth, server=config.server)
+    app = create_app(guard, config.upstreams, auth=auth, server=config.server, reasons=sharing.reasons)
+    _beside(app, sharing.run)
     app.state.guard = guard
     if config.auth.mode == "off":
         app.add_middleware(LoopbackOnly)
@@ -75,7 +81,7 @@ def application_of(
         reloader = Reloader(
             guard, watched, load=load, interval=config.server.reload, accepted=remember, error=error
         )
-        app.router.lifespan_context = partial(_beside, app.router.lifespan_context, reloader)
+        _beside(app, reloader.run)
     return app
 
 
@@ -83,9 +89,15 @@ def _loaded(path: Path | None) -> Loaded:
     return load_config(path, defaults=gateway_defaults(has_file=path is not None))
 
 
-@asynccontextmanager
-async def _beside(inner: Any, reloader: Reloader, app: Starlette) -> AsyncGenerator[Any]:
-    async with inner(app) as state, anyio.create_task_group() as tasks:
-        tasks.start_soon(reloader.run)
-        yield state
-        tasks.cancel_scope.cancel()
+def _beside(app: Starlette, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have it run while the application does."""
+    inner: Any = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[Any]:
+        async with inner(app) as state, anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            yield state
+            tasks.cancel_scope.cancel()
+
+    app.router.lifespan_context = lifespan

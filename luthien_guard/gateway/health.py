@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from luthien_guard.asgi.types import Receive, Scope, Send
@@ -15,11 +16,15 @@ __all__ = ["Health", "MetricsPage"]
 
 class Health:
     """`{"status": "ok"|"degraded"|"starting", "reasons": [...]}`. `/health` and `/health/live` answer 200 while the
-    process can answer at all; `/health/ready` answers 503 until it can serve."""
+    process can answer at all; `/health/ready` answers 503 until it can serve. `further`: what else is wrong, without
+    names. `policies` is the version of the policies that new exchanges run under."""
 
-    def __init__(self, guard: Guard, upstreams: Upstreams) -> None:
+    def __init__(
+        self, guard: Guard, upstreams: Upstreams, further: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         self._guard = guard
         self._upstreams = upstreams
+        self._further = further
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         report = self.report()
@@ -39,9 +44,11 @@ class Health:
         status = self._guard.config_status
         if status is not None and status.error:  # what is wrong stands in the log: anybody may ask here
             reasons.append("configuration: the file is not valid, the one before it is in effect")
-        if not self._upstreams.started:
-            return {"status": "starting", "live": True, "ready": False, "reasons": reasons}
-        return {"status": "degraded" if reasons else "ok", "live": True, "ready": True, "reasons": reasons}
+        reasons += self._further()
+        ready = self._upstreams.started
+        found = "starting" if not ready else "degraded" if reasons else "ok"
+        version = self._guard.policy_version
+        return {"status": found, "live": True, "ready": ready, "policies": version, "reasons": reasons}
 
 
 class MetricsPage:

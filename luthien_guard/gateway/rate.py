@@ -1,35 +1,58 @@
-"""How often a key may ask: a bucket of requests that refills, per key and per worker."""
+"""How often a key may ask: a bucket of requests that refills, one per key for all workers that share a service."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from typing import Literal
 
 from luthien_guard.gateway.auth import Refusal
-from luthien_guard.gateway.keys import Key
+from luthien_guard.gateway.key import Key
+from luthien_guard.gateway.shared.memory import MemoryShared
+from luthien_guard.gateway.shared.pace import Pace, pace_of
+from luthien_guard.gateway.shared.reach import Away, Reach
+from luthien_guard.gateway.shared.service import Shared
 
 __all__ = ["Rates"]
 
 
 class Rates:
-    """Counts in this process alone: behind N workers, a key has N buckets."""
+    """Without `shared`, and while it is away, this process counts alone: behind N workers a key then has N buckets.
+    `unshared="refuse"`: keys that have a limit are rather refused."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # id -> (requests left, when that was counted)
+    def __init__(
+        self,
+        shared: Shared | None = None,
+        reach: Reach | None = None,
+        *,
+        unshared: Literal["alone", "refuse"] = "alone",
+        alone: MemoryShared | None = None,
+    ) -> None:
+        self._shared = shared
+        self._reach = reach or Reach("" if shared is None else shared.place)
+        self._unshared = unshared
+        self._alone = alone or MemoryShared()
 
-    def refusal(self, key: Key) -> Refusal | None:
+    async def refusal(self, key: Key) -> Refusal | None:
         """Takes one request from the key's bucket; 429 when it is empty."""
         limit = key.settings.get("requests_per_minute")
-        if not isinstance(limit, (int, float)) or limit <= 0:
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0:
             return None
-        now = self._clock()
-        left, at = self._buckets.get(key.id, (float(limit), now))
-        left = min(float(limit), left + (now - at) * limit / 60)
-        if left < 1:
-            wait = (1 - left) * 60 / limit
+        try:
+            wait = await self._wait(key.id, pace_of(limit))
+        except Away:
             return Refusal(
-                429, "rate_limit_exceeded", f"this key may ask {limit:g} times a minute", retry_after=wait
+                503, "limits_unavailable", "limits cannot be counted at this time", retry_after=1.0
             )
-        self._buckets[key.id] = (left - 1, now)
-        return None
+        if wait <= 0:
+            return None
+        message = f"this key may ask {limit:g} times a minute"
+        return Refusal(429, "rate_limit_exceeded", message, retry_after=wait)
+
+    async def _wait(self, bucket: str, pace: Pace) -> float:
+        shared = self._shared
+        if shared is not None:
+            try:
+                return await self._reach.ask(lambda: shared.take(bucket, pace))
+            except Away:
+                if self._unshared == "refuse":
+                    raise
+        return await self._alone.take(bucket, pace)

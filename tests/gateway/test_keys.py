@@ -17,8 +17,10 @@ from luthien_guard.exchange import RequestMetadata
 from luthien_guard.gateway import create_app
 from luthien_guard.gateway.auth import Anyone, Authenticator, Principal, Refusal
 from luthien_guard.gateway.authentication import ClientKeys, Either, Passthrough, make_authenticator
-from luthien_guard.gateway.keys import KeyFile, parse_key
+from luthien_guard.gateway.key import parse_key
+from luthien_guard.gateway.keys import KeyFile
 from luthien_guard.gateway.rate import Rates
+from luthien_guard.gateway.shared.memory import MemoryShared
 from luthien_guard.guard import Guard
 from luthien_guard.testing.provider import FakeProvider, serving
 
@@ -63,10 +65,10 @@ def test_only_this_user_can_read_file_and_pepper(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
 
 
-def test_the_same_key_under_another_pepper_is_another(file: KeyFile) -> None:
+async def test_the_same_key_under_another_pepper_is_another(file: KeyFile) -> None:
     _, text = file.create("me")
-    assert isinstance(ClientKeys(file).check(text), Principal)
-    assert isinstance(ClientKeys(KeyFile(file.path, b"q" * 32)).check(text), Refusal)
+    assert isinstance(await ClientKeys(file).check(text), Principal)
+    assert isinstance(await ClientKeys(KeyFile(file.path, b"q" * 32)).check(text), Refusal)
 
 
 def test_many_may_write_at_once(file: KeyFile) -> None:
@@ -237,18 +239,18 @@ async def test_off_asks_nobody() -> None:
 # -- how often ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_may_ask_so_often_and_then_again(file: KeyFile) -> None:
+async def test_a_key_may_ask_so_often_and_then_again(file: KeyFile) -> None:
     key, _ = file.create("me", settings={"requests_per_minute": 3})
     other, _ = file.create("other")
     now = [1000.0]
-    rates = Rates(lambda: now[0])
-    assert [rates.refusal(key) is None for _ in range(4)] == [True, True, True, False]
-    assert all(rates.refusal(other) is None for _ in range(10))
-    refusal = rates.refusal(key)
+    rates = Rates(alone=MemoryShared(lambda: now[0]))
+    assert [await rates.refusal(key) is None for _ in range(4)] == [True, True, True, False]
+    assert [await rates.refusal(other) for _ in range(10)] == [None] * 10
+    refusal = await rates.refusal(key)
     assert refusal is not None
     assert (refusal.status, refusal.retry_after) == (429, pytest.approx(20.0))
     now[0] += 20.0
-    assert [rates.refusal(key) is None for _ in range(2)] == [True, False]
+    assert [await rates.refusal(key) is None for _ in range(2)] == [True, False]
 
 
 def test_every_change_shows_in_the_stamp(file: KeyFile) -> None:

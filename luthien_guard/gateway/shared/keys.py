@@ -1,0 +1,94 @@
+"""Keys in a database that all machines ask."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.gateway.key import Key, new_key
+from luthien_guard.gateway.pepper import Pepper
+from luthien_guard.gateway.shared.reach import Away, Reach
+from luthien_guard.gateway.shared.service import KeyTable
+
+__all__ = ["SharedKeys"]
+
+T = TypeVar("T")
+
+_FRESH: Final = (
+    0.5  # seconds for which an answer counts: a revoked key is refused within a second, everywhere
+)
+_MANY: Final = 10_000  # keys that are remembered
+
+
+class SharedKeys:
+    """Implements `Keys`. What was found is asked for again after half a second; while the database is away, a key that
+    was found counts for `grace` seconds more."""
+
+    def __init__(
+        self,
+        table: KeyTable,
+        pepper: Pepper,
+        *,
+        reach: Reach | None = None,
+        grace: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.place = table.place
+        self.reach = reach or Reach(table.place)
+        self._table = table
+        self._pepper = pepper
+        self._grace = grace
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[Key, float]] = OrderedDict()  # id -> key, when it was found
+
+    async def find(self, id: str) -> Key | None:
+        known, now = self._known.get(id), self._clock()
+        if known is not None and now - known[1] < _FRESH:
+            return known[0]
+        try:
+            key = await self.reach.ask(lambda: self._table.find(id))
+        except Away:
+            if known is not None and now - known[1] < self._grace:
+                return known[0]
+            raise
+        self._known.pop(id, None)
+        if key is not None:
+            self._known[id] = key, now
+            if len(self._known) > _MANY:
+                self._known.popitem(last=False)
+        return key
+
+    def mac(self, text: str) -> bytes:
+        return self._pepper.mac(text)
+
+    def create(
+        self,
+        name: str = "",
+        *,
+        scopes: Iterable[str] = ("*",),
+        seconds: float | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> tuple[Key, str]:
+        key, text = new_key(self.mac, name, scopes=scopes, seconds=seconds, settings=settings)
+        _told(lambda: self._table.add(key))
+        return key, text
+
+    def revoke(self, id: str) -> bool:
+        return _told(lambda: self._table.revoke(id, time.time()))
+
+    def all(self) -> list[Key]:
+        return list(_told(self._table.all))
+
+    def close(self) -> None:
+        self._table.close()
+
+
+def _told(work: Callable[[], T]) -> T:
+    """For the command line, whose errors are those of a configuration."""
+    try:
+        return work()
+    except SinkError as error:
+        raise ConfigError(str(error)) from None

@@ -1,0 +1,77 @@
+"""What the workers of one gateway share, as it is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import anyio
+from anyio import to_thread
+
+from luthien_guard.config.load import Loaded
+from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.gateway.key import Keys
+from luthien_guard.gateway.rate import Rates
+from luthien_guard.gateway.shared.keys import SharedKeys
+from luthien_guard.gateway.shared.reach import Reach
+from luthien_guard.gateway.shared.service import KeyTable
+from luthien_guard.gateway.shared.urls import keys_of, located, open_shared, shared_url
+from luthien_guard.gateway.shared.versions import Versions
+
+__all__ = ["Sharing"]
+
+
+class Sharing:
+    """One per worker. Nobody is asked before there is something to ask. `version` gives the version of this worker's
+    policies. Raises ConfigError that names file and line."""
+
+    def __init__(self, loaded: Loaded, version: Callable[[], str]) -> None:
+        config = loaded.config
+        place, url = shared_url(config)
+        self.shared = located(loaded, place, lambda: open_shared(url))
+        self._url = url
+        self._reach = Reach("" if self.shared is None else self.shared.place)
+        self.keys: Keys = located(loaded, ("auth", "keys"), lambda: keys_of(config.auth, self._opened))
+        self.rates = Rates(self.shared, self._reach, unshared=config.auth.unshared)
+        self._versions = (
+            None
+            if self.shared is None
+            else Versions(self.shared, self._reach, version, fleet=config.server.fleet)
+        )
+
+    def reasons(self) -> Iterator[str]:
+        """What is wrong now. Anybody may ask: which service it is stands in the log."""
+        if self._reach.away:
+            yield "limits: what workers share is away"
+        if isinstance(self.keys, SharedKeys) and self.keys.reach.away:
+            yield "keys: their database is away"
+        if self._versions is not None and self._versions.differ:
+            yield f"policies: {self._versions.differ} versions run"
+
+    async def run(self) -> None:
+        """Beside the traffic, until cancelled."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._connect_keys)
+                if self._versions is not None:
+                    tasks.start_soon(self._versions.run)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self._close)
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _opened(self, url: str) -> KeyTable | None:
+        """One connection is enough for both."""
+        return self.shared if url == self._url and isinstance(self.shared, KeyTable) else None
+
+    async def _connect_keys(self) -> None:
+        """The first request does not wait for it."""
+        try:
+            await self.keys.find("")
+        except (SinkError, ConfigError):
+            pass
+
+    def _close(self) -> None:
+        self.keys.close()
+        if self.shared is not None:
+            self.shared.close()

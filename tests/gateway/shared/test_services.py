@@ -1,0 +1,172 @@
+"""One bucket for all workers, on every service: what it holds is taken once, whoever asks at the same time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from luthien_guard.gateway.key import Key
+from luthien_guard.gateway.shared.memory import MemoryShared
+from luthien_guard.gateway.shared.pace import Pace, pace_of, taken
+from luthien_guard.gateway.shared.service import KeyTable, Shared
+from tests.gateway.shared.conftest import Open
+
+DAY = 86400.0
+ROOT = Path(__file__).parents[3]
+
+
+async def allowed(shared: Shared, bucket: str, pace: Pace, times: int) -> int:
+    return [await shared.take(bucket, pace) for _ in range(times)].count(0.0)
+
+
+async def test_two_workers_take_from_one_bucket(worker: Open, name: str) -> None:
+    found: list[int] = []
+
+    async def take(shared: Shared) -> None:
+        found.append(await allowed(shared, name, pace_of(25, DAY), 20))
+
+    async with anyio.create_task_group() as tasks:
+        for shared in (worker(), worker()):
+            tasks.start_soon(take, shared)
+            tasks.start_soon(take, shared)
+    assert sum(found) == 25
+
+
+def test_two_processes_take_from_one_bucket(url: str, name: str) -> None:
+    command = [sys.executable, "-m", "tests.gateway.shared.taking", url, name, "60", "50"]
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for each in processes:
+        assert each.stdin is not None
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    assert sum(int(each.communicate(timeout=60)[0]) for each in processes) == 60
+
+
+async def test_who_is_refused_hears_how_long(worker: Open, name: str) -> None:
+    shared, pace = worker(), pace_of(3, DAY)
+    assert await allowed(shared, name, pace, 3) == 3
+    wait = await shared.take(name, pace)
+    assert DAY / 3 - 60 < wait <= DAY / 3
+    assert await shared.take(name, pace) <= wait  # a refusal costs nothing
+
+
+async def test_a_bucket_fills_again(worker: Open, name: str) -> None:
+    shared, pace = worker(), pace_of(2, 0.05)
+    while not await shared.take(name, pace):
+        pass
+    while wait := await shared.take(name, pace):
+        assert wait <= 0.025
+        await anyio.sleep(wait)
+
+
+async def test_buckets_are_of_one_key_each(worker: Open, name: str) -> None:
+    shared = worker()
+    assert await allowed(shared, name, pace_of(1, DAY), 2) == 1
+    assert await allowed(shared, f"{name}'; -- é", pace_of(1, DAY), 2) == 1
+
+
+async def test_nobody_waits_longer_than_the_limit_says(worker: Open, name: str) -> None:
+    """The limit was another one before, or the clock was set back."""
+    shared = worker()
+    assert await allowed(shared, name, pace_of(2, 1000 * DAY), 3) == 2
+    wait = await shared.take(name, pace_of(2, 60.0))
+    assert 0 < wait <= 30
+
+
+def test_the_rule_itself() -> None:
+    pace = pace_of(3, 60.0)
+    full, waits = None, list[int]()
+    for now in (0, 0, 0, 0, 20_000_000, 20_000_000, 10**9, 10**9, 10**9, 10**9):
+        full, wait = taken(full, now, pace)
+        waits.append(wait)
+    assert waits == [0, 0, 0, 20_000_000, 0, 20_000_000, 0, 0, 0, 20_000_000]
+
+
+def test_less_than_one_request_is_one_less_often() -> None:
+    assert pace_of(0.5, 60.0) == Pace(120_000_000, 0)
+
+
+async def test_memory_counts_alike_and_forgets_what_is_full_again() -> None:
+    now = [0.0]
+    memory = MemoryShared(lambda: now[0])
+    assert await allowed(memory, "a", pace_of(25, DAY), 40) == 25
+    for number in range(10_000):
+        await memory.take(str(number), pace_of(1, 1.0))
+    now[0] = 2.0
+    assert await allowed(memory, "b", pace_of(1, DAY), 2) == 1
+    assert await allowed(memory, "a", pace_of(25, DAY), 1) == 0  # is not full yet
+
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+
+
+async def test_workers_hear_of_each_other(worker: Open, name: str) -> None:
+    one, two = worker(), worker()
+    assert await one.announce(name, "1", "aaa", 60.0) == {"1": "aaa"}
+    assert await two.announce(name, "2", "bbb", 60.0) == {"1": "aaa", "2": "bbb"}
+    assert await one.announce(f"{name}-other", "3", "ccc", 60.0) == {"3": "ccc"}
+    assert await one.announce(name, "1", "bbb", 60.0) == {"1": "bbb", "2": "bbb"}
+
+
+async def test_who_is_gone_is_not_heard_of(worker: Open, name: str) -> None:
+    one, two = worker(), worker()
+    await one.announce(name, "1", "aaa", 60.0)
+    assert await one.announce(name, "1", "aaa", 0.0) == {}
+    assert await two.announce(name, "2", "bbb", 0.001) is not None
+    found = {"2": "bbb"}
+    while "2" in found:
+        found = dict(await one.announce(name, "1", "aaa", 60.0))
+    assert found == {"1": "aaa"}
+
+
+async def test_memory_knows_itself() -> None:
+    now = [0.0]
+    memory = MemoryShared(lambda: now[0])
+    assert await memory.announce("f", "1", "aaa", 5.0) == {"1": "aaa"}
+    now[0] = 6.0
+    assert await memory.announce("f", "2", "bbb", 5.0) == {"2": "bbb"}
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def key(name: str) -> Key:
+    settings = {"requests_per_minute": 5, "é": ["\x00", None, {}]}
+    return Key(name[:12], b"\x00\xff" * 16, "né", frozenset({"chat", "*"}), 0.1, 7.25, None, settings)
+
+
+async def test_a_key_is_the_same_on_every_machine(tables: Callable[[], KeyTable], key: Key) -> None:
+    one, two = tables(), tables()
+    assert await two.find(key.id) is None
+    one.add(key)
+    assert await two.find(key.id) == key
+    assert [each for each in two.all() if each.id == key.id] == [key]
+    assert two.revoke(key.id, 9.5)
+    assert not one.revoke(key.id, 10.0)
+    found = await one.find(key.id)
+    assert found is not None
+    assert found.revoked_at == 9.5
+
+
+def test_nobody_is_revoked(tables: Callable[[], KeyTable]) -> None:
+    assert not tables().revoke("nobody", 1.0)
+
+
+def test_keys_come_oldest_first(tables: Callable[[], KeyTable], name: str) -> None:
+    table = tables()
+    for number in (3, 1, 2):
+        table.add(
+            Key(f"{number}{name[:11]}", b"m", "", frozenset("*"), 1000.0 + number, None, None, {"of": name})
+        )
+    own = [each for each in table.all() if each.settings.get("of") == name]
+    assert [each.created_at for each in own] == [1001.0, 1002.0, 1003.0]
+    assert own[0].expires_at is None
