@@ -197,13 +197,15 @@ class CallFilter:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a batch: new rows, rows that were there already (same hash), and the rows whose key was there
-    with another content, which are left as they were."""
+    """What became of a batch: new rows, rows that were there already (same hash), rows whose key was there with another
+    content, which are left as they were, and rows of calls that retention has taken, which are not stored."""
 
     stored: int = 0
     known: int = 0
     conflicts: tuple[Row, ...] = field(default=())
     quarantined: int = 0  # rows that the store never took, by the delivery's judgement
+    pruned: int = 0
+    evicted: int = 0  # rows stored earlier that had to go, for the store keeps itself within a bound
 
 
 class Store(Protocol):
@@ -217,7 +219,11 @@ class Store(Protocol):
         ...
 
     def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
-        """Append the rows and project them. When it returns they are visible; with `durable` they are also on disk."""
+        """Append the rows and project them. When it returns they are visible; with `durable` they are also on disk.
+
+        What comes late of a call that `prune` took is not stored (half a call would look like one that somebody tampered
+        with), and counted as `pruned`: a call of which there are no rows, and whose id is not greater than that of one
+        that went. Where its line was kept, that still hears how it ended."""
         ...
 
     def call(self, call_id: str) -> Call | None: ...

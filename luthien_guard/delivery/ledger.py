@@ -51,11 +51,16 @@ class Ledger:
         bytes: int = 0,
     ) -> None:
         """A group of `count` records went into the store or the spool, except for what `written` says otherwise."""
-        lost = {"conflict": len(written.conflicts), "poison": written.quarantined}
+        lost = {
+            "conflict": len(written.conflicts),
+            "poison": written.quarantined,
+            "pruned": written.pruned,
+        }
         with self._lock:
             self.bytes -= bytes
             kept = count - sum(lost.values())
-            self.stored += 0 if into_spool else kept
+            self.stored += (0 if into_spool else kept) - written.evicted
+            lost["evicted"] = written.evicted
             self.spooled += (kept if into_spool else 0) - (count if from_spool else 0)
             self.conflicts += len(written.conflicts)
             self.dropped.update({reason: number for reason, number in lost.items() if number})

@@ -75,7 +75,9 @@ class Patient:
 
     def _one_by_one(self, rows: Sequence[Row], durable: bool) -> Written:
         if self._stored is not None:
-            attempt(self._target, [self._stored])  # while the store hangs, it is asked once and not for every row
+            attempt(
+                self._target, [self._stored]
+            )  # while the store hangs, it is asked once and not for every row
         written: list[Written] = []
         refused: list[Row] = []
         problem = SinkError("nothing was tried")
@@ -102,6 +104,8 @@ class Patient:
             sum(each.known for each in written),
             tuple(row for each in written for row in each.conflicts),
             len(poison),
+            sum(each.pruned for each in written),
+            sum(each.evicted for each in written),
         )
 
     def _remember(self, row: Row) -> None:

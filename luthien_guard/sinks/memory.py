@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from luthien_guard.errors import ConfigError
 from luthien_guard.sinks.sqlite import SqliteStore
@@ -19,7 +20,7 @@ def from_url(url: str) -> MemoryStore:
 
 
 class MemoryStore(SqliteStore):
-    """Implements `Store` without a file, of about `max_bytes`; the oldest calls go first."""
+    """Implements `Store` without a file, of about `max_bytes`; the oldest calls go first, and are counted as evicted."""
 
     def __init__(self, *, max_bytes: int = 256 * 1024 * 1024) -> None:
         super().__init__(None)
@@ -27,6 +28,11 @@ class MemoryStore(SqliteStore):
 
     def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
         written = super().write(rows, durable=durable)
-        if self._bytes() > self._max:
-            self.prune(max_bytes=self._max * 9 // 10)  # a tenth at once, not a little every time
-        return written
+        if self._bytes() <= self._max:
+            return written
+        before = self._events()
+        self.prune(max_bytes=self._max * 9 // 10)  # a tenth at once, not a little every time
+        return replace(written, evicted=before - self._events())
+
+    def _events(self) -> int:
+        return int(self._fetch("SELECT count(*) FROM conversation_events")[0][0])

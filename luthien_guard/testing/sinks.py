@@ -217,6 +217,10 @@ def _prunes(store: Store, shared: bool) -> None:
     _same("what is older is gone", store.calls(CallFilter(until=500_000.0)), [])
     _same("and its rows", store.rows(exchange_rows(1)[0].call_id), [])
     _same("what is younger stays", len(store.calls(CallFilter(limit=5000))), 600)
+    late = store.write([*exchange_rows(100, "many"), *exchange_rows(900, "many")])
+    _same("what comes late of a call that was pruned is not stored, and counted", late.pruned, 4)
+    _same("and what is there is known", (late.stored, late.known), (0, 4))
+    _same("half a call does not come back", store.call(exchange_rows(100)[0].call_id), None)
     smaller = store.stats()["bytes"] // 2
     assert store.prune(max_bytes=smaller) > 0, "pruning by size takes something"
     kept: Sequence[Any] = store.calls(CallFilter(limit=5000))
@@ -234,6 +238,22 @@ def _prunes_events(store: Store) -> None:
     _same("their number", store.stats()["events"], len(rows))
     assert events, "there were events to prune"
     _same("nothing is left to prune", store.prune(before=8_000_000.0, events_only=True), 0)
+    _hears_the_end_of_pruned_calls(store)
+
+
+def _hears_the_end_of_pruned_calls(store: Store) -> None:
+    """A call that went on while its events were pruned; a store may keep no line without them."""
+    *open, end = exchange_rows(8_001, "long")
+    store.write([*open, *exchange_rows(8_002)])
+    assert store.prune(before=8_002_000.0, events_only=True) > 0, "pruning events of a call that is under way"
+    _same("its end comes late", store.write([end]).pruned, 1)
+    _same("and is not stored", store.rows(end.call_id), [])
+    line = store.call(end.call_id)
+    _same(
+        "its line, where it is kept, says how it ended",
+        line is None or line.outcome,
+        line is None or "blocked",
+    )
 
 
 def _is_seen_by_others(store: Store, make: Callable[[], Store]) -> None:

@@ -15,7 +15,10 @@ from luthien_guard.delivery.journal import Journal
 from luthien_guard.delivery.quarantine import Quarantine
 from luthien_guard.delivery.storage import Storage
 from luthien_guard.errors import SinkError
+from luthien_guard.query import audit
 from luthien_guard.records import EventType, Record
+from luthien_guard.sinks.memory import MemoryStore
+from luthien_guard.sinks.sqlite import SqliteStore
 from luthien_guard.store import Row, Written
 from tests.asgi_drive import ask, replay
 from tests.delivery.stores import ListStore
@@ -142,3 +145,60 @@ async def test_a_file_that_is_taken_away_is_noticed_and_made_anew(tmp_path: Path
     reader.open()
     assert [reader.rows(call) != [] for call in ("call-1", "call-2", "call-3")] == [False, True, True]
     reader.close()
+
+
+class Away(SqliteStore):
+    """Not on this machine, and sometimes not there."""
+
+    remote = True
+    problem: str | None = None
+
+    def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
+        if self.problem is not None:
+            raise SinkError(self.problem)
+        return super().write(rows, durable=durable)
+
+
+def test_what_is_spooled_of_a_call_that_is_pruned_meanwhile_is_dropped_and_counted(tmp_path: Path) -> None:
+    storage = Storage(store := Away(tmp_path / "s.db"), tmp_path / "data")
+    storage.start()
+    storage.journal.put(record(0))
+    assert storage.wait_carried(20)
+    store.problem = "away"
+    storage.journal.put(record(1))
+    other = SqliteStore(tmp_path / "s.db")
+    other.open()
+    assert other.prune(before=1e12) == 1
+    storage.journal.put(Record("call-1", 2, 2.0, EventType.CLOSED, None, {"outcome": "success"}))
+    storage.journal.put(Record("call-2", 0, 3.0, EventType.CLOSED, None, {"outcome": "success"}))
+    store.problem = None
+    storage.stop(20)
+    ledger = storage.ledger.snapshot()
+    assert (ledger["stored"], ledger["dropped.pruned"], ledger["spooled"], ledger["in_memory"]) == (
+        2,
+        2,
+        0,
+        0,
+    )
+    assert audit(other).findings == []
+    assert other.rows("call-1") == []
+    assert len(other.rows("call-2")) == 1
+    other.close()
+
+
+async def test_what_memory_had_to_forget_is_counted() -> None:
+    guard = Guard(store=MemoryStore(max_bytes=500_000))
+    app = GuardMiddleware(replay(b"{}", status=200, content_type="application/json"), guard=guard)
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 20_000}]}).encode()
+    async with guard:
+        for _ in range(60):
+            await ask(app, "/v1/chat/completions", body)
+            await guard.delivery.durable()
+        ledger = guard.ledger()
+        assert ledger["dropped"] == ledger["dropped.evicted"] > 0
+        assert ledger["stored"] == (await guard.query.stats())["events"]
+        assert (
+            ledger["accepted"]
+            == ledger["stored"] + ledger["spooled"] + ledger["in_memory"] + ledger["dropped"]
+        )
+        assert (await guard.query.verify()) == []

@@ -24,7 +24,7 @@ from luthien_guard.testing.sinks import check_sink, exchange_rows
 from tests.sinks.proxy import proxied
 from tests.sinks.servers import admin
 
-TABLES = ("conversation_calls", "conversation_events", "schema_migrations")
+TABLES = ("conversation_calls", "conversation_events", "conversation_pruned", "schema_migrations")
 DAYS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'conversation_events'::regclass"
 
 
@@ -202,8 +202,9 @@ def test_of_a_day_that_is_partly_younger_only_the_old_calls_go(database: str, st
 
 def test_pruning_by_size_drops_the_oldest_days_first(database: str, store: PostgresStore) -> None:
     noise = random.Random(1).randbytes(400_000).hex()
-    for back in (4, 3, 0):
-        store.write(of_day(back, noise))
+    oldest, *_ = exchanges = [of_day(back, noise) for back in (4, 3, 0)]
+    for rows in exchanges:
+        store.write(rows)
     size = store.stats()["bytes"]
     before = days(database)
     assert store.prune(max_bytes=size - 200_000) == 1
@@ -211,8 +212,9 @@ def test_pruning_by_size_drops_the_oldest_days_first(database: str, store: Postg
     assert (
         len(store.calls(CallFilter(since=time.time() - 3.5 * 86400))) == len(store.calls(CallFilter())) == 2
     )
-    assert store.prune(max_bytes=0) == 1, "the newest stays"
-    assert store.write(of_day(4)).stored, "a day that went can come again"
+    assert store.write(oldest).pruned == len(oldest), "what went does not come again"
+    assert store.write(of_day(4, number=1)).stored, "but its day can, with a younger call"
+    assert store.prune(max_bytes=0) == 2, "the newest stays"
 
 
 # -- several, and failures ---------------------------------------------------------------------------------------------
@@ -375,6 +377,21 @@ def test_a_server_that_cannot_be_reached_is_told_precisely(database: str) -> Non
             open_store(url).open()
         chain = told.value.__cause__
         assert "s3cret" not in f"{told.value!r} {chain!r}"
+
+
+def test_a_schema_of_before_is_brought_up_to_date(database: str, store: PostgresStore) -> None:
+    store.write(exchange_rows(1))
+    admin(
+        database,
+        "DROP TABLE conversation_pruned",
+        "DELETE FROM schema_migrations WHERE version > 1",
+        "SELECT 1",
+    )
+    store.close()
+    store.open()
+    assert store.stats()["schema"] == 2
+    assert store.rows(exchange_rows(1)[0].call_id) == exchange_rows(1)
+    assert store.prune(before=1e12) == 1
 
 
 def test_a_schema_from_the_future_is_refused(database: str, store: PostgresStore) -> None:

@@ -79,6 +79,22 @@ def test_a_wrong_url_is_told_precisely(url: str, says: str) -> None:
         open_store(url)
 
 
+def test_a_schema_of_before_is_brought_up_to_date(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    store.open()
+    store.write(exchange_rows(1))
+    store.close()
+    with sqlite3.connect(tmp_path / "s.db") as db:  # as the first version left it
+        db.execute("DROP TABLE conversation_pruned")
+        db.execute("DELETE FROM schema_migrations WHERE version > 1")
+    db.close()
+    store.open()
+    assert store.stats()["schema"] == 2
+    assert store.rows(exchange_rows(1)[0].call_id) == exchange_rows(1)
+    assert store.prune(before=1e12) == 1
+    store.close()
+
+
 def test_a_schema_from_the_future_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     store = SqliteStore(path)

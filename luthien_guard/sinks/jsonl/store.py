@@ -37,6 +37,10 @@ class JsonlStore:
         self._mended = False
         self._newest = ""  # a call id greater than this one is new, or its rows are in `_hashes`
         self._index = Index(path)
+        self._beside = path.with_name(
+            path.name + ".pruned"
+        )  # the id of the youngest call that retention took
+        self._pruned = ""
 
     def open(self) -> None:
         with self._lock, self._told():
@@ -60,7 +64,8 @@ class JsonlStore:
         with self._lock, self._told():
             file = self._writable()
             try:
-                fresh, conflicts = self._sorted_out(rows)
+                kept = [row for row in rows if row.call_id > self._pruned or self._known(row.call_id)]
+                fresh, conflicts = self._sorted_out(kept)
                 _append(file, fresh, durable=durable)
             except BaseException:  # nothing of it was written: nothing of it is known
                 self._newest = max([self._newest, *self._hashes])
@@ -68,7 +73,8 @@ class JsonlStore:
                 raise
             while len(self._hashes) > _REMEMBERED:
                 self._newest = max(self._newest, self._hashes.popitem(last=False)[0])
-            return Written(len(fresh), len(rows) - len(fresh) - len(conflicts), tuple(conflicts))
+            known = len(kept) - len(fresh) - len(conflicts)
+            return Written(len(fresh), known, tuple(conflicts), pruned=len(rows) - len(kept))
 
     def _sorted_out(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         """(rows that are new, rows that say something else than those that are there)."""
@@ -184,6 +190,7 @@ class JsonlStore:
             # another one may have written between `open` and the lock
             self._newest = max(self._index.refresh().ids[-1:], default="")
             self._hashes.clear()
+            self._pruned = _read(self._beside)
             self._mended = True
         return self._opened()
 
@@ -231,6 +238,8 @@ class JsonlStore:
         fresh.chmod(0o600)
         renewed = FileIO(fresh, "r+")
         _locked(renewed.fileno())  # before it has the name: nobody comes between
+        self._pruned = max(self._pruned, *gone)
+        self._beside.write_text(self._pruned, encoding="utf-8")  # first: nothing of it may come back
         fresh.replace(self.path)
         _sync_folder(self.path)
         self._opened().close()
@@ -250,6 +259,13 @@ class JsonlStore:
             yield
         except OSError as error:
             raise SinkError(f"jsonl {self.path}: {error}") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def _append(file: FileIO, rows: list[Row], *, durable: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from luthien_guard.sinks.postgresql import partitions
+from luthien_guard.sinks.postgresql import partitions, statements
 from luthien_guard.sinks.postgresql.connection import Connection
 from luthien_guard.sinks.postgresql.driver import Database
 from luthien_guard.sinks.postgresql.partitions import Partition
@@ -81,7 +81,9 @@ def _dropped(
             calls, younger = await db.fetchrow(_CALLS, *bounds, before)
             if younger or not await db.fetchval(f"SELECT EXISTS (SELECT 1 FROM {partition.name})"):
                 return 0
+            youngest = await db.fetchval(f"SELECT max(call_id) FROM {partition.name}")
             await db.execute(f"DROP TABLE {partition.name}")
+            await db.execute(statements.PRUNED, youngest)
             if not events_only:
                 await db.execute(f"DELETE FROM conversation_calls WHERE {_BETWEEN}", *bounds)
         return int(calls)
@@ -119,6 +121,7 @@ def _deleted(batch: list[str], events_only: bool) -> Callable[[Database], Any]:
             await db.execute("DELETE FROM conversation_events WHERE call_id = ANY($1::text[])", batch)
             if not events_only:
                 await db.execute("DELETE FROM conversation_calls WHERE call_id = ANY($1::text[])", batch)
+            await db.execute(statements.PRUNED, max(batch))
         return len(batch)
 
     return work

@@ -10,9 +10,12 @@ from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, p
 
 __all__ = [
     "CONFLICTS",
+    "DROP_PRUNED",
+    "HAVE_LINES",
     "INCOMING",
     "INCOMING_COLUMNS",
     "INSERT_EVENTS",
+    "PRUNED",
     "SELECT_CALLS",
     "SELECT_EVENTS",
     "STATS",
@@ -37,6 +40,17 @@ INCOMING_COLUMNS: Final = ("n", *EVENT_COLUMNS)
 INSERT_EVENTS: Final = (
     f"INSERT INTO conversation_events ({_EVENTS}) SELECT {_EVENTS} FROM luthien_incoming ORDER BY n "
     "ON CONFLICT DO NOTHING"
+)
+#: Take the rows of calls out of the batch that retention has taken; says which.
+DROP_PRUNED: Final = (
+    "DELETE FROM luthien_incoming i WHERE i.call_id <= (SELECT call_id FROM conversation_pruned) "
+    "AND NOT EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = i.call_id) RETURNING i.n, i.call_id"
+)
+HAVE_LINES: Final = "SELECT call_id FROM conversation_calls WHERE call_id = ANY($1::text[])"
+#: Nothing that comes later for calls up to this one is stored where all rows are gone.
+PRUNED: Final = (
+    "WITH other AS (DELETE FROM conversation_pruned WHERE call_id < $1) INSERT INTO conversation_pruned SELECT $1 "
+    "WHERE NOT EXISTS (SELECT 1 FROM conversation_pruned WHERE call_id >= $1)"
 )
 CONFLICTS: Final = (
     "SELECT i.n FROM luthien_incoming i JOIN conversation_events e ON e.call_id = i.call_id AND e.seq = i.seq "

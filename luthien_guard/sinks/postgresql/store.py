@@ -68,10 +68,12 @@ class PostgresStore:
                     "luthien_incoming", records=values, columns=statements.INCOMING_COLUMNS
                 )
                 await db.execute(partitions.LOCK)  # taken as late as can be: others wait for it
+                kept, told = await _without_pruned(db, rows)
                 stored = int((await db.execute(statements.INSERT_EVENTS)).rpartition(" ")[2])
-                conflicts = await _conflicts(db, rows) if stored < len(rows) else ()
-                await _project(db, rows, conflicts)
-            return Written(stored, len(rows) - stored - len(conflicts), conflicts)
+                conflicts = await _conflicts(db, rows) if stored < len(kept) else ()
+                await _project(db, [*told, *kept], conflicts)
+            known = len(kept) - stored - len(conflicts)
+            return Written(stored, known, conflicts, pruned=len(rows) - len(kept))
 
         return self._db.run(append) if rows else Written()
 
@@ -164,6 +166,16 @@ async def _version(db: Database) -> int:
     if await db.fetchval("SELECT to_regclass('schema_migrations')") is None:
         return 0
     return int(await db.fetchval(_VERSION))
+
+
+async def _without_pruned(db: Database, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Row]]:
+    """(the rows without those of calls that retention took, those of them whose call still has its line)"""
+    gone = await db.fetch(statements.DROP_PRUNED)
+    if not gone:
+        return rows, []
+    calls = {each[1] for each in gone}
+    lines = {each[0] for each in await db.fetch(statements.HAVE_LINES, list(calls))}
+    return [row for row in rows if row.call_id not in calls], [row for row in rows if row.call_id in lines]
 
 
 async def _conflicts(db: Database, rows: Sequence[Row]) -> tuple[Row, ...]:

@@ -9,7 +9,10 @@ from typing import Any, Final
 from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, payload_of, plain, usage_of
 
 __all__ = [
+    "GONE",
+    "HAS_LINE",
     "INSERT_EVENT",
+    "PRUNED",
     "SELECT_CALLS",
     "SELECT_EVENTS",
     "SIZE",
@@ -42,6 +45,16 @@ _SET: Final = ", ".join(map(_set, CALL_COLUMNS[1:]))
 UPSERT_CALL: Final = (
     f"INSERT INTO conversation_calls ({_CALLS}) VALUES ({', '.join('?' * len(CALL_COLUMNS))}) "
     f"ON CONFLICT (call_id) DO UPDATE SET {_SET}"
+)
+#: Of these calls retention has taken the rows, or the whole.
+GONE: Final = (
+    "SELECT value FROM json_each(?) WHERE value <= (SELECT call_id FROM conversation_pruned) "
+    "AND NOT EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = value)"
+)
+HAS_LINE: Final = "SELECT 1 FROM conversation_calls WHERE call_id = ?"
+PRUNED: Final = (
+    "INSERT INTO conversation_pruned SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM conversation_pruned WHERE call_id >= ?1)",
+    "DELETE FROM conversation_pruned WHERE call_id < ?1",
 )
 SELECT_CALLS: Final = f"SELECT {_CALLS} FROM conversation_calls"
 SELECT_EVENTS: Final = f"SELECT {_EVENTS} FROM conversation_events"

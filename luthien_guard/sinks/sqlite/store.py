@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import threading
 import time
@@ -56,20 +57,20 @@ class SqliteStore:
     # -- rows in -------------------------------------------------------------------------------------------------------
 
     def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
-        values = list(map(_columns, rows))
-
         def append(db: sqlite3.Connection) -> Written:
             # In WAL mode a commit is in the log at once, and on disk at once only with FULL: that syncs the log, and so
             # also what was committed with NORMAL before. No checkpoint is needed: a log that is whole is replayed.
             # (It cannot be changed inside a transaction.) https://sqlite.org/pragma.html#pragma_synchronous
             db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             with _transaction(db):
-                stored = db.executemany(statements.INSERT_EVENT, values).rowcount
-                conflicts = _conflicts(db, rows) if stored < len(rows) else ()
+                kept, told = _without_pruned(db, rows)
+                stored = max(db.executemany(statements.INSERT_EVENT, map(_columns, kept)).rowcount, 0)
+                conflicts = _conflicts(db, kept) if stored < len(kept) else ()
                 refused = set(conflicts)
-                kept = [row for row in rows if row not in refused] if conflicts else rows
-                db.executemany(statements.UPSERT_CALL, statements.upserts(projected(kept)))
-            return Written(stored, len(rows) - stored - len(conflicts), conflicts)
+                told += [row for row in kept if row not in refused]
+                db.executemany(statements.UPSERT_CALL, statements.upserts(projected(told)))
+            known = len(kept) - stored - len(conflicts)
+            return Written(stored, known, conflicts, pruned=len(rows) - len(kept))
 
         with self._lock, self._told():
             self._same_file()
@@ -149,6 +150,8 @@ class SqliteStore:
                 db.executemany("DELETE FROM conversation_events WHERE call_id = ?", batch)
                 if not events_only:
                     db.executemany("DELETE FROM conversation_calls WHERE call_id = ?", batch)
+                for statement in statements.PRUNED:
+                    db.execute(statement, max(batch))
 
         self._do(delete)
         return len(batch)
@@ -260,6 +263,16 @@ def _version(db: sqlite3.Connection) -> int:
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'").fetchone():
         return 0
     return int(db.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()[0])
+
+
+def _without_pruned(db: sqlite3.Connection, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Row]]:
+    """(the rows without those of calls that retention took, those of them whose call still has its line)"""
+    calls = json.dumps(list({row.call_id for row in rows}))
+    gone = {call_id for (call_id,) in db.execute(statements.GONE, (calls,))}
+    if not gone:
+        return rows, []
+    lines = {each for each in gone if db.execute(statements.HAS_LINE, (each,)).fetchone()}
+    return [row for row in rows if row.call_id not in gone], [row for row in rows if row.call_id in lines]
 
 
 def _conflicts(db: sqlite3.Connection, rows: Sequence[Row]) -> tuple[Row, ...]:
