@@ -43,6 +43,7 @@ class Exchange:
         "_clock",
         "_closed",
         "_deadlines",
+        "_decision",
         "_ends_at_once",
         "_error",
         "_format",
@@ -95,6 +96,7 @@ class Exchange:
         self._deadlines = Deadlines(self._now, guard.limits)
         self.covered = True
         self._beside: Beside | None = None  # of an exchange that is watched
+        self._decision: RequestDecision | None = None
         self._attempt: Attempt | None = None
         self._running: anyio.CancelScope | None = None  # around what the caller's task does now
         self._stopped = False  # the client is gone or time is up: start nothing more
@@ -201,6 +203,7 @@ class Exchange:
         decision = result.value
         self.covered, self._ends_at_once = decision.covers_response, decision.ends_at_once
         if decision.answer is None:
+            self._decision = decision
             return decision
         await self._client.answer(decision.answer)
         await self._finished()
@@ -208,7 +211,9 @@ class Exchange:
 
     async def _run_app(self, attempt: Attempt, body: bytes, receive: Receive | None = None) -> None:
         self._attempt = attempt
-        handle = ExchangeHandle(self._metadata.call_id, self._format, self._metadata, self._plane)
+        handle = ExchangeHandle(
+            self._metadata.call_id, self._format, self._metadata, self._plane, self._decision
+        )
         scope = inner_scope(self._scope, self._headers, body, handle, self._seal)
         token = current.set(handle)
         try:

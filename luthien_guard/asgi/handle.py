@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from luthien_guard.control_plane.service import ControlPlaneService
+from luthien_guard.control_plane.service import ControlPlaneService, RequestDecision
 from luthien_guard.exchange import RequestMetadata
 
 __all__ = ["ExchangeHandle", "current", "current_exchange"]
@@ -14,12 +14,14 @@ __all__ = ["ExchangeHandle", "current", "current_exchange"]
 
 @dataclass(frozen=True, slots=True)
 class ExchangeHandle:
-    """The guarded exchange, for the application: `scope["state"]["luthien"]` or `current_exchange()`."""
+    """The guarded exchange, for the application: `scope["state"]["luthien"]` or `current_exchange()`.
+    `decision` is what was decided about the request as it came; a retry serves another body."""
 
     call_id: str
     wire_format: str
     metadata: RequestMetadata
     plane: ControlPlaneService
+    decision: RequestDecision | None = None
 
     def record(self, event: str, /, **details: Any) -> None:
         """Put a fact of the application's own into the exchange's record. Values must be JSON."""

@@ -8,9 +8,9 @@ from luthien_guard.asgi.encoding import decode_body, layers
 from luthien_guard.asgi.headers import frozen, is_utf8, values, without
 from luthien_guard.asgi.types import Headers, Receive, Scope
 from luthien_guard.clock import Clock
-from luthien_guard.engine.suspension import Rest
 from luthien_guard.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, WireError
 from luthien_guard.limits import Limits
+from luthien_guard.pipeline import OutOfTime, in_time
 
 __all__ = [
     "ClientGone",
@@ -67,17 +67,12 @@ def check_headers(headers: Headers, limits: Limits) -> list[str]:
 
 async def read_body(receive: Receive, encoding: list[str], limits: Limits, clock: Clock) -> bytes:
     """The whole body, decoded. Raises ClientGone, RequestTimeout and what `decode_body` raises."""
-    body: bytes | None = None
-    coroutine = _received(receive, limits.max_request_bytes)
+    when = clock() + limits.request_timeout
     try:
-        first = coroutine.send(None)  # most requests are there already, and need no deadline
-    except StopIteration as stop:
-        body = stop.value
-    else:
-        with clock.until(clock() + limits.request_timeout):
-            body = await Rest(coroutine, first)
-    if body is None:
-        raise RequestTimeout(f"the body did not arrive within {limits.request_timeout:g} seconds")
+        body = await in_time(clock, when, _received(receive, limits.max_request_bytes))
+    except OutOfTime:
+        message = f"the body did not arrive within {limits.request_timeout:g} seconds"
+        raise RequestTimeout(message) from None
     if not encoding or not body:
         return body
     return decode_body(encoding, body, limits.max_request_bytes)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Hashable, Mapping
 from typing import Any, Protocol
 
+import jiter
+
 from luthien_guard.client.litellm_api import litellm
 from luthien_guard.client.managed_ids import managed_id, plain_id
 from luthien_guard.client.parameters import unvalidated
@@ -54,7 +56,8 @@ class _Chat:
         return _json(value)
 
     def chunk(self, data: dict[str, Any], like: Any) -> Any:
-        return _noted(litellm().types.utils.ModelResponseStream(**data), like)
+        made = _retexted(like, data)
+        return _noted(litellm().types.utils.ModelResponseStream(**data) if made is None else made, like)
 
     def answer(self, data: dict[str, Any], original: Any) -> Any:
         return _noted(litellm().ModelResponse(**data), original)
@@ -140,6 +143,32 @@ def _json(value: Any) -> bytes:
         plain = value.model_dump(exclude_none=True, serialize_as_any=True, warnings=False)
         return json.dumps(plain, default=str).encode()
     return raw
+
+
+def _retexted(like: Any, data: dict[str, Any]) -> Any:
+    """A copy of litellm's chunk where `data` says the same with another text, as most changed chunks do: making one from
+    its JSON takes litellm's models 150 us. None where it says anything else."""
+    if like is None:
+        return None
+    old = jiter.from_json(_json(like))
+    text, was = _text_in(data), _text_in(old)
+    if text is None or was is None:
+        return None
+    was["content"] = text["content"]
+    if old != data:
+        return None
+    made, choice = like.model_copy(), like.choices[0].model_copy()
+    choice.delta = choice.delta.model_copy()
+    choice.delta.content = text["content"]
+    made.choices = [choice]
+    return made
+
+
+def _text_in(chunk: dict[str, Any]) -> dict[str, Any] | None:
+    """The delta of a chunk of one choice, where it has text."""
+    choices: list[Any] = chunk.get("choices") or []
+    delta = choices[0].get("delta") if len(choices) == 1 else None
+    return delta if isinstance(delta, dict) and isinstance(delta.get("content"), str) else None
 
 
 def _noted(made: Any, original: Any) -> Any:

@@ -13,6 +13,7 @@ from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange, frames
 from luthien_guard.client.litellm_api import PROVIDER, litellm
 from luthien_guard.client.watch import watched
 from luthien_guard.control_plane.service import Answer, GuardedStream, Release
+from luthien_guard.pipeline import OutOfTime, in_time
 
 __all__ = ["GuardedIterator", "stream_type"]
 
@@ -112,10 +113,10 @@ class GuardedIterator:
 
     async def _next_chunk(self) -> Any:
         exchange = self._exchange
-        with exchange.clock.until(exchange.wake_at()) as scope:
-            return await self._inner.__anext__()
-        assert scope.cancelled_caught
-        raise await exchange.silent()
+        try:
+            return await in_time(exchange.clock, exchange.wake_at(), _next(self._inner))
+        except OutOfTime:
+            raise await exchange.silent() from None
 
     def _raw(self, chunk: Any) -> bytes:
         if isinstance(chunk, (bytes, str)):
@@ -198,6 +199,10 @@ class GuardedIterator:
         made._over = True
         made._ready.extend(made._chunks(((answer.body, None),)))
         return made
+
+
+async def _next(inner: Any) -> Any:
+    return await inner.__anext__()
 
 
 def _close_unheard(exchange: ClientExchange) -> None:

@@ -2,7 +2,8 @@
 
 from luthien_guard.pipeline.beside import Beside, beside
 from luthien_guard.pipeline.deadlines import Deadlines, Expiry
+from luthien_guard.pipeline.in_time import OutOfTime, in_time
 from luthien_guard.pipeline.lanes import Lanes
 from luthien_guard.pipeline.turn import Turn
 
-__all__ = ["Beside", "Deadlines", "Expiry", "Lanes", "Turn", "beside"]
+__all__ = ["Beside", "Deadlines", "Expiry", "Lanes", "OutOfTime", "Turn", "beside", "in_time"]

@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol, Self
 
 import anyio
 
-from luthien_guard.clock import Clock, MonotonicClock
+from luthien_guard.clock import Clock
+from luthien_guard.pipeline.in_time import on_asyncio
 
 __all__ = ["Beside", "beside"]
 
@@ -46,24 +47,15 @@ class Beside(Protocol):
 
 def beside(clock: Clock, ring: Work) -> Beside:
     """`ring`: what the alarm starts."""
-    if isinstance(clock, MonotonicClock) and _has_asyncio_task():
-        return _OnAsyncio(clock.source, ring)
-    return _OnAnyio(clock, ring)
-
-
-def _has_asyncio_task() -> bool:
-    try:
-        return asyncio.current_task() is not None
-    except RuntimeError:
-        return False
+    return _OnAsyncio(clock, ring) if on_asyncio(clock) else _OnAnyio(clock, ring)
 
 
 class _OnAsyncio:
     __slots__ = ("_idle", "_loop", "_now", "_over", "_ring", "_tasks", "_timer")
 
-    def __init__(self, now: Callable[[], float], ring: Work) -> None:
+    def __init__(self, clock: Clock, ring: Work) -> None:
         self._loop = asyncio.get_running_loop()
-        self._now = now
+        self._now = clock
         self._ring = ring
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None

@@ -22,8 +22,8 @@ from luthien_guard.pipeline.turn import Turn
 
 __all__ = ["Lanes", "Write"]
 
-#: Pieces that the stream lane takes at once; as many again may wait before the application has to.
-CAPACITY = 64
+#: Pieces of a batch. Two batches may be decided while two more wait; then the application has to.
+CAPACITY = 32
 
 #: What waits together. None stands for the end.
 Batch = list[bytes | None]

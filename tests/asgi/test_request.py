@@ -319,3 +319,17 @@ async def test_after_the_body_receive_is_silent_until_the_client_leaves() -> Non
 
     await visit(guarded(app, ScriptedGuard()))
     assert got == [{"type": "http.disconnect"}]
+
+
+async def test_a_server_may_bound_its_receive_by_a_scope_of_its_own() -> None:
+    """The guard's own deadline must not come between the two ends of it."""
+    seen = Visit(guarded(Speaker(b"{}"), ScriptedGuard()), body=[b"{", b"}"])
+    inner = seen.receive
+
+    async def receive() -> Any:
+        with anyio.fail_after(60):
+            await anyio.lowlevel.checkpoint()
+            return await inner()
+
+    await seen.app(seen.scope, receive, seen.send)
+    assert seen.heard.complete

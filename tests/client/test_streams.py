@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ from litellm.types.utils import ModelResponseStream
 import luthien_guard
 from luthien_guard import Guard, Limits, Policy, hookimpl
 from luthien_guard.client import PolicyViolation
+from luthien_guard.client.dialects import CHAT
 from luthien_guard.exchange import OutcomeStatus
 from luthien_guard.testing import VirtualClock
 from tests.client.calls import (
@@ -383,3 +385,35 @@ async def test_a_policy_that_raises_blocks(provider: Provider) -> None:
     )
     with pytest.raises(PolicyViolation):
         await text_of(await ask(Guard([Raises()]), provider, stream=True, on_block="raise"))
+
+
+CHANGED: list[dict[str, Any]] = [
+    {"content": "other"},
+    {"content": "other", "role": "assistant"},
+    {"content": ""},
+    {"content": "other", "reasoning_content": "hm"},
+    {"content": "other", "tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]},
+]
+
+
+@pytest.mark.parametrize("delta", CHANGED)
+@pytest.mark.parametrize("more", [{}, {"usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}])
+def test_a_changed_chunk_is_what_litellm_makes_of_its_json(delta: dict[str, Any], more: dict[str, Any]) -> None:
+    """Whether it was made anew or copied; and the one that came is not touched."""
+    data = {
+        "id": "a", "created": 1, "model": "m", "object": "chat.completion.chunk", "provider_said": "x",
+        "choices": [{"index": 0, "delta": {**delta, "content": "came"}, "finish_reason": None}], **more,
+    }  # fmt: skip
+    like = ModelResponseStream(**data)
+    came = like.model_dump()
+    wanted = json.loads(CHAT.json(ModelResponseStream(**_with(data, delta))))
+    made = CHAT.chunk(json.loads(json.dumps(wanted)), like)
+    assert type(made) is ModelResponseStream
+    assert json.loads(CHAT.json(made)) == wanted
+    assert made.choices[0].delta.content == delta["content"]
+    assert type(made.choices[0].delta) is type(like.choices[0].delta)
+    assert like.model_dump() == came
+
+
+def _with(data: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "choices": [{**data["choices"][0], "delta": delta}]}
