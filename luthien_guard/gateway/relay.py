@@ -1,13 +1,10 @@
-"""The ASGI endpoint: a decided request to an upstream, its answer back. One task more per request listens for the
-client and for silence."""
+"""The ASGI endpoint: a decided request to an upstream, its answer back."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from typing import Any, Final
-
-import anyio
 
 from luthien_guard.asgi.handle import ExchangeHandle
 from luthien_guard.asgi.headers import frozen
@@ -16,11 +13,12 @@ from luthien_guard.errors import BodyTooLarge
 from luthien_guard.gateway.auth import Principal
 from luthien_guard.gateway.metrics import Metrics
 from luthien_guard.gateway.upstreams import Upstreams
-from luthien_guard.gateway.upstreams.types import Call, Reply, UpstreamError
+from luthien_guard.gateway.upstreams.types import Call, Injector, Reply, UpstreamError, nowhere, untraced
+from luthien_guard.gateway.vigil import kept
 from luthien_guard.limits import Limits
 from luthien_guard.wire.formats import FORMATS
 
-__all__ = ["PRINCIPAL", "Relay", "answer_error", "read_all"]
+__all__ = ["PRINCIPAL", "Relay", "answer_error", "own_path", "read_all"]
 
 #: Where the doorway leaves who asks: `scope["state"][PRINCIPAL]`.
 PRINCIPAL: Final = "luthien_principal"
@@ -45,7 +43,9 @@ class Relay:
             return
         if body is None:
             return
-        await _Passage(self, call_of(scope, self.wire_format, body), receive, send).run()
+        await _Passage(
+            self, call_of(scope, self.wire_format, body, self.upstreams.inject), receive, send
+        ).run()
 
 
 class _Passage:
@@ -59,17 +59,12 @@ class _Passage:
         self._began = False
         self._since: float | None = time.monotonic()  # when the upstream's turn began; None while it is not
         self._patience = relay.limits.total_timeout
-        self._stalled = False
         self._started_at = time.monotonic()
         self._upstream = ""
 
     async def run(self) -> None:
         with self._relay.metrics.running(self._call.wire_format):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._listen, tasks.cancel_scope)
-                await self._serve()
-                tasks.cancel_scope.cancel()
-            if self._stalled:
+            if not await kept(self._serve, self._receive, self._time_left):
                 await self._failed(UpstreamError(504, "idle_timeout", "the upstream fell silent"))
 
     async def _serve(self) -> None:
@@ -126,44 +121,38 @@ class _Passage:
             wire_format, headers = self._call.wire_format, tuple(error.headers)
             await answer_error(self._send, wire_format, error.status, error.code, str(error), headers)
 
-    async def _listen(self, scope: anyio.CancelScope) -> None:
-        """Until the client is gone, or the upstream has been silent for too long."""
-        while True:
-            with anyio.move_on_after(max(0.01, self._time_left())):
-                while (await self._receive())["type"] != "http.disconnect":
-                    pass
-                break
-            if self._time_left() <= 0:
-                self._stalled = True
-                break
-        scope.cancel()
-
     def _time_left(self) -> float:
         if self._since is None:
             return self._patience
         return self._since + self._patience - time.monotonic()
 
 
-def call_of(scope: Scope, wire_format: str, body: bytes) -> Call:
+def call_of(scope: Scope, wire_format: str, body: bytes, inject: Injector = untraced) -> Call:
     """The request as upstreams see it. The path is the application's own, without its mount."""
     state: Any = scope.get("state") or {}
     found = state.get(PRINCIPAL)
     principal = found if isinstance(found, Principal) else Principal()
     handle = state.get("luthien")
-    known: dict[str, Any] = {"record": handle.record} if isinstance(handle, ExchangeHandle) else {}
-    model, stream = _asked(body)
+    if not isinstance(handle, ExchangeHandle):
+        handle = None
+    decision = None if handle is None else handle.decision
+    if decision is not None and decision.body == body:  # a retry's is another one
+        model, stream = decision.model, decision.stream
+    else:
+        model, stream = _asked(body)
     return Call(
         wire_format=wire_format,
         method=scope["method"],
-        path=_own_path(scope),
+        path=own_path(scope),
         query=scope.get("query_string", b""),
-        headers=frozen(scope["headers"]),
+        headers=frozen(scope["headers"]) if handle is None else scope["headers"],  # the guard has frozen them
         body=body,
         model=model,
         stream=stream,
         forwards_credential=principal.forwards_credential,
         ambient=principal.ambient or not principal.forwards_credential,
-        **known,
+        record=nowhere if handle is None else handle.record,
+        inject=inject,
     )
 
 
@@ -194,7 +183,7 @@ async def answer_error(
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _own_path(scope: Scope) -> str:
+def own_path(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return path.removeprefix(root) if root and path.startswith(root + "/") else path

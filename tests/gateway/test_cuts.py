@@ -154,7 +154,7 @@ def test_an_orderly_end_that_comes_too_early_is_a_cut(wire_format: str) -> None:
     async def early_end() -> None:
         async with gates(wire_format) as both:
             for gate in both:
-                said = head(transfer_encoding="chunked") + chunked(whole) + b"0\r\n\r\n"
+                said = head(connection="close", transfer_encoding="chunked") + chunked(whole) + b"0\r\n\r\n"
                 reply, outcome, _ = await gate.answer(said)
                 broken(reply, wire_format, whole)
                 assert outcome == "upstream_error"
@@ -171,7 +171,7 @@ def test_pieces_of_any_size_arrive_byte_for_byte(wire_format: str) -> None:
             for gate in both:
                 for size in (1, 2, 3, 7, 64, 1000):
                     pieces = b"".join(chunked(body[at : at + size]) for at in range(0, len(body), size))
-                    said = head(transfer_encoding="chunked") + pieces + b"0\r\n\r\n"
+                    said = head(connection="close", transfer_encoding="chunked") + pieces + b"0\r\n\r\n"
                     reply, outcome, _ = await gate.answer(said)
                     assert (reply.status, reply.body, outcome) == (200, body, "success")
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 -- acts between two steps of the upstream's own loop
+import json
 import socket
-from typing import Any
+from typing import Any, Final
 
+import anyio
 import pytest
 
+from luthien_guard import Limits
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
 from luthien_guard.gateway import create_app
+from luthien_guard.gateway.upstreams.native import NativeUpstream
+from luthien_guard.gateway.upstreams.types import Call
 from luthien_guard.guard import Guard
 from luthien_guard.testing import Script
 from luthien_guard.testing.provider import FakeProvider, Played, serving
-from tests.gateway.harness import Wire, chunked, gateway, head, native
+from tests.gateway.harness import Wire, chunked, gateway, head, native, request
 
+HEADERS: Final = [(b"authorization", b"Bearer sk-caller"), (b"content-type", b"application/json")]
 GOOD = Script().text("Here.")
 BUSY = Played([b'{"error":{"message":"busy"}}'], 529, stream=False, headers={"retry-after": "0"})
 BAD = Played([b'{"error":{"message":"bad"}}'], 400, stream=False)
@@ -51,6 +58,36 @@ def test_a_stream_that_has_begun_is_never_asked_again() -> None:
         with gateway([native(wire.url, retries=3)]) as gate:
             gate.model("openai.chat")
         assert wire.connections == 1
+
+
+def test_a_pooled_connection_that_closes_before_the_request_is_written_costs_nothing() -> None:
+    async def twice() -> None:
+        provider = FakeProvider(GOOD)
+        call = Call(
+            "openai.chat",
+            "POST",
+            "/v1/chat/completions",
+            b"",
+            HEADERS,
+            json.dumps(request("openai.chat")).encode(),
+        )
+        with serving(provider) as url:
+            upstream = NativeUpstream(native(url), "a", Limits())
+            first = await upstream.ask(call)
+            while await first.read():
+                pass
+            await first.aclose()
+            (pooled,) = upstream._session.connector._conns.values()  # type: ignore[union-attr]
+            transport = pooled[0][0].transport
+            assert transport is not None
+            asyncio.get_running_loop().call_soon(transport.close)
+            second = await upstream.ask(call)
+            assert second.status == 200
+            await second.aclose()
+            await upstream.stop()
+        assert len(provider.requests) == 2
+
+    anyio.run(twice, backend="asyncio")
 
 
 def test_a_connection_that_is_refused_is_tried_again_and_then_elsewhere() -> None:

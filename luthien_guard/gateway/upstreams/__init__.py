@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import anyio
@@ -14,7 +13,7 @@ from luthien_guard.errors import ConfigError
 from luthien_guard.gateway.upstreams.native import NativeUpstream
 from luthien_guard.gateway.upstreams.state import UpstreamState
 from luthien_guard.gateway.upstreams.stored import ask_keepers, is_stored
-from luthien_guard.gateway.upstreams.types import Call, Reply, Upstream, UpstreamError
+from luthien_guard.gateway.upstreams.types import Call, Injector, Reply, Upstream, UpstreamError, untraced
 from luthien_guard.limits import Limits
 
 __all__ = ["Upstreams", "make_upstream"]
@@ -33,10 +32,10 @@ class Upstreams:
         self,
         settings: Sequence[UpstreamSettings],
         limits: Limits,
-        inject: Callable[[MutableMapping[str, str]], None] | None = None,
+        inject: Injector = untraced,
     ) -> None:
-        """`inject` puts the trace of the running exchange into the headers of a call."""
-        self._inject = inject
+        """`inject` is for the calls: what puts the trace of the running exchange into their headers."""
+        self.inject = inject
         self.all: list[Upstream] = [make_upstream(each, at, limits) for at, each in enumerate(settings)]
         self._named = {each.name: each for each in self.all}
         self.states = {each.name: UpstreamState() for each in self.all}
@@ -62,8 +61,6 @@ class Upstreams:
 
     async def ask(self, call: Call) -> tuple[Upstream, Reply]:
         """The first answer that is none of the passing failures; else the last one that is. Raises UpstreamError."""
-        if self._inject is not None:
-            call = replace(call, inject=self._inject)
         if is_stored(call):
             return _answered(call, await ask_keepers(self.all, call, self._tried, _PASSING))
         failed: tuple[Upstream, Reply] | None = None

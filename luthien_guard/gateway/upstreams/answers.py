@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 -- what aiohttp rides on; its timers cost a third of a scope's
 from typing import TYPE_CHECKING, Final
 
 from luthien_guard.asgi.sniff import says_event_stream
@@ -42,11 +43,9 @@ class _Streamed:
 
     async def begin(self, seconds: float) -> None:
         """Await the first frame, at most so long for each of its pieces. Raises UpstreamError."""
-        import anyio
-
         try:
             while not self._first:
-                with anyio.fail_after(seconds):
+                async with asyncio.timeout(seconds):
                     data = await self._readany()
                 self._first = self._frames.feed(data) if data else self._frames.rest()
                 if not data:
@@ -104,12 +103,10 @@ async def reply_of(response: aiohttp.ClientResponse, limits: Limits, call: Call)
 
 
 async def _whole(response: aiohttp.ClientResponse, limits: Limits) -> WholeReply:
-    import anyio
-
     body = bytearray()
     try:
         while True:
-            with anyio.fail_after(limits.idle_timeout):
+            async with asyncio.timeout(limits.idle_timeout):
                 part = await response.content.readany()
             if not part:
                 break

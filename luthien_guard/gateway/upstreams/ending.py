@@ -17,6 +17,7 @@ _LAST: Final[Mapping[str, frozenset[str]]] = {
     "anthropic.messages": frozenset({"message_stop", "error"}),
     "openai.responses": frozenset({"response.completed", "response.incomplete", "response.failed", "error"}),
 }
+_DONE: Final = b"data: [DONE]\n\n"
 _PIECES: Final = 3  # the last ones are looked at: without [DONE], usage may stand behind the finish reason
 
 
@@ -35,8 +36,9 @@ class Ending:
 
     def may_end(self) -> bool:
         """As `is_over`, or all but said so: some providers of openai.chat leave out [DONE]."""
-        frames = self._frames()
-        return any(_is_done(each) or self._ends(_json(each)) or _finishes(_json(each)) for each in frames)
+        if self._pieces and (self._pieces[-1] == _DONE or self._pieces[-1].endswith(b"\n\n" + _DONE)):
+            return True
+        return any(_is_done(each) or self._may_end(_json(each)) for each in reversed(self._frames()))
 
     def _frames(self) -> list[Frame]:
         decoder = SSEDecoder(1 << 62)
@@ -45,6 +47,9 @@ class Ending:
 
     def _ends(self, data: Mapping[str, Any]) -> bool:
         return bool(data.get("error")) or data.get("type") in self._last
+
+    def _may_end(self, data: Mapping[str, Any]) -> bool:
+        return self._ends(data) or _finishes(data)
 
 
 def _is_done(frame: Frame) -> bool:

@@ -31,6 +31,7 @@ _PUBLIC: Final[Mapping[str, str]] = {
     "openai.chat": "https://api.openai.com/v1",
     "openai.responses": "https://api.openai.com/v1",
 }
+_STALE: Final = 3  # connections out of the pool that may turn out to be closed, one after another
 _GARBLED: Final = "the upstream did not answer in HTTP that can be read"
 
 
@@ -95,7 +96,7 @@ class NativeUpstream:
         import aiohttp
 
         try:
-            response = await self._request(call)
+            response = await self._sent(call)
         except aiohttp.ClientResponseError:
             raise UpstreamError(502, "upstream_error", _GARBLED) from None
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
@@ -122,6 +123,19 @@ class NativeUpstream:
         return [each for each in found or () if isinstance(each, dict) and self._match(str(each.get("id")))]
 
     # ------------------------------------------------------------------------------------------------------------------
+
+    async def _sent(self, call: Call) -> aiohttp.ClientResponse:
+        """Upstreams close connections that were idle. A request that was not written whole was not heard: it may be sent
+        again, over another one."""
+        import aiohttp
+
+        for _ in range(_STALE):
+            try:
+                return await self._request(call)
+            except aiohttp.ClientOSError as error:
+                if not isinstance(error.__cause__, aiohttp.ClientConnectionResetError):
+                    raise
+        return await self._request(call)
 
     async def _request(self, call: Call) -> aiohttp.ClientResponse:
         if self._session is None:

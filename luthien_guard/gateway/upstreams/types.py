@@ -8,9 +8,22 @@ from typing import Any, Protocol, TypeAlias
 
 from luthien_guard.errors import LuthienError
 
-__all__ = ["Call", "HeaderList", "Recorder", "Reply", "Upstream", "UpstreamError", "WholeReply"]
+__all__ = [
+    "Call",
+    "HeaderList",
+    "Injector",
+    "Recorder",
+    "Reply",
+    "Upstream",
+    "UpstreamError",
+    "WholeReply",
+    "nowhere",
+    "untraced",
+]
 
 HeaderList: TypeAlias = "list[tuple[bytes, bytes]]"
+#: Puts the trace of the running exchange into headers.
+Injector: TypeAlias = Callable[[MutableMapping[str, str]], None]
 
 
 class Recorder(Protocol):
@@ -19,11 +32,11 @@ class Recorder(Protocol):
     def __call__(self, event: str, /, **details: Any) -> None: ...
 
 
-def _nowhere(event: str, /, **details: Any) -> None:
+def nowhere(event: str, /, **details: Any) -> None:
     """A request outside of any exchange."""
 
 
-def _untraced(headers: MutableMapping[str, str]) -> None:
+def untraced(headers: MutableMapping[str, str]) -> None:
     """Nobody traces."""
 
 
@@ -53,8 +66,8 @@ class Call:
     stream: bool = False
     forwards_credential: bool = True
     ambient: bool = False  # the host's own credentials, from the environment, may be used
-    record: Recorder = field(default=_nowhere)
-    inject: Callable[[MutableMapping[str, str]], None] = field(default=_untraced)  # the trace, into headers
+    record: Recorder = field(default=nowhere)
+    inject: Injector = field(default=untraced)
 
 
 class Reply(Protocol):

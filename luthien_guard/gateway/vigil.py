@@ -1,0 +1,108 @@
+"""Beside the work for a client: whether the client is still there, and whether there is time left.
+
+On asyncio, where nearly every gateway runs, neither a task nor a timer is made before the upstream has had a moment: what
+is made while everybody waits for a model costs no time.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 -- timers and tasks that cost a tenth of a task group's
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+
+from luthien_guard.asgi.types import Receive
+
+__all__ = ["kept"]
+
+logger = logging.getLogger("luthien_guard")
+
+_MOMENT: Final = 0.05  # seconds
+_SHORTEST: Final = 0.01
+
+Work = Callable[[], Awaitable[None]]
+TimeLeft = Callable[[], float]
+
+
+async def kept(work: Work, receive: Receive, time_left: TimeLeft) -> bool:
+    """Await `work()`, and cancel it when the client is gone, or when `time_left()` (seconds) is not more than 0. False in
+    the latter case."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return await _kept_anywhere(work, receive, time_left)
+    scope = anyio.CancelScope()
+    vigil = _Vigil(loop, scope, receive, time_left)
+    try:
+        with scope:
+            await work()
+    finally:
+        vigil.end()
+    return not vigil.is_late
+
+
+class _Vigil:
+    """Timers of the loop and, after a moment, one task."""
+
+    __slots__ = ("_listener", "_loop", "_receive", "_scope", "_time_left", "_timer", "is_late")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, scope: anyio.CancelScope, receive: Receive, time_left: TimeLeft
+    ) -> None:
+        self.is_late = False
+        self._loop = loop
+        self._scope = scope
+        self._receive = receive
+        self._time_left = time_left
+        self._listener: asyncio.Task[None] | None = None
+        self._timer = loop.call_later(_MOMENT, self._begin)
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._listener is not None:
+            self._listener.cancel()
+
+    def _begin(self) -> None:
+        self._listener = self._loop.create_task(self._listen())
+        self._look()
+
+    def _look(self) -> None:
+        left = self._time_left()
+        if left > 0:
+            self._timer = self._loop.call_later(max(_SHORTEST, left), self._look)
+        else:
+            self.is_late = True
+            self._scope.cancel()
+
+    async def _listen(self) -> None:
+        try:
+            await _gone(self._receive)
+        except Exception:
+            logger.debug("the server's receive failed", exc_info=True)
+        self._scope.cancel()
+
+
+async def _kept_anywhere(work: Work, receive: Receive, time_left: TimeLeft) -> bool:
+    late = False
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        nonlocal late
+        while not late:
+            with anyio.move_on_after(max(_SHORTEST, time_left())):
+                await _gone(receive)
+                break
+            late = time_left() <= 0
+        scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch, tasks.cancel_scope)
+        await work()
+        tasks.cancel_scope.cancel()
+    return not late
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
