@@ -24,7 +24,9 @@ __all__ = ["Attempt", "Outlet", "Response", "Straight"]
 
 _NO_BODY: Final = (204, 205, 304)
 #: Seconds between two messages of an application that has not waited for anything in between.
-HURRIED: Final = 0.000_1
+BREATH: Final = 0.000_1
+#: So many messages in one breath are worth a task that takes the next ones together.
+HURRY: Final = 4
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ class Response:
         "_decoder",
         "_head",
         "_headers",
+        "_hurry",
         "_outlet",
         "_status",
         "_stream",
@@ -92,6 +95,7 @@ class Response:
         self._decoder: Decoder | None = None
         self._head: list[bytes] = []  # bytes that do not yet say what the body is
         self._stream = False
+        self._hurry = 0  # messages in one breath
 
     async def send(self, message: Message) -> None:
         """What the application calls. Refuses messages that go around the body."""
@@ -106,15 +110,16 @@ class Response:
             if lanes is not None and not last and self._decoder is None and lanes.takes(data):
                 return
             # a clock that tests move stands still
-            hurried = 0.0 < outlet.now() - outlet.deadlines.heard < HURRIED
-            await self._heard(data, last, hurried)
+            in_one_breath = 0.0 < outlet.now() - outlet.deadlines.heard < BREATH
+            self._hurry = self._hurry + 1 if in_one_breath else 0
+            await self._heard(data, last)
         elif kind == "http.response.start":
             self._start(message)
         else:
             self._outlet.plane.record(self._outlet.call_id, "message.refused", {"type": str(kind)})
             raise RuntimeError(f"{kind} goes around the body of a guarded response")
 
-    async def _heard(self, data: bytes, last: bool, hurried: bool) -> None:
+    async def _heard(self, data: bytes, last: bool) -> None:
         lanes, deadlines = self.lanes, self._outlet.deadlines
         self.finished = last
         deadlines.upstream = False
@@ -122,7 +127,7 @@ class Response:
             if lanes is None or self._decoder is not None:
                 await self._take(data, last)
             elif data or last:
-                await lanes.feed(data, last=last, hurried=hurried)
+                await lanes.feed(data, last=last, hurried=self._hurry >= HURRY)
                 if lanes.over and not last:
                     await checkpoint()  # where the cancellation arrives
         finally:

@@ -95,8 +95,8 @@ class Lanes:
         return self._queued
 
     async def feed(self, data: bytes, *, last: bool, hurried: bool = False) -> None:
-        """The next piece from the application. Returns when it may send the next one. `hurried`: this one follows so
-        closely on the last that there will be more: they are worth a task, which takes them together."""
+        """The next piece from the application. Returns when it may send the next one. `hurried`: they follow so closely on
+        one another that there will be more, for which a task is worth its while: it takes them together."""
         if hurried and not last and not self._turn.taken and self._is_direct():
             self._queued = True
             self._spawn(self._scoped, self._drain)
@@ -158,9 +158,13 @@ class Lanes:
         """Give back what the stream lane holds. Nothing is written afterwards."""
         self.over = True
         self._halt()
-        if self._queue is not None:
-            for end in self._queue:
-                end.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let the queue go: an open stream that nobody speaks on should cost little."""
+        queue, self._queue, self._batch = self._queue, None, None
+        for end in queue or ():
+            end.close()
 
     # -- deciding: always under the lock -----------------------------------------------------------------------------
 
@@ -271,6 +275,7 @@ class Lanes:
         idle = not state.current_buffer_used and not state.tasks_waiting_send
         if self._fed_last or (idle and not self._settling):
             self._queued = False  # the direct lane is open again, or nothing comes any more
+            self._forget()
 
     def _waiting(self, batch: Batch) -> tuple[bytes, bool]:
         """Everything that waits now as one piece, `batch` first: together it costs one decision and one write."""
