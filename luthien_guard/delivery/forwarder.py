@@ -114,6 +114,9 @@ class Forwarder:
             return 0
         rows = [row for _, row in found if intact(row)]
         written = self._patient.write(rows, tries, durable=True)
+        if self.failure is not None:
+            logger.warning("the store takes records again")
+            self.failure = None
         damaged = [row for _, row in found if not intact(row)] if len(rows) < len(found) else []
         for row in damaged:
             self._quarantine.put(row, "it was damaged in the spool")
@@ -122,9 +125,6 @@ class Forwarder:
         self._ledger.wrote(len(found), written, from_spool=True)
         with self._carried:
             self._carried.notify_all()
-        if self.failure is not None:
-            logger.warning("the store takes records again")
-            self.failure = None
         return len(rows)
 
     def _failed(self, problem: str) -> None:

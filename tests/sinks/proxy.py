@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,20 +13,34 @@ __all__ = ["Proxy", "proxied"]
 
 
 class Proxy:
-    """Listens on a port of its own; `silent` lets connections stand, and nothing through."""
+    """Listens on a port of its own. While `speaking` is not set connections stand, and nothing goes through; `commit` is
+    how many seconds each COMMIT takes longer."""
 
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
-        self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
+        self.commit = 0.0
         self.speaking = threading.Event()
         self.speaking.set()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._port = 0
+        self.up()
 
     @property
     def url(self) -> str:
-        host, port = self._listener.getsockname()
-        return self._parts._replace(netloc=f"postgres:s3cret@{host}:{port}", query="").geturl()
+        return self._parts._replace(netloc=f"postgres:s3cret@127.0.0.1:{self._port}", query="").geturl()
+
+    def up(self) -> None:
+        """Listen; on the port of before, if there was one."""
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def down(self) -> None:
+        """End every connection, and refuse others."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
 
     def cut(self) -> None:
         """End every connection."""
@@ -35,15 +50,12 @@ class Proxy:
 
     def close(self) -> None:
         self.speaking.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
+        self.down()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                near, _ = self._listener.accept()
+                near, _ = listener.accept()
                 far = self._connected()
                 self._open += [near, far]
                 for ends in ((near, far), (far, near)):
@@ -60,6 +72,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self.speaking.wait()
+                if self.commit and b"COMMIT" in data:
+                    time.sleep(self.commit)
                 target.sendall(data)
             target.shutdown(socket.SHUT_RDWR)
 
