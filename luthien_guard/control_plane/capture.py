@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from luthien_guard.control_plane.local import LocalStream
 from luthien_guard.control_plane.service import Release, StreamingContext
+from luthien_guard.control_plane.stream import LocalStream
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.records import EventType
 

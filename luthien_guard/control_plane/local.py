@@ -1,56 +1,29 @@
-"""The control plane in this process: bytes to chunks, chunks to the engine, decisions back to bytes."""
+"""The control plane in this process: which exchanges are open, and what becomes of their requests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-import anyio
-
+from luthien_guard.control_plane.answers import UNRECORDED, error_answer, refusal, unrecorded
 from luthien_guard.control_plane.service import (
     Answer,
     GuardedStream,
     PolicyResult,
-    Release,
     RequestDecision,
     StreamingContext,
 )
+from luthien_guard.control_plane.stream import LocalStream
 from luthien_guard.engine.exchange import Exchange, RecordFunction, Services
 from luthien_guard.engine.plan import Plan
-from luthien_guard.engine.response import Response
 from luthien_guard.engine.verdicts import Intervention, message_for
-from luthien_guard.errors import SinkError, WireError
-from luthien_guard.events import Chunk
+from luthien_guard.errors import WireError
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.identity import SESSION_FROM, SessionSource, body_sources, session_of, user_of
-from luthien_guard.policy import Abort, Retry
 from luthien_guard.records import EventType
-from luthien_guard.registry import HookCall
-from luthien_guard.wire.chunks import BodyDecoder, StreamDecoder
 from luthien_guard.wire.format import WireFormat
-from luthien_guard.wire.json_text import dumps
-from luthien_guard.wire.sse import canonical
 
-__all__ = ["LocalControlPlane", "LocalStream"]
-
-Item = tuple[bytes, int | None]
-
-#: What `on_block="error"` answers with, and its code: the statuses after which each provider's clients do not ask
-#: again (Claude Code retries a 400 six times, Codex a 403).
-_REFUSED: Final[Mapping[str, tuple[int, str]]] = {
-    "openai.chat": (400, "content_policy_violation"),
-    "anthropic.messages": (403, "permission_error"),
-    "openai.responses": (400, "invalid_prompt"),
-}
-UNRECORDED: Final = "The decision about this exchange could not be recorded, so it has no effect."
-_SSE: Final = "text/event-stream; charset=utf-8"
-_JSON: Final = "application/json"
-_OUTCOMES: Final = {
-    "timeout": OutcomeStatus.TIMEOUT,
-    "idle_timeout": OutcomeStatus.TIMEOUT,
-    "total_timeout": OutcomeStatus.TIMEOUT,
-    "cancelled": OutcomeStatus.CANCELLED,
-}
+__all__ = ["LocalControlPlane"]
 
 
 class LocalControlPlane:
@@ -92,7 +65,7 @@ class LocalControlPlane:
                 EventType.REQUEST_REJECTED, status=error.status, code=error.code, reason=str(error)
             )
             exchange.decide_outcome(OutcomeStatus.BLOCKED, reason=str(error))
-            answer = _answer(exchange.format, error.status, error.code, str(error))
+            answer = error_answer(exchange.format, error.status, error.code, str(error))
             return PolicyResult(RequestDecision(body, answer), allowed=False, reason=str(error))
         exchange.request = request
         self._received(exchange, body)
@@ -147,7 +120,7 @@ class LocalControlPlane:
     ) -> PolicyResult[RequestDecision]:
         exchange.intervened(intervention)
         exchange.said = message_for(intervention)
-        answer = _refusal(exchange, exchange.said, None, stream=stream)
+        answer = refusal(exchange, exchange.said, None, stream=stream)
         return PolicyResult(
             RequestDecision(exchange.body, answer, exchange.request.model, stream),
             allowed=False,
@@ -191,244 +164,7 @@ class LocalControlPlane:
         exchange.record(
             EventType.CLOSED, outcome=OutcomeStatus.BLOCKED.value, reason=message, wire_format=wire_format
         )
-        return _answer(exchange.format, status, code, message)
-
-
-class LocalStream:
-    """Implements `GuardedStream` for one attempt."""
-
-    __slots__ = ("_decoder", "_exchange", "_late", "_response", "_status", "_told")
-
-    def __init__(self, exchange: Exchange, context: StreamingContext) -> None:
-        limits = exchange.services.limits
-        self._exchange = exchange
-        self._status = context.status
-        self._response = exchange.response = Response(exchange, status=context.status, stream=context.stream)
-        self._decoder: StreamDecoder | BodyDecoder = (
-            StreamDecoder(max_event_bytes=limits.max_event_bytes)
-            if context.stream
-            else BodyDecoder(max_bytes=limits.max_response_bytes)
-        )
-        self._told = False
-        self._late: HookCall | None = None  # the shell cancels what it found overdue before it calls `fail`
-
-    async def feed(self, data: bytes, *, last: bool = False) -> Release:
-        response = self._response
-        flow = response.flow
-        if flow is not None and not last and (text := flow.pattern.text_of(data)):
-            items = await response.more(flow, data, text)
-            if items is None or self._exchange.record.owes:
-                return await self._release(items or (), drain=items is None)
-            return Release(items, held=response.held_bytes)
-        begun, data = await self._frames(data)
-        if data or last:
-            begun += await self._take(self._decoder.feed(data))
-        if last:
-            begun += await self._take(self._decoder.close())
-            begun += await self._finish()
-        release = await self._release(tuple(begun))
-        if self._decoder.idle:  # otherwise what comes next is the rest of a frame, whatever it looks like
-            response.begin_flow()
-        return release
-
-    async def _frames(self, data: bytes) -> tuple[list[Item], bytes]:
-        """Several frames in one piece: what leaves for all but the last, and the rest, as if each had come alone."""
-        frames = data.split(b"\n\n")
-        response, items, rest, at = self._response, list[Item](), frames.pop(), 0
-        while at < len(frames):
-            flow, done = response.flow, at
-            if flow is not None:
-                at = await response.run(flow, frames, at, items)
-            if at == done:
-                if not response.stream or (at == len(frames) - 1 and not rest):
-                    break  # the last one: whoever called sees to it
-                items += await self._take(self._decoder.feed(frames[at] + b"\n\n"))
-                at += 1
-            if response.done:
-                return items, b""
-            if response.flow is None or response.queue:
-                items += await response.drain()
-            if response.flow is None and self._decoder.idle:
-                response.begin_flow()
-        return items, b"\n\n".join([*frames[at:], rest])
-
-    async def _finish(self) -> list[Item]:
-        response = self._response
-        items = await response.drain() if response.stream and response.queue else []
-        await response.finish()
-        return items
-
-    async def _take(self, chunks: Sequence[Chunk]) -> list[Item]:
-        """What leaves before the last of the chunks is looked at: a verdict on it takes nothing back, as it would not
-        if each had come alone."""
-        response, items = self._response, list[Item]()
-        response.flow = None
-        for chunk in chunks:
-            if response.queue:
-                items += await response.drain()
-            await response.take(chunk)
-        return items
-
-    async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
-        begun = await self._take([self._chunk(data) for data in chunks])
-        if last:
-            begun += await self._finish()
-        return await self._release(tuple(begun))
-
-    def _chunk(self, data: Mapping[str, Any]) -> Chunk:
-        text = dumps(data).encode()
-        if not self._response.stream:
-            return Chunk("body", text, data)
-        return Chunk("data", canonical(text, _event_name(data)), data, _event_name(data))
-
-    async def settle(self) -> Release:
-        if not self._response.jobs:
-            return Release()
-        await self.decide_pending()
-        return await self._release()
-
-    async def decide_pending(self) -> None:
-        response = self._response
-        while response.jobs:
-            jobs, response.jobs = response.jobs, []
-            async with anyio.create_task_group() as tasks:
-                for job in jobs:
-                    tasks.start_soon(job)
-
-    async def fail(self, status: int, code: str, message: str) -> Release:
-        response, exchange = self._response, self._exchange
-        if response.done:
-            return Release(done=True)
-        overdue = exchange.overdue() or self._late
-        if code == "policy_timeout" and overdue is not None:
-            reason = f"{overdue.hook} ran past its deadline"
-            exchange.record(
-                EventType.POLICY_ERROR, policy=overdue.registered.name, hook=overdue.hook, error=reason
-            )
-            response.intervene(Intervention(overdue.registered.name, Abort(reason), failure=True))
-            return await self._release()
-        response.done, response.flow = True, None
-        exchange.decide_outcome(_OUTCOMES.get(code, OutcomeStatus.UPSTREAM_ERROR), reason=message)
-        await exchange.fail(message, status=status, code=code)
-        if not response.left:
-            return Release(done=True, answer=_answer(exchange.format, status, code, message))
-        raw = response.writer.fail(status, code, message)
-        return Release(items=((raw, None),) if raw else (), done=True)
-
-    def keepalive(self) -> bytes:
-        if not self._response.stream:
-            return b""
-        # The client sees a started stream from here on: neither another status nor another try can follow.
-        self._response.left = self._exchange.released_any = True
-        return self._exchange.format.keepalive
-
-    def overdue(self) -> str | None:
-        call = self._late = self._exchange.overdue()
-        return None if call is None else f"{call.registered.name}.{call.hook}"
-
-    async def _release(self, begun: tuple[Item, ...] = (), *, drain: bool = True) -> Release:
-        """What may leave, behind what has `begun` to."""
-        response = self._response
-        left = response.left
-        release = await self._released() if drain else Release(held=response.held_bytes)
-        release.items = (*begun, *release.items)
-        if self._exchange.record.owes:
-            problem = await unrecorded(self._exchange)
-            if problem is not None:  # what was decided does not happen
-                raw = response.writer.fail(problem.status, "not_recorded", UNRECORDED) if left else b""
-                response.done, response.flow = True, None
-                return Release(((raw, None),) if raw else (), done=True, answer=None if left else problem)
-        return release
-
-    async def _released(self) -> Release:
-        response = self._response
-        items = await response.drain()
-        if response.done:
-            return self._ended(items)
-        if response.complete and not self._told:
-            self._told = True
-            await self._tell_end(response)
-            if response.cut:
-                raw = response.writer.fail(502, "upstream_error", "the upstream ended inside a tool call")
-                items = [*items, (raw, None)] if raw else items
-        return Release(tuple(items), pending=len(response.jobs), held=response.held_bytes)
-
-    async def _tell_end(self, response: Response) -> None:
-        exchange = self._exchange
-        if response.cut:
-            message = "the upstream ended inside a tool call"
-            exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=message)
-            await exchange.fail(message, status=502, code="upstream_error")
-        elif self._status >= 400:
-            exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"status {self._status}")
-        elif response.stream and not response.terminal:
-            reason = "the upstream's stream has no end"
-            exchange.record(EventType.RESPONSE_NOTED, reason=reason)
-            exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=reason)
-        if response.usage:
-            exchange.record(EventType.USAGE, usage=dict(response.usage))
-        if not exchange.plan.holds_response:
-            await exchange.observe("on_response_completed", response.completed())
-
-    def _ended(self, items: list[tuple[bytes, int | None]]) -> Release:
-        """The answer was ended by a verdict: with words in the stream, an answer instead, or another try."""
-        response, exchange = self._response, self._exchange
-        intervention, response.intervention = response.intervention, None
-        if intervention is None:
-            return Release(tuple(items), done=True)
-        verdict = intervention.verdict
-        if isinstance(verdict, Retry):
-            if not exchange.released_any and exchange.retries < exchange.services.limits.max_retries:
-                response.recorded()
-                return Release(done=True, retry=exchange.retry_body(verdict))
-            intervention = Intervention(intervention.policy, Abort(verdict.reason))
-            exchange.intervened(intervention)
-            if response.left:
-                return Release(((response.closing(intervention), None),), done=True)
-        message = exchange.said = message_for(intervention)
-        if self._status >= 400:
-            return Release(
-                done=True, answer=_answer(exchange.format, self._status, "upstream_error", message)
-            )
-        answer = _refusal(exchange, message, response.usage, stream=response.stream)
-        if answer.status == 200:
-            return Release(((answer.body, None),), done=True)
-        return Release(done=True, answer=answer)
-
-
-def _refusal(exchange: Exchange, message: str, usage: Mapping[str, Any] | None, *, stream: bool) -> Answer:
-    """What a client gets whose request or whole answer was blocked: a complete answer, or an error if so configured."""
-    if exchange.services.on_block == "error":
-        status, code = _REFUSED[exchange.format.name]
-        return _answer(exchange.format, status, code, message)
-    writer = exchange.format.writer(
-        stream=stream, model=exchange.request.model, call_id=exchange.metadata.call_id
-    )
-    return Answer(200, _SSE if stream else _JSON, writer.end(message, usage))
-
-
-async def unrecorded(exchange: Exchange) -> Answer | None:
-    """Wait until the record of what was decided is durable. What to answer when it cannot be made so: the decision
-    must then have no effect (unless the deployer prefers traffic to records)."""
-    try:
-        await exchange.record.settle()
-    except SinkError as error:
-        exchange.record(EventType.RESPONSE_FAILED, error=str(error), status=503, code="not_recorded")
-        if exchange.services.on_unrecorded == "allow":
-            return None
-        exchange.decide_outcome(OutcomeStatus.POLICY_ERROR, reason=str(error))
-        return _answer(exchange.format, 503, "not_recorded", UNRECORDED)
-    return None
-
-
-def _answer(format: WireFormat, status: int, code: str, message: str) -> Answer:
-    return Answer(status, _JSON, format.error(status, code, message))
-
-
-def _event_name(data: Mapping[str, Any]) -> str | None:
-    """Formats that name their events name them by `type`."""
-    kind = data.get("type")
-    return kind if isinstance(kind, str) else None
+        return error_answer(exchange.format, status, code, message)
 
 
 def _text(body: bytes) -> str:
