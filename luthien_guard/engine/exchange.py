@@ -284,12 +284,14 @@ class Exchange:
             self.record(EventType.CHANGED, policy=call.registered.name, request=changed)
             self.request = request
 
-    def retry_body(self, verdict: Retry) -> bytes:
+    def retry_body(self, verdict: Retry, policy: str) -> bytes:
         """The request once more, with the other model where the policy named one."""
-        if verdict.model is not None:
+        if verdict.model is not None and verdict.model != self.request.model:
             changed = self.request.replace(model=verdict.model)
             self.body = self.format.write_request(self.body, self.request, changed)
             self.request = changed
+            self.record(EventType.CHANGED, policy=policy, request=["model"])
+            self.record(EventType.REQUEST_SENT, body=self.body.decode("utf-8", "replace"))
         self.retries += 1
         return self.body
 

@@ -197,6 +197,9 @@ async def test_a_retry_is_honoured_while_nothing_has_left_and_only_so_often() ->
     assert run.seen == [{"text": "⛔ Blocked by the policy again.", "finish": "stop"}]
     run = await Bench([Again()]).run({"text": "a"})
     assert run.releases[0].retry == b'{"model": "better"}'
+    (changed,), (sent,) = run.recorded(EventType.CHANGED), run.recorded(EventType.REQUEST_SENT)
+    assert (changed.policy, changed.details) == ("again", {"request": ["model"]})
+    assert sent.details == {"body": '{"model": "better"}'}, "what goes upstream is on record"
 
 
 async def test_a_response_can_be_held_whole_and_judged() -> None:
