@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from luthien_guard.config.folders import data_folder
 
@@ -27,7 +28,8 @@ def gateway_defaults(*, has_file: bool, environ: Mapping[str, str] = os.environ)
     """Upstreams, and without a file `noop` and SQLite in the user's data folder."""
     defaults: dict[str, Any] = {"upstreams": default_upstreams()}
     if not has_file:
-        defaults |= {"policies": ["noop"], "store": f"sqlite:///{data_folder(environ) / 'guard.db'}"}
+        store = f"sqlite:///{quote(str(data_folder(environ) / 'guard.db'))}"
+        defaults |= {"policies": ["noop"], "store": store}
     return defaults
 
 

@@ -89,6 +89,7 @@ class AuthSettings(_Settings):
         description="Where workers count together: redis://..., postgresql://..., sqlite:///..., memory://; default: "
         "what `pubsub` or `store` uses, else a file for the workers of this machine.",
     )
+    shared_timeout: Seconds = Field(default=0.25, description="Seconds that a request waits for it.")
     unshared: Literal["alone", "refuse"] = Field(
         default="alone",
         description="While that is away: every worker counts alone, or refuses keys that have a limit.",

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from luthien_guard.config import guard_arguments, load_config, read_config
+from luthien_guard.config.defaults import gateway_defaults
 from luthien_guard.config.masking import MASK, masked
 from luthien_guard.config.schema import json_schema
 from luthien_guard.errors import ConfigError
 from luthien_guard.guard import Guard
+from luthien_guard.sinks.urls import file_of
 
 ISSUE = """\
 policies: [{use: noop}]
@@ -277,3 +279,9 @@ def test_the_schema_knows_every_key() -> None:
     assert schema["additionalProperties"] is False
     assert {"policies", "policy", "upstreams", "auth", "server", "store"} <= set(schema["properties"])
     assert set(schema["$defs"]) == {"AuthSettings", "PolicySettings", "ServerSettings", "UpstreamSettings"}
+
+
+def test_a_home_of_any_name_holds_the_default_store(tmp_path: Path) -> None:
+    folder = tmp_path / "50% of # what?"
+    store = gateway_defaults(has_file=False, environ={"XDG_DATA_HOME": str(folder)})["store"]
+    assert file_of(store, "sqlite", "db") == folder / "luthien-guard" / "guard.db"

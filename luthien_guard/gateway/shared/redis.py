@@ -16,6 +16,7 @@ import anyio
 from luthien_guard.errors import SinkError
 from luthien_guard.gateway.key import Key, key_of, row_of
 from luthien_guard.gateway.shared.pace import MICRO, Pace
+from luthien_guard.gateway.shared.redis_scripts import Client
 from luthien_guard.sinks.driver_thread import DriverThread
 
 __all__ = ["RedisShared", "from_url"]
@@ -25,36 +26,6 @@ T = TypeVar("T")
 _PATIENCE: Final = 2.0  # seconds for one question, that of connecting included
 _KEYS: Final = "luthien_guard:keys"
 _FIELDS: Final = ("id", "mac", "name", "scopes", "created_at", "expires_at", "revoked_at", "settings")
-# %.0f: Lua would write numbers of this size in a form that loses digits
-_TAKE: Final = """
-local time = redis.call('TIME')
-local now, interval, ahead = time[1] * 1000000 + time[2], tonumber(ARGV[1]), tonumber(ARGV[2])
-local full = tonumber(redis.call('GET', KEYS[1]) or now)
-full = math.min(math.max(full, now), now + ahead + interval)
-local wait = full - now - ahead
-if wait > 0 then return string.format('%.0f', wait) end
-full = full + interval
-redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', string.format('%.0f', math.ceil((full - now) / 1000)))
-return '0'"""
-_ANNOUNCE: Final = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ends = string.format('%.0f', now + ARGV[3])
-redis.call('HSET', KEYS[1], ARGV[1], ends .. ' ' .. ARGV[2])
-local said, found = redis.call('HGETALL', KEYS[1]), {}
-for at = 1, #said, 2 do
-  local ends, version = string.match(said[at + 1], '^(%d+) (.*)$')
-  if ends and tonumber(ends) > now then
-    found[#found + 1] = said[at]
-    found[#found + 1] = version
-  else
-    redis.call('HDEL', KEYS[1], said[at])
-  end
-end
-return found"""
-_REVOKE: Final = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-return redis.call('HSETNX', KEYS[1], 'revoked_at', ARGV[1])"""
 
 
 def from_url(url: str) -> RedisShared:
@@ -73,7 +44,7 @@ class RedisShared:
         self._url = url
         self._thread = DriverThread("luthien-guard-shared")
         self._lock = threading.Lock()
-        self._client: _Client | None = None
+        self._client: Client | None = None
         self._context: AbstractContextManager[Any] | None = None
 
     async def take(self, bucket: str, pace: Pace) -> float:
@@ -91,7 +62,7 @@ class RedisShared:
         return _key(await self._asked(lambda to: to.redis.hgetall(_name(id))))
 
     def add(self, key: Key) -> None:
-        async def work(to: _Client) -> None:
+        async def work(to: Client) -> None:
             async with to.redis.pipeline(transaction=True) as pipeline:
                 pipeline.hset(_name(key.id), _fields(key))
                 pipeline.sadd(_KEYS, [key.id])
@@ -102,7 +73,7 @@ class RedisShared:
         return int(self._waited(lambda to: to.revoke([_name(id)], [repr(at)]))) == 1
 
     def all(self) -> list[Key]:
-        async def work(to: _Client) -> list[Key | None]:
+        async def work(to: Client) -> list[Key | None]:
             return [_key(await to.redis.hgetall(_name(id))) for id in await to.redis.smembers(_KEYS)]
 
         found = [key for key in self._waited(work) if key is not None]
@@ -119,23 +90,23 @@ class RedisShared:
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    async def _asked(self, work: Callable[[_Client], Awaitable[T]]) -> T:
+    async def _asked(self, work: Callable[[Client], Awaitable[T]]) -> T:
         to = self._opened()
         with self._told():
             return await self._thread.awaited(lambda: _bounded(work, to))
 
-    def _waited(self, work: Callable[[_Client], Awaitable[T]]) -> T:
+    def _waited(self, work: Callable[[Client], Awaitable[T]]) -> T:
         to = self._opened()
         with self._told():
             return self._thread.call(lambda: _bounded(work, to))
 
-    def _opened(self) -> _Client:
+    def _opened(self) -> Client:
         """Asks nobody yet: the driver connects with its first command."""
         with self._lock:
             if self._client is None:
                 self._thread.start()
                 # there, for its locks are those of the loop where it is made
-                client = self._thread.portal.call(_Client, self._url)
+                client = self._thread.portal.call(Client, self._url, _PATIENCE)
                 self._context = self._thread.portal.wrap_async_context_manager(client.redis)
                 self._context.__enter__()
                 self._client = client
@@ -169,21 +140,7 @@ class RedisShared:
         return message.partition("\n")[0][:300]
 
 
-class _Client:
-    """The driver's client, and the scripts."""
-
-    def __init__(self, url: str) -> None:
-        import coredis
-
-        self.redis: Any = coredis.Redis.from_url(
-            url, decode_responses=True, connect_timeout=_PATIENCE, stream_timeout=_PATIENCE
-        )
-        self.take: Any = self.redis.register_script(_TAKE)
-        self.announce: Any = self.redis.register_script(_ANNOUNCE)
-        self.revoke: Any = self.redis.register_script(_REVOKE)
-
-
-async def _bounded(work: Callable[[_Client], Awaitable[T]], to: _Client) -> T:
+async def _bounded(work: Callable[[Client], Awaitable[T]], to: Client) -> T:
     with anyio.fail_after(_PATIENCE):
         return await work(to)
 

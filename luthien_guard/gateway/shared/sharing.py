@@ -29,7 +29,9 @@ class Sharing:
         place, url = shared_url(config)
         self.shared = located(loaded, place, lambda: open_shared(url))
         self._url = url
-        self._reach = Reach("" if self.shared is None else self.shared.place)
+        self._asks_for_keys = config.auth.mode in ("client_key", "both")
+        where = "" if self.shared is None else self.shared.place
+        self._reach = Reach(where, deadline=config.auth.shared_timeout)
         self.keys: Keys = located(loaded, ("auth", "keys"), lambda: keys_of(config.auth, self._opened))
         self.rates = Rates(self.shared, self._reach, unshared=config.auth.unshared)
         self._versions = (
@@ -51,9 +53,11 @@ class Sharing:
         """Beside the traffic, until cancelled."""
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._connect_keys)
+                if self._asks_for_keys:
+                    tasks.start_soon(self._connect_keys)
                 if self._versions is not None:
                     tasks.start_soon(self._versions.run)
+                await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(self._close)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 from luthien_guard.config.folders import data_folder
 from luthien_guard.config.load import Loaded
@@ -43,7 +44,7 @@ def shared_url(config: GuardConfig) -> tuple[Place, str]:
     if _scheme(config.store) in _POSTGRESQL:
         return ("store",), config.store or ""
     if config.server.workers > 1:
-        return ("server", "workers"), f"sqlite:///{data_folder() / 'shared.db'}"
+        return ("server", "workers"), f"sqlite:///{quote(str(data_folder() / 'shared.db'))}"
     return ("auth", "shared"), MEMORY
 
 
@@ -64,7 +65,7 @@ def keys_of(settings: AuthSettings, table: Callable[[str], KeyTable | None] = la
         return KeyFile(Path(named).expanduser() if named else data_folder() / "keys.db")
     remote = {scheme: name for scheme, name in _DRIVERS.items() if name != "sqlite"}
     found: KeyTable = table(named) or _driver(named, "a path, postgresql://... or redis://...", remote)
-    reach = Reach(found.place, deadline=_KEYS_DEADLINE)
+    reach = Reach(found.place, deadline=max(_KEYS_DEADLINE, settings.shared_timeout))
     return SharedKeys(found, Pepper(data_folder()), reach=reach, grace=settings.keys_grace)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -62,6 +64,21 @@ def tables(request: pytest.FixtureRequest) -> Iterator[Callable[[], KeyTable]]:
     yield one_more
     for each in made:
         each.close()
+
+
+@contextmanager
+def told(**variables: str) -> Generator[None]:
+    """Variables that this process was started with."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def redis_url(url: str) -> str:
