@@ -11,6 +11,8 @@ from luthien_guard.control_plane.answers import UNRECORDED, error_answer, refusa
 from luthien_guard.control_plane.service import Release, StreamingContext
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.response import Response
+from luthien_guard.engine.snapshot import completed
+from luthien_guard.engine.state import Item
 from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.events import Chunk
 from luthien_guard.exchange import OutcomeStatus
@@ -22,8 +24,6 @@ from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.sse import canonical
 
 __all__ = ["LocalStream"]
-
-Item = tuple[bytes, int | None]
 
 _OUTCOMES: Final = {
     "timeout": OutcomeStatus.TIMEOUT,
@@ -55,7 +55,7 @@ class LocalStream:
         response = self._response
         flow = response.flow
         if flow is not None and not last and (text := flow.pattern.text_of(data)):
-            items = await response.more(flow, data, text)
+            items = await response.flows.more(flow, data, text)
             if items is None or self._exchange.record.owes:
                 return await self._release(items or (), drain=items is None)
             return Release(items, held=response.held_bytes)
@@ -67,7 +67,7 @@ class LocalStream:
             begun += await self._finish()
         release = await self._release(tuple(begun))
         if self._decoder.idle:  # otherwise what comes next is the rest of a frame, whatever it looks like
-            response.begin_flow()
+            response.flows.begin()
         return release
 
     async def _frames(self, data: bytes) -> tuple[list[Item], bytes]:
@@ -77,7 +77,7 @@ class LocalStream:
         while at < len(frames):
             flow, done = response.flow, at
             if flow is not None:
-                at = await response.run(flow, frames, at, items)
+                at = await response.flows.run(flow, frames, at, items)
             if at == done:
                 if not response.stream or (at == len(frames) - 1 and not rest):
                     break  # the last one: whoever called sees to it
@@ -88,7 +88,7 @@ class LocalStream:
             if response.flow is None or response.queue:
                 items += await response.drain()
             if response.flow is None and self._decoder.idle:
-                response.begin_flow()
+                response.flows.begin()
         return items, b"\n\n".join([*frames[at:], rest])
 
     async def _finish(self) -> list[Item]:
@@ -207,7 +207,7 @@ class LocalStream:
         if response.usage:
             exchange.record(EventType.USAGE, usage=dict(response.usage))
         if not exchange.plan.holds_response:
-            await exchange.observe("on_response_completed", response.completed())
+            await exchange.observe("on_response_completed", completed(response))
 
     def _ended(self, items: list[tuple[bytes, int | None]]) -> Release:
         """The answer was ended by a verdict: with words in the stream, an answer instead, or another try."""

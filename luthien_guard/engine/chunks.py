@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from luthien_guard.engine.exchange import Exchange
+from luthien_guard.engine.flow import Flow
 from luthien_guard.engine.text import Stop
 from luthien_guard.engine.transcript import Transcript
 from luthien_guard.engine.verdicts import Intervention
@@ -33,10 +34,10 @@ class ChunkHooks:
         self.came = Transcript(exchange.format.reader(stream=stream)) if self.before else None
         self._told: set[tuple[int, str]] = set()  # (policy, kind of chunk) of changes that are on record
 
-    async def started(self, chunk: Chunk) -> list[Chunk]:
-        """The chunks that go on instead of this one."""
+    async def started(self, chunk: Chunk, flow: Flow | None = None, text: str = "") -> list[Chunk]:
+        """The chunks that go on instead of this one. `flow`: it is a frame of it, with this text."""
         if self.came is not None:
-            self.came.read(chunk)
+            self.came.follow(chunk, flow, text)
         return await self._chain(self.before, chunk)
 
     async def completed(self, chunk: Chunk) -> list[Chunk]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from luthien_guard.events import CHANNELS
 from luthien_guard.engine.version import version_of
+from luthien_guard.events import CHANNELS
 from luthien_guard.registry import HookCall, Registered, build
 
 __all__ = ["Plan", "TextStagePlan"]

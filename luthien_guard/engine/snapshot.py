@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from luthien_guard.events import ContentCompleted, ResponseCompleted, ToolCall
 from luthien_guard.wire.format import Block, PieceKind, ReadChunk
 
 if TYPE_CHECKING:
-    from luthien_guard.engine.response import Response
+    from luthien_guard.engine.state import ResponseState
     from luthien_guard.engine.transcript import Transcript
 
-__all__ = ["received", "released", "unsent"]
+__all__ = ["completed", "received", "released", "unsent"]
 
 _NO_CALLS: Final = {"tool_calls": "stop", "function_call": "stop", "tool_use": "end_turn"}
 Texts = Callable[[Block], str | None]
 
 
-def received(response: Response | Transcript) -> dict[str, Any]:
+def received(response: ResponseState | Transcript) -> dict[str, Any]:
     """Everything that upstream said: {"model", "choices": [{"choice", "texts": [{"channel", "index", "text"}],
     "tool_calls": [{"id", "name", "arguments", "kind"}], "finish_reason"}], "usage"}."""
     return _assembled(response, lambda block: block.text, lambda block: block.name)
 
 
 def released(
-    response: Response, as_it_left: Transcript | None = None, *, said: str | None = None
+    response: ResponseState, as_it_left: Transcript | None = None, *, said: str | None = None
 ) -> dict[str, Any]:
     """The same for what went to the client; `said` is what the guard added to end a blocked answer. `as_it_left`: what
     left, read again, where a policy changed chunks at the very end."""
@@ -35,7 +36,7 @@ def released(
     return found
 
 
-def _of_blocks(response: Response) -> dict[str, Any]:
+def _of_blocks(response: ResponseState) -> dict[str, Any]:
     queued = response.unsent or unsent(response.queue)
     found = _assembled(
         response,
@@ -74,7 +75,7 @@ def _retold(choice: dict[str, Any], blocks: Iterable[Block]) -> None:
 
 
 def _assembled(
-    response: Response | Transcript, text_of: Texts, name_of: Callable[[Block], str]
+    response: ResponseState | Transcript, text_of: Texts, name_of: Callable[[Block], str]
 ) -> dict[str, Any]:
     choices: dict[int, dict[str, Any]] = {}
     for block in response.blocks:
@@ -95,3 +96,34 @@ def _assembled(
         "choices": [choices[at] for at in sorted(choices)],
         "usage": dict(usage) if usage else None,
     }
+
+
+def completed(response: ResponseState) -> ResponseCompleted:
+    """The response as it leaves, assembled."""
+    kept = [block for block in response.blocks if not block.removed]
+    return ResponseCompleted(
+        status=response.status,
+        model=response.reader.model,
+        id=response.reader.id,
+        content=tuple(_content(block) for block in kept if block.kind == "text"),
+        tool_calls=tuple(_call(block) for block in kept if block.kind == "call"),
+        finish_reasons=tuple(response.finish_reasons),
+        usage=dict(response.usage or {}),
+    )
+
+
+def _content(block: Block) -> ContentCompleted:
+    text = block.released_text if block.released else block.text
+    return ContentCompleted(text, block.channel, block.choice, block.index, block.writable)
+
+
+def _call(block: Block) -> ToolCall:
+    return ToolCall(
+        block.id,
+        block.new_name or block.name,
+        block.released_text if block.released else block.text,
+        block.tool_kind,
+        block.choice,
+        block.index,
+        complete=block.closed,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from luthien_guard.engine.flow import Flow
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Piece, PieceKind, Reader, is_identifier
 
@@ -16,13 +17,23 @@ READABLE: Final = frozenset({"data", "body", "done"})
 class Transcript:
     """Blocks, finish reasons and usage of one response, as its chunks say them."""
 
-    __slots__ = ("blocks", "finish_reasons", "reader", "usage")
+    __slots__ = ("_flow", "_text", "blocks", "finish_reasons", "reader", "usage")
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.blocks: list[Block] = []
         self.finish_reasons: list[str] = []
         self.usage: Mapping[str, Any] | None = None
+        self._flow: Flow | None = None
+        self._text: Block | None = None  # the one that the flow's frames are more of
+
+    def follow(self, chunk: Chunk, flow: Flow | None, text: str) -> None:
+        """`read` for a chunk that may be a frame of a flow: of these the first one is read for all."""
+        if flow is None or flow is not self._flow or self._text is None:
+            pieces = self.read(chunk)
+            self._flow, self._text = flow, pieces[0].block if len(pieces) == 1 else None
+        else:
+            self._text.source.append(text)
 
     def read(self, chunk: Chunk) -> list[Piece]:
         """The pieces of the next chunk."""

@@ -1,0 +1,144 @@
+"""The frames of a flow, as long as there is one: past parser, reader and writer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from luthien_guard.engine.chunks import ChunkHooks
+from luthien_guard.engine.flow import Flow, flow_of, written
+from luthien_guard.engine.pieces import Pieces
+from luthien_guard.engine.state import Item, ResponseState
+from luthien_guard.engine.text import Stop
+from luthien_guard.events import Chunk
+from luthien_guard.wire.format import ReadChunk
+
+__all__ = ["Flows"]
+
+_VAIN: Final = 4
+
+
+class Flows:
+    """Begins flows and takes their frames. `read`: what becomes of any other chunk, with its number."""
+
+    __slots__ = ("_flowed", "_hooks", "_pieces", "_read", "_response", "_vain", "latest")
+
+    def __init__(
+        self,
+        response: ResponseState,
+        pieces: Pieces,
+        hooks: ChunkHooks,
+        read: Callable[[Chunk, int | None], Awaitable[None]],
+    ) -> None:
+        self._response = response
+        self._pieces = pieces
+        self._hooks = hooks
+        self._read = read
+        self.latest: tuple[ReadChunk, Item] | None = None  # what left last
+        self._flowed = 0  # chunks when the flow began
+        self._vain = 0  # flows of one frame, in a row
+
+    def begin(self) -> None:
+        """See whether what left last is one of many alike. Ask only where no frame has begun that is not whole yet."""
+        response = self._response
+        latest, self.latest = self.latest, None
+        if latest is None or self._vain >= _VAIN or response.done or response.ended or response.jobs:
+            return
+        if self._hooks.after or not getattr(response.reader, "repeats", False):
+            return
+        left, item = latest
+        block = left.pieces[0].block if left.pieces else None
+        lane = None if block is None else self._pieces.lane_of(block)
+        if block is None or (lane is None and response.plan.text_by_channel[block.channel]):
+            return  # no text, or one that is over
+        response.flow = flow_of(left, item, response.queue, lane)
+        if response.flow is not None:
+            self._vain = self._vain + 1 if response.count - self._flowed < 2 else 0
+            self._flowed = response.count
+
+    async def run(self, flow: Flow, frames: Sequence[bytes], at: int, items: list[Item]) -> int:
+        """`more` for the frames (without their blank lines) from `at` on, as long as they are of the flow and leave at
+        once; what leaves is put to `items`. Returns where it stopped."""
+        text_of, more = flow.pattern.text_of, self._more_of(flow)
+        while at < len(frames):
+            frame = frames[at] + b"\n\n"
+            text = text_of(frame)
+            if not text:
+                break
+            at += 1
+            leaving = await more(flow, frame, text)
+            if leaving is None:
+                break
+            items += leaving
+        return at
+
+    async def more(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
+        """`Response.take` for the next frame of the flow, and what may leave then. Where that is None, `drain` knows."""
+        return await self._more_of(flow)(flow, frame, text)
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _more_of(self, flow: Flow) -> Callable[[Flow, bytes, str], Awaitable[tuple[Item, ...] | None]]:
+        if self._hooks.before:
+            return self._shown
+        return self._straight if flow.direct else self._held
+
+    async def _shown(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
+        """The chunk hooks see it first; what they put in its place is read like any other chunk."""
+        response, chunk = self._response, flow.chunk(frame)
+        try:
+            chunks = await self._hooks.started(chunk, flow, text)
+            if len(chunks) == 1 and chunks[0] is chunk:
+                return await (self._straight if flow.direct else self._held)(flow, frame, text)
+            number, response.count = response.count, response.count + 1
+            response.flow = None
+            for each in chunks:
+                await self._read(each, number if each is chunk else None)
+        except Stop as stop:
+            response.intervene(stop.intervention)
+        response.check_held()
+        return None
+
+    async def _straight(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
+        """Nobody keeps its text back."""
+        response = self._response
+        number, response.count = response.count, response.count + 1
+        try:
+            item = await flow.decided(frame, text, number)
+        except Stop as stop:
+            response.intervene(stop.intervention)
+            return None
+        if item is None:  # nothing is left of its text, and a writer has to see to the rest
+            read = flow.read(frame, text, number)
+            read.pieces[0].out = ""
+            response.hold(read)
+            response.check_held()
+        return None if item is None or response.done else (item,)
+
+    async def _held(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
+        """Somebody keeps some of the text back."""
+        response = self._response
+        number, response.count = response.count, response.count + 1
+        read = flow.read(frame, text, number)
+        response.hold(read)
+        flow.block.source.append(text)
+        try:
+            await self._pieces.delta(read, read.pieces[0], flow.block)
+        except Stop as stop:
+            response.intervene(stop.intervention)
+        response.check_held()
+        return None if response.done or response.jobs else self._freed()
+
+    def _freed(self) -> tuple[Item, ...] | None:
+        """What of the flow may leave now; None where a writer has to see to it."""
+        response, ready = self._response, list[ReadChunk]()
+        for read in response.queue:
+            if read.waiting:
+                break
+            if read.pieces[0].out == "":
+                return None
+            ready.append(read)
+        for read in ready:
+            response.queue.popleft()
+            response.held_bytes -= len(read.chunk.raw)
+        return tuple([written(read) for read in ready])
