@@ -23,6 +23,7 @@ from luthien_guard.gateway.models import Models
 from luthien_guard.gateway.openapi import OpenAPI
 from luthien_guard.gateway.refusals import Refusals
 from luthien_guard.gateway.relay import Relay, answer_error
+from luthien_guard.gateway.shortcut import Shortcut
 from luthien_guard.gateway.unknown import UnknownPath
 from luthien_guard.gateway.upstreams import Upstreams
 from luthien_guard.guard import Guard
@@ -34,6 +35,7 @@ _COUNTING: Final = {
     "/v1/messages/count_tokens": "anthropic.messages",
     "/v1/responses/input_tokens": "openai.responses",
 }
+_MOST: Final = 3  # routes, the first ones, take nearly all requests
 #: An id goes into the upstream's URL: nothing in it may be read as part of a path.
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=-]{0,511}\Z")
 
@@ -57,11 +59,13 @@ def create_app(
     metrics.watch(guard.ledger)
     guard.redactor.learn(*_secrets(upstreams))
     pool = Upstreams(list(upstreams) or [UpstreamSettings(litellm={})], guard.limits, guard.inject)
+    routes = _routes(guard, pool, server, metrics, reasons)
     app = Starlette(
-        routes=_routes(guard, pool, server, metrics, reasons),
+        routes=routes,
         middleware=[
             Middleware(Doorway, auth=auth or Passthrough(), server=server, refusals=Refusals(guard, metrics)),
             Middleware(GuardMiddleware, guard=guard, routes=_COUNTING),
+            Middleware(Shortcut, posts={route.path: route.endpoint for route in routes[:_MOST]}),
         ],
         lifespan=_lifespan(pool),
     )

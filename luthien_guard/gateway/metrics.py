@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 __all__ = ["Metrics"]
@@ -29,8 +30,9 @@ class Metrics:
     def answered(self, wire_format: str, upstream: str, status: int, seconds: float) -> None:
         """The first byte of an answer is there."""
         if self._client is not None:
-            self._answers.labels(wire_format, upstream, str(status)).inc()
-            self._first_byte.labels(wire_format, upstream).observe(seconds)
+            count, first_byte = self._answered(wire_format, upstream, status)
+            count.inc()
+            first_byte.observe(seconds)
 
     def failed(self, wire_format: str, code: str) -> None:
         if self._client is not None:
@@ -52,8 +54,12 @@ class Metrics:
         if self._client is None:
             yield
             return
-        with self._in_flight.labels(wire_format).track_inprogress():
+        gauge = self._running(wire_format)
+        gauge.inc()
+        try:
             yield
+        finally:
+            gauge.dec()
 
     def watch(self, ledger: Callable[[], Mapping[str, int]]) -> None:
         """What became of every record: accepted is always stored, spooled, in memory or dropped (by reason)."""
@@ -91,6 +97,14 @@ class Metrics:
             ["wire_format", "upstream"],
             registry=registry,
             buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+        )
+        # looking one up by its labels takes longer than counting
+        self._answered = cache(self._answer)
+        self._running = cache(self._in_flight.labels)
+
+    def _answer(self, wire_format: str, upstream: str, status: int) -> tuple[Any, Any]:
+        return self._answers.labels(wire_format, upstream, status), self._first_byte.labels(
+            wire_format, upstream
         )
 
 

@@ -45,8 +45,7 @@ class _Streamed:
         """Await the first frame, at most so long for each of its pieces. Raises UpstreamError."""
         try:
             while not self._first:
-                async with asyncio.timeout(seconds):
-                    data = await self._readany()
+                data = await _next(self._response.content, seconds)
                 self._first = self._frames.feed(data) if data else self._frames.rest()
                 if not data:
                     break
@@ -102,14 +101,20 @@ async def reply_of(response: aiohttp.ClientResponse, limits: Limits, call: Call)
         raise
 
 
+async def _next(content: aiohttp.StreamReader, seconds: float) -> bytes:
+    """The next bytes; b"" at the end. What is there already costs no timer. Raises TimeoutError."""
+    if data := content.read_nowait():
+        return data
+    if content.at_eof():
+        return b""
+    async with asyncio.timeout(seconds):
+        return await content.readany()
+
+
 async def _whole(response: aiohttp.ClientResponse, limits: Limits) -> WholeReply:
     body = bytearray()
     try:
-        while True:
-            async with asyncio.timeout(limits.idle_timeout):
-                part = await response.content.readany()
-            if not part:
-                break
+        while part := await _next(response.content, limits.idle_timeout):
             body += part
             if len(body) > limits.max_response_bytes:
                 raise UpstreamError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from luthien_guard.gateway.upstreams.types import Call, HeaderList
@@ -24,6 +25,7 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
+_KEY_HEADERS: Final = frozenset(name.decode() for name in CREDENTIALS)
 #: Of the request: made anew, or said about the way to the gateway, which is no provider's business.
 _NOT_ONWARD: Final = _HOP_BY_HOP | {
     b"accept-encoding",
@@ -57,38 +59,56 @@ _OWN_PREFIX: Final = b"x-luthien-"
 def for_upstream(call: Call, api_key: str | None, further: Mapping[str, str]) -> list[tuple[str, str]]:
     """The request's headers as the upstream gets them, with one credential: the configured one, or the caller's."""
     keeps_key = api_key is None and call.forwards_credential
-    replaced = {name.lower().encode() for name in further}
-    dropped = _NOT_ONWARD | _named_by_connection(call.headers) | replaced | {b"accept-encoding"}
-    kept = [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in call.headers
-        if name not in dropped
-        and not name.startswith(_PREFIXES_NOT_ONWARD)
-        and (keeps_key or name not in CREDENTIALS)
-    ]
-    kept.append(("accept-encoding", "identity"))
-    if api_key is not None and not replaced & CREDENTIALS:
-        kept.append(_credential(call.wire_format, api_key))
+    kept: list[tuple[str, str]] = []
+    left_out = {name.lower() for name in further}
+    for name, value in call.headers:
+        text = _onward(name)
+        if text is not None and (keeps_key or name not in CREDENTIALS):
+            kept.append((text, value.decode("latin-1")))
+        elif name == b"connection":
+            left_out |= _nominated(value)
     traced: dict[str, str] = {}
     call.inject(traced)
-    kept = [pair for pair in kept if pair[0] not in traced]
+    left_out.update(traced)
+    if left_out:
+        kept = [pair for pair in kept if pair[0] not in left_out]
+    kept.append(("accept-encoding", "identity"))
+    if api_key is not None and not any(name.lower() in _KEY_HEADERS for name in further):
+        kept.append(_credential(call.wire_format, api_key))
     return [*kept, *traced.items(), *further.items()]
 
 
 def for_client(headers: Iterable[tuple[bytes, bytes]]) -> HeaderList:
     """The answer's headers as the client gets them: request ids, rate limits and retry-after among them."""
-    lowered = [(bytes(name).lower(), bytes(value)) for name, value in headers]
-    dropped = _NOT_BACK | _named_by_connection(lowered)
-    return [pair for pair in lowered if pair[0] not in dropped and not pair[0].startswith(_OWN_PREFIX)]
+    kept: HeaderList = []
+    nominated: frozenset[str] = frozenset()
+    for name, value in headers:
+        lowered = _back(bytes(name))
+        if lowered is not None:
+            kept.append((lowered, bytes(value)))
+        elif name.lower() == b"connection":
+            nominated |= _nominated(value)
+    return [pair for pair in kept if pair[0].decode("latin-1") not in nominated] if nominated else kept
 
 
-def _named_by_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    return frozenset(
-        token.strip().lower()
-        for name, value in headers
-        if name == b"connection"
-        for token in value.split(b",")
-    )
+@lru_cache(maxsize=1024)
+def _onward(name: bytes) -> str | None:
+    """The header's name on the way to an upstream; None where it stays."""
+    if name in _NOT_ONWARD or name.startswith(_PREFIXES_NOT_ONWARD):
+        return None
+    return name.decode("latin-1")
+
+
+@lru_cache(maxsize=1024)
+def _back(name: bytes) -> bytes | None:
+    """The header's name on the way to the client; None where it stays."""
+    lowered = name.lower()
+    return None if lowered in _NOT_BACK or lowered.startswith(_OWN_PREFIX) else lowered
+
+
+def _nominated(value: bytes) -> frozenset[str]:
+    """What `connection` says is about this connection only."""
+    return frozenset(token.strip().lower().decode("latin-1") for token in value.split(b","))
 
 
 def _credential(wire_format: str, api_key: str) -> tuple[str, str]:
