@@ -144,6 +144,7 @@ def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Confi
     return uvicorn.Config(
         app,
         factory=factory,
+        http=_protocol(),
         host=server.host,
         port=server.port,
         workers=server.workers,
@@ -154,6 +155,14 @@ def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Confi
         log_config=_LOGGING,
         timeout_graceful_shutdown=server.shutdown_timeout,
     )
+
+
+def _protocol() -> Any:
+    try:
+        from luthien_guard.cli.joined_writes import Protocol
+    except ImportError:  # no httptools here
+        return "auto"
+    return Protocol
 
 
 def _hand_down(loaded: Loaded) -> None:
