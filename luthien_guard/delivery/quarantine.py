@@ -54,8 +54,8 @@ def _private(path: str, flags: int) -> int:
 
 
 class Patient:
-    """Writes rows to one target. After five tries one by one: a row that fails twice, while one that is stored already is
-    taken again, is poison."""
+    """Writes rows to one target. After five tries in halves, down to single rows: one that fails twice, while another that
+    is stored already is taken again, is poison."""
 
     def __init__(self, target: Target, quarantine: Quarantine) -> None:
         self._target = target
@@ -68,30 +68,21 @@ class Patient:
         if not rows:
             return Written()
         if tries >= _TRIES:
-            return self._one_by_one(rows, durable)
+            return self._in_parts(rows, durable)
         written = attempt(self._target, rows, durable=durable)
         self._remember(rows[-1])
         return written
 
-    def _one_by_one(self, rows: Sequence[Row], durable: bool) -> Written:
+    def _in_parts(self, rows: Sequence[Row], durable: bool) -> Written:
         if self._stored is not None:
-            attempt(
-                self._target, [self._stored]
-            )  # while the store hangs, it is asked once and not for every row
+            attempt(self._target, [self._stored])  # while the store hangs, it is asked once and not for every row
         written: list[Written] = []
-        refused: list[Row] = []
-        problem = SinkError("nothing was tried")
-        for row in rows:
-            try:
-                written.append(attempt(self._target, [row], durable=durable))
-                self._remember(row)
-            except SinkError as error:
-                refused.append(row)
-                problem = error
+        refused: list[tuple[Row, SinkError]] = []
+        self._halve(rows, durable, written, refused)
         if self._stored is None:
-            raise problem
+            raise refused[-1][1]
         poison: list[tuple[Row, str]] = []
-        for row in refused:
+        for row, _ in refused:
             try:
                 written.append(attempt(self._target, [row], durable=durable))
             except SinkError as error:
@@ -107,6 +98,25 @@ class Patient:
             sum(each.pruned for each in written),
             sum(each.evicted for each in written),
         )
+
+    def _halve(
+        self,
+        rows: Sequence[Row],
+        durable: bool,
+        written: list[Written],
+        refused: list[tuple[Row, SinkError]],
+    ) -> None:
+        """Write them in as few parts as can be; `refused` are the rows that fail alone, too."""
+        try:
+            written.append(attempt(self._target, rows, durable=durable))
+            self._remember(rows[-1])
+        except SinkError as error:
+            if len(rows) == 1:
+                refused.append((rows[0], error))
+                return
+            middle = len(rows) // 2
+            self._halve(rows[:middle], durable, written, refused)
+            self._halve(rows[middle:], durable, written, refused)
 
     def _remember(self, row: Row) -> None:
         if self._stored is None or len(row.payload) <= _SMALL:
