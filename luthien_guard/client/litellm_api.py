@@ -1,27 +1,17 @@
-"""litellm, imported when it is first needed and never at `import luthien_guard`."""
+"""What the client needs of litellm beside its functions."""
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import Any
 
 import anyio
 
+from luthien_guard.judge import litellm
+
 __all__ = ["litellm", "needs_asyncio", "violation_type"]
 
 PROVIDER = "luthien_guard"  # what litellm's exceptions name as the provider where it was the guard that spoke
-
-
-@cache
-def litellm() -> Any:
-    """The module. Without the variables it asks the network for its price list at import, and for a list of headers at
-    the first call that has one, and waits for the time-out."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
-    import litellm as module
-
-    return module
 
 
 def needs_asyncio() -> None:
