@@ -7,9 +7,8 @@ from typing import Any
 
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.flow import Flow
-from luthien_guard.engine.text import Stop
 from luthien_guard.engine.transcript import Transcript
-from luthien_guard.engine.verdicts import Intervention
+from luthien_guard.engine.verdicts import Intervention, Stop
 from luthien_guard.errors import IllegalOutput
 from luthien_guard.events import Chunk, UnknownChunk
 from luthien_guard.policy import Abort

@@ -9,7 +9,7 @@ from luthien_guard.engine.chunks import ChunkHooks
 from luthien_guard.engine.flow import Flow, flow_of, written
 from luthien_guard.engine.pieces import Pieces
 from luthien_guard.engine.state import Item, ResponseState
-from luthien_guard.engine.text import Stop
+from luthien_guard.engine.verdicts import Stop
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import ReadChunk
 

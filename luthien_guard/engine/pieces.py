@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from luthien_guard.engine.calls import CallLane
+from luthien_guard.engine.runs import Slot
 from luthien_guard.engine.state import ResponseState
-from luthien_guard.engine.text import Slot, Stop, TextLane, inspect_opaque, settle
+from luthien_guard.engine.text import TextLane, inspect_opaque, settle
+from luthien_guard.engine.verdicts import Stop
 from luthien_guard.exchange import OutcomeStatus
 from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk
 

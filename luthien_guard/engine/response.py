@@ -17,9 +17,8 @@ from luthien_guard.engine.leaving import Leaving, told
 from luthien_guard.engine.pieces import Pieces
 from luthien_guard.engine.snapshot import completed, received, released
 from luthien_guard.engine.state import Item, ResponseState
-from luthien_guard.engine.text import Stop
 from luthien_guard.engine.transcript import READABLE
-from luthien_guard.engine.verdicts import Intervention, message_for
+from luthien_guard.engine.verdicts import Intervention, Stop, message_for
 from luthien_guard.errors import IllegalOutput
 from luthien_guard.events import Chunk, ResponseStarted
 from luthien_guard.policy import Retry

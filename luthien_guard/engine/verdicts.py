@@ -11,7 +11,7 @@ from typing import Final
 from luthien_guard.events import ToolCall
 from luthien_guard.policy import Abort, Block, Policy, Retry
 
-__all__ = ["Intervention", "VerdictCache", "message_for", "message_for_call"]
+__all__ = ["Intervention", "Stop", "VerdictCache", "message_for", "message_for_call"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,14 @@ class Intervention:
     policy: str
     verdict: Block | Abort | Retry
     failure: bool = False
+
+
+class Stop(Exception):
+    """An intervention that ends the answer: unwinds to whoever took the chunk."""
+
+    def __init__(self, intervention: Intervention) -> None:
+        super().__init__(intervention.policy)
+        self.intervention = intervention
 
 
 def message_for(intervention: Intervention) -> str:

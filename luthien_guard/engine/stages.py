@@ -1,0 +1,184 @@
+"""One policy's part in the lane of a text: it sees each delta, a window over them, or the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from luthien_guard.engine.exchange import Exchange, concerned
+from luthien_guard.engine.plan import TextStagePlan
+from luthien_guard.engine.runs import Run, cut, edits_fit, edits_of, is_content, split, text_of
+from luthien_guard.engine.verdicts import Intervention, Stop
+from luthien_guard.events import ContentChunk, ContentCompleted, content_chunk
+from luthien_guard.records import EventType
+from luthien_guard.wire.format import Block
+
+__all__ = ["Stage", "stage_of"]
+
+
+def stage_of(exchange: Exchange, plan: TextStagePlan, block: Block) -> Stage:
+    made: Stage
+    if plan.whole:
+        made = _Whole(exchange, plan, block)
+    elif plan.lookahead:
+        made = _Window(exchange, plan, block)
+    else:
+        made = Stage(exchange, plan, block)
+    return _Shadow(made) if plan.shadow else made
+
+
+class Stage:
+    """A policy that sees each delta and keeps nothing."""
+
+    __slots__ = ("_noted", "block", "exchange", "plan")
+
+    def __init__(self, exchange: Exchange, plan: TextStagePlan, block: Block) -> None:
+        self.exchange = exchange
+        self.plan = plan
+        self.block = block
+        self._noted = False
+
+    def _note_change(self) -> None:
+        """The record says once a block who changed it."""
+        if not self._noted:
+            self._noted = True
+            name = self.plan.call.registered.name
+            self.exchange.record(EventType.CHANGED, policy=name, **concerned(self._event("")))
+
+    def _event(self, text: str, *, final: bool = False) -> ContentChunk:
+        block = self.block
+        return content_chunk(text, block.channel, block.choice, block.index, final, block.writable)
+
+    async def push(self, runs: list[Run]) -> list[Run]:
+        return [Run(run.slot, run.n, await self.decide(run.text)) if run.text else run for run in runs]
+
+    async def finish(self) -> list[Run]:
+        return []
+
+    async def decide(self, text: str) -> str:
+        """The text that goes on."""
+        if not text:
+            return text
+        said = await self.exchange.call(self.plan.call, self._event(text))
+        if said is None or (result := self._checked(said, text)) is None:
+            return text
+        changed = text_of(result)
+        if changed != text:
+            self._note_change()
+        return changed
+
+    async def _ask(self, text: str, *, final: bool) -> ContentChunk | list[ContentChunk] | None:
+        result = await self.exchange.call(self.plan.call, self._event(text, final=final))
+        if result is None:
+            return None
+        return self._checked(result, text)
+
+    def _checked(self, result: Any, text: str) -> ContentChunk | list[ContentChunk] | None:
+        if (
+            type(result) is ContentChunk
+            and type(result.text) is str
+            and not result.edits
+            and self.block.writable
+        ):
+            return result
+        if isinstance(result, Intervention):
+            raise Stop(result)
+        if not is_content(result):
+            return self._refuse(result, "a ContentChunk, a list of them or a verdict")
+        if not edits_fit(result):
+            return self._refuse(result, "edits that ascend, keep apart and stay inside the text")
+        if not self.block.writable and text_of(result) != text:
+            return self._refuse(result, "text as it was: this channel cannot be rewritten, only blocked")
+        return result  # type: ignore[no-any-return]
+
+    def _refuse(self, result: Any, wanted: str) -> None:
+        failed = self.exchange.nonsense(self.plan.call, result, wanted, self._event(""))
+        if failed is not None:
+            raise Stop(failed)
+
+
+class _Window(Stage):
+    """A policy with look-ahead: it sees what is still held together with what is new, and only what has `lookahead`
+    more characters behind it is decided. An edit counts when it begins in the decided part: there, everything that
+    it can depend on is in sight, so the result is the same however the text was cut."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, exchange: Exchange, plan: TextStagePlan, block: Block) -> None:
+        super().__init__(exchange, plan, block)
+        self.held: list[Run] = []
+
+    async def push(self, runs: list[Run]) -> list[Run]:
+        self.held += runs
+        return await self._slide(final=False)
+
+    async def finish(self) -> list[Run]:
+        return await self._slide(final=True) if self.held else []
+
+    async def _slide(self, *, final: bool) -> list[Run]:
+        window = "".join([run.text for run in self.held])
+        result = await self._ask(window, final=final)
+        decided = len(window) if final else max(len(window) - self.plan.lookahead, 0)
+        if result is None:
+            out, self.held = split(self.held, decided)
+            return out
+        edits = edits_of(result, window)
+        edits = edits if final else [edit for edit in edits if edit[0] < decided]
+        if edits:
+            self._note_change()
+        end = max([decided, *(edit[1] for edit in edits)])
+        out, self.held = cut(self.held, end, edits)
+        return out
+
+
+class _Whole(Stage):
+    """A policy that sees the whole block: implementing the hook holds it."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, exchange: Exchange, plan: TextStagePlan, block: Block) -> None:
+        super().__init__(exchange, plan, block)
+        self.held: list[Run] = []
+
+    async def push(self, runs: list[Run]) -> list[Run]:
+        self.held += runs
+        return []
+
+    async def finish(self) -> list[Run]:
+        held, self.held = self.held, []
+        block = self.block
+        if not held:
+            return held
+        whole = "".join([run.text for run in held])
+        event = ContentCompleted(whole, block.channel, block.choice, block.index, block.writable)
+        result = await self.exchange.call(self.plan.call, event)
+        if result is None:
+            return held
+        if isinstance(result, Intervention):
+            raise Stop(result)
+        text = result if isinstance(result, str) else getattr(result, "text", None)
+        if not isinstance(result, (ContentCompleted, str)) or not isinstance(text, str):
+            self._refuse(result, "ContentCompleted, a str or a verdict")
+        elif text != whole and not block.writable:
+            self._refuse(result, "text as it was: this channel cannot be rewritten, only blocked")
+        elif text != whole:
+            self._note_change()
+            return cut(held, len(whole), [(0, len(whole), text)])[0]
+        return held
+
+
+class _Shadow(Stage):
+    """A stage that looks on: what comes in goes out at once, and a copy goes through the real stage for nothing."""
+
+    __slots__ = ("inner",)
+
+    def __init__(self, inner: Stage) -> None:
+        super().__init__(inner.exchange, inner.plan, inner.block)
+        self.inner = inner
+
+    async def push(self, runs: list[Run]) -> list[Run]:
+        await self.inner.push(list(runs))
+        return runs
+
+    async def finish(self) -> list[Run]:
+        await self.inner.finish()
+        return []
