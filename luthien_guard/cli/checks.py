@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+import anyio
+
 from luthien_guard.config.folders import data_folder
 from luthien_guard.config.load import Loaded
 from luthien_guard.config.settings import UpstreamSettings
-from luthien_guard.errors import ConfigError
+from luthien_guard.errors import ConfigError, SinkError
 
-__all__ = ["Finding", "clock", "disk", "extras", "keys", "port", "reachable"]
+__all__ = ["Finding", "clock", "disk", "extras", "keys", "port", "reachable", "shared"]
 
 State = Literal["ok", "warning", "failure"]
 _SKEW: Final = 30.0  # seconds; `Date` has whole seconds, and the answer was on its way
@@ -86,6 +88,29 @@ def keys(loaded: Loaded) -> Finding:
             "keys", "failure", "auth.mode is client_key and no key is active: luthien-guard keys create"
         )
     return Finding("keys", "ok", f"auth.mode {auth.mode}, {active} active")
+
+
+def shared(loaded: Loaded) -> Finding:
+    """What workers share answers, and those that run have the same policies."""
+    from luthien_guard.gateway.shared.urls import located, open_shared, shared_url
+
+    place, url = shared_url(loaded.config)
+    try:
+        service = located(loaded, place, lambda: open_shared(url))
+        if service is None:
+            return Finding("shared", "ok", "nothing: each worker counts alone")
+        with closing(service):
+            versions = anyio.run(service.announce, loaded.config.server.fleet, "doctor", "", 0.0)
+    except ConfigError as error:
+        return Finding("shared", "failure", str(error))
+    except SinkError as error:  # each worker would count alone
+        refuses = loaded.config.auth.unshared == "refuse"
+        return Finding("shared", "failure" if refuses else "warning", str(error))
+    different = sorted(set(versions.values()))
+    run = f"{service.place} answers, {len(versions)} workers run"
+    if len(different) > 1:
+        return Finding("shared", "warning", f"{run} {len(different)} versions: {', '.join(different)}")
+    return Finding("shared", "ok", f"{run}{f' {different[0]}' if different else ''}")
 
 
 def disk(loaded: Loaded) -> Finding:

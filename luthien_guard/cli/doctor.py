@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from luthien_guard.cli.checks import Finding, clock, disk, extras, keys, port, reachable
+from luthien_guard.cli.checks import Finding, clock, disk, extras, keys, port, reachable, shared
 from luthien_guard.cli.options import config_option, load_or_fail
 from luthien_guard.cli.plan import upstream_name
 from luthien_guard.cli.terminal import columns, say
@@ -24,7 +24,7 @@ _MARKS: Final = {"ok": "ok", "warning": "!", "failure": "FAIL"}
 @config_option
 @click.option("--offline", is_flag=True, help="Ask no upstream.")
 def command(config: Path | None, offline: bool) -> None:
-    """Look at the configuration, the port, keys, upstreams, the clock and the disk. No credential is sent anywhere.
+    """Look at the configuration, the port, keys, what workers share, upstreams, the clock and the disk. No credential is sent anywhere.
     Ends with 1 when something is broken."""
     loaded = load_or_fail(config)
     findings = [Finding("configuration", "ok", str(loaded.path or "no file: defaults"))]
@@ -38,7 +38,7 @@ def command(config: Path | None, offline: bool) -> None:
 
 
 def _local(loaded: Loaded) -> Iterable[Finding]:
-    checks: list[Callable[[Loaded], Finding]] = [_plan, extras, port, keys, disk]
+    checks: list[Callable[[Loaded], Finding]] = [_plan, extras, port, keys, shared, disk]
     return [check(loaded) for check in checks]
 
 

@@ -153,11 +153,12 @@ _SCHEMAS: Final[_Schema] = {
     "Error": {"type": "object", "required": ["error"], "properties": {"error": _OBJECT}},
     "Health": {
         "type": "object",
-        "required": ["status", "live", "ready", "reasons"],
+        "required": ["status", "live", "ready", "policies", "reasons"],
         "properties": {
             "status": {"enum": ["ok", "degraded", "starting"]},
             "live": {"type": "boolean"},
             "ready": {"type": "boolean"},
+            "policies": {"type": "string", "description": "The version of the policies."},
             "reasons": {"type": "array", "items": _STRING},
         },
     },

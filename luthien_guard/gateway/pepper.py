@@ -28,3 +28,8 @@ class Pepper:
                 )
             self._found = pepper
         return hmac.digest(self._found, text.encode(), "sha256")
+
+    @property
+    def mark(self) -> str:
+        """Tells two peppers apart, and nothing else."""
+        return self.mac("luthien_guard pepper").hex()[:12]

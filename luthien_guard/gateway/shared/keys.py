@@ -20,6 +20,7 @@ T = TypeVar("T")
 _FRESH: Final = (
     0.5  # seconds for which an answer counts: a revoked key is refused within a second, everywhere
 )
+_MARK: Final = "pepper"  # of a key's settings
 _MANY: Final = 10_000  # keys that are remembered
 
 
@@ -45,6 +46,7 @@ class SharedKeys:
         self._known: OrderedDict[str, tuple[Key, float]] = OrderedDict()  # id -> key, when it was found
 
     async def find(self, id: str) -> Key | None:
+        """Raises ConfigError for a key that another pepper made: this machine could not tell it from a wrong one."""
         known, now = self._known.get(id), self._clock()
         if known is not None and now - known[1] < _FRESH:
             return known[0]
@@ -56,6 +58,10 @@ class SharedKeys:
             raise
         self._known.pop(id, None)
         if key is not None:
+            if key.settings.get(_MARK, self._pepper.mark) != self._pepper.mark:
+                raise ConfigError(
+                    f"{self.place}: key {id} has another pepper: set one LUTHIEN_PEPPER everywhere"
+                )
             self._known[id] = key, now
             if len(self._known) > _MANY:
                 self._known.popitem(last=False)
@@ -72,7 +78,8 @@ class SharedKeys:
         seconds: float | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> tuple[Key, str]:
-        key, text = new_key(self.mac, name, scopes=scopes, seconds=seconds, settings=settings)
+        marked = {**(settings or {}), _MARK: self._pepper.mark}
+        key, text = new_key(self.mac, name, scopes=scopes, seconds=seconds, settings=marked)
         _told(lambda: self._table.add(key))
         return key, text
 

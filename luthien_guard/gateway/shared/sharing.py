@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import anyio
@@ -24,7 +25,9 @@ class Sharing:
     """One per worker. Nobody is asked before there is something to ask. `version` gives the version of this worker's
     policies. Raises ConfigError that names file and line."""
 
-    def __init__(self, loaded: Loaded, version: Callable[[], str]) -> None:
+    def __init__(
+        self, loaded: Loaded, version: Callable[[], str], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         config = loaded.config
         place, url = shared_url(config)
         self.shared = located(loaded, place, lambda: open_shared(url))
@@ -34,10 +37,10 @@ class Sharing:
         self._reach = Reach(where, deadline=config.auth.shared_timeout)
         self.keys: Keys = located(loaded, ("auth", "keys"), lambda: keys_of(config.auth, self._opened))
         self.rates = Rates(self.shared, self._reach, unshared=config.auth.unshared)
-        self._versions = (
+        self.versions = (
             None
             if self.shared is None
-            else Versions(self.shared, self._reach, version, fleet=config.server.fleet)
+            else Versions(self.shared, self._reach, version, fleet=config.server.fleet, clock=clock)
         )
 
     def reasons(self) -> Iterator[str]:
@@ -46,8 +49,8 @@ class Sharing:
             yield "limits: what workers share is away"
         if isinstance(self.keys, SharedKeys) and self.keys.reach.away:
             yield "keys: their database is away"
-        if self._versions is not None and self._versions.differ:
-            yield f"policies: {self._versions.differ} versions run"
+        if self.versions is not None and self.versions.differ:
+            yield f"policies: {self.versions.differ} versions run"
 
     async def run(self) -> None:
         """Beside the traffic, until cancelled."""
@@ -55,8 +58,8 @@ class Sharing:
             async with anyio.create_task_group() as tasks:
                 if self._asks_for_keys:
                     tasks.start_soon(self._connect_keys)
-                if self._versions is not None:
-                    tasks.start_soon(self._versions.run)
+                if self.versions is not None:
+                    tasks.start_soon(self.versions.run)
                 await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):

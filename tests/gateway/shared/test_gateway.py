@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
 from anyio.to_thread import run_sync
 
+from luthien_guard.cli.checks import shared
 from luthien_guard.config.load import load_config
 from luthien_guard.errors import ConfigError
 from luthien_guard.gateway.factory import application_of
@@ -233,6 +236,41 @@ def test_the_version_stands_in_check_in_health_and_in_records(home: Path, provid
             each for each in gateway.guard.records_of(call) if each.type is EventType.REQUEST_RECEIVED
         ]
         assert received.details["policy_version"] == version
+
+
+@pytest.mark.anyio
+async def test_health_and_the_doctor_say_when_workers_disagree(home: Path, provider: str, url: str) -> None:
+    fleet, now = uuid4().hex, [0.0]
+    path = config(home, provider, auth={"shared": url}, server={"fleet": fleet})
+    workers = [
+        Sharing(load_config(path), partial(str, version), clock=lambda: now[0]) for version in ("aaa", "bbb")
+    ]
+    assert "0 workers run" in (await run_sync(shared, load_config(path))).says
+    for each in workers * 2:
+        assert each.versions is not None
+        await each.versions.announce()
+    assert [list(each.reasons()) for each in workers] == [[], []]
+    now[0] += 60.0
+    assert [list(each.reasons()) for each in workers] == [["policies: 2 versions run"]] * 2
+    found = await run_sync(shared, load_config(path))
+    assert (found.state, found.says.rpartition(" answers, ")[2]) == (
+        "warning",
+        "2 workers run 2 versions: aaa, bbb",
+    )
+    for each in workers:
+        assert each.shared is not None
+        await run_sync(each.shared.close)
+
+
+@pytest.mark.parametrize(("unshared", "state"), [("alone", "warning"), ("refuse", "failure")])
+def test_the_doctor_finds_a_service_that_is_away(
+    home: Path, provider: str, unshared: str, state: str
+) -> None:
+    auth = {"shared": "redis://u:hunter2@127.0.0.1:1", "unshared": unshared}
+    found = shared(load_config(config(home, provider, auth=auth)))
+    assert found.state == state
+    assert "redis://127.0.0.1:1: " in found.says
+    assert "hunter2" not in found.says
 
 
 # -- what is wrong is told at the start --------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-from luthien_guard.errors import SinkError
+from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.gateway.key import Key, new_key
 from luthien_guard.gateway.pepper import Pepper
 from luthien_guard.gateway.rate import Rates
@@ -329,6 +329,15 @@ async def test_a_known_key_counts_for_a_while_without_the_database(now: Now, gra
     known.table.there = True
     now.seconds += 1.0
     assert await known.keys.find("0123456789ab") == key(1)
+
+
+async def test_a_key_of_another_pepper_is_told(now: Now) -> None:
+    table = Table()
+    machines = [SharedKeys(table, Pepper(Path(), each * 32), clock=now) for each in (b"p", b"q")]
+    made, _ = machines[0].create("me")
+    assert await machines[0].find(made.id) == made
+    with pytest.raises(ConfigError, match="LUTHIEN_PEPPER"):
+        await machines[1].find(made.id)
 
 
 async def test_only_so_many_are_remembered(now: Now) -> None:
