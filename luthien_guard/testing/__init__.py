@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from luthien_guard.testing.clock import VirtualClock
     from luthien_guard.testing.cuts import Cut
     from luthien_guard.testing.format_check import check_wire_format
+    from luthien_guard.testing.hubs import check_pubsub
     from luthien_guard.testing.judge import FakeJudge
     from luthien_guard.testing.leaks import find_leaks
     from luthien_guard.testing.policy_check import check_policy
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from luthien_guard.testing.rendering import Rendering, render
     from luthien_guard.testing.runs import Runs, run
     from luthien_guard.testing.script import WIRE_FORMATS, Script
+    from luthien_guard.testing.sinks import check_sink
     from luthien_guard.testing.transcript import Transcript
 
 _HOMES: Final = {
@@ -38,6 +40,8 @@ _HOMES: Final = {
     "Transcript": "transcript",
     "VirtualClock": "clock",
     "check_policy": "policy_check",
+    "check_pubsub": "hubs",
+    "check_sink": "sinks",
     "check_wire_format": "format_check",
     "find_leaks": "leaks",
     "read": "reading",
@@ -55,6 +59,8 @@ __all__ = [
     "Transcript",
     "VirtualClock",
     "check_policy",
+    "check_pubsub",
+    "check_sink",
     "check_wire_format",
     "find_leaks",
     "read",
