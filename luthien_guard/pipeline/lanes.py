@@ -24,6 +24,8 @@ __all__ = ["Lanes", "Write"]
 
 #: Pieces of a batch. Two batches may be decided while two more wait; then the application has to.
 CAPACITY = 32
+#: Bytes of a batch, unless one piece has more.
+ROOM = 128 * 1024
 
 #: What waits together. None stands for the end.
 Batch = list[bytes | None]
@@ -45,6 +47,7 @@ class Lanes:
         "_fed_last",
         "_queue",
         "_queued",
+        "_room",
         "_scopes",
         "_settling",
         "_spawn",
@@ -82,6 +85,7 @@ class Lanes:
         self._writing = False
         self._breath: anyio.Event | None = None  # a keep-alive on its way
         self._batch: Batch | None = None  # the last in the queue, as long as more may be put to it
+        self._room = 0  # bytes that it still takes
         self._queue: tuple[MemoryObjectSendStream[Batch], MemoryObjectReceiveStream[Batch]] | None = None
         self._scopes: set[anyio.CancelScope] = set()
 
@@ -119,9 +123,10 @@ class Lanes:
     def takes(self, data: bytes, *, last: bool = False) -> bool:
         """Put a piece to those that the stream lane takes next; False where there is no room or no lane."""
         batch = self._batch
-        if batch is None or len(batch) >= CAPACITY or self.over:
+        if batch is None or len(batch) >= CAPACITY or len(data) > self._room or self.over:
             return False
         batch.append(data)
+        self._room -= len(data)
         if last:
             batch.append(None)
             self._batch = None
@@ -239,11 +244,12 @@ class Lanes:
 
     async def _enqueue(self, data: bytes, last: bool) -> None:
         if not self.takes(data, last=last):
+            self._room = ROOM - len(data)
             await self._next_batch([data, None] if last else [data])
 
     async def _next_batch(self, batch: Batch) -> None:
         inlet = self._ends()[0]
-        self._batch = batch
+        self._batch = None if batch[-1] is None else batch
         try:
             try:
                 inlet.send_nowait(batch)

@@ -11,7 +11,7 @@ import pytest
 from luthien_guard.control_plane.service import Answer, Release, StreamingContext
 from luthien_guard.limits import Limits
 from luthien_guard.pipeline import Deadlines, Expiry, Lanes
-from luthien_guard.pipeline.lanes import CAPACITY
+from luthien_guard.pipeline.lanes import CAPACITY, ROOM
 from luthien_guard.testing.clock import VirtualClock
 from luthien_guard.testing.plane import ScriptedStream
 
@@ -169,14 +169,15 @@ async def test_the_end_in_the_queue_waits_too() -> None:
         assert (b.written, b.ended) == ([b"x?", b"y"], 1)
 
 
-async def test_a_client_that_does_not_read_stops_the_application() -> None:
+@pytest.mark.parametrize(("piece", "bound"), [(b"p", 5 * CAPACITY), (b"p" * ROOM, 9)])
+async def test_a_client_that_does_not_read_stops_the_application(piece: bytes, bound: int) -> None:
     stream = Held()
     said = 0
 
     async def application(b: Bench) -> None:
         nonlocal said
         for _ in range(500):
-            await b.lanes.feed(b"|p", last=False)
+            await b.lanes.feed(b"|" + piece, last=False)
             said += 1
 
     async with bench(stream) as b, anyio.create_task_group() as tasks:
@@ -185,11 +186,11 @@ async def test_a_client_that_does_not_read_stops_the_application() -> None:
         stream.verdicts[b"x?"].set()
         tasks.start_soon(application, b)
         await b.clock.rest()
-        assert said < 5 * CAPACITY, "the queue is bounded"
+        assert said < bound, "the queue is bounded"
         b.gate.set()
         await b.clock.rest()
         assert said == 500
-        assert b.written == [b"x?", *[b"p"] * 500]
+        assert b.written == [b"x?", *[piece] * 500]
 
 
 async def test_many_verdicts_at_random_moments_never_change_the_order() -> None:
