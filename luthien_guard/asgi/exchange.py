@@ -16,7 +16,9 @@ from anyio.lowlevel import checkpoint
 from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.handle import ExchangeHandle, current
 from luthien_guard.asgi.inner import Onward, Replay, Seal, inner_scope, promises_errors
-from luthien_guard.asgi.response import Attempt, Outlet, Response, Straight
+from luthien_guard.asgi.outlet import Attempt, Outlet
+from luthien_guard.asgi.response import Response
+from luthien_guard.asgi.straight import Straight
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope
 from luthien_guard.clock import Clock, MonotonicClock
 from luthien_guard.control_plane.service import Answer, RequestDecision

@@ -2,67 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from anyio.lowlevel import checkpoint
 
-from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.encoding import Decoder, decoder_for, layers
 from luthien_guard.asgi.headers import ANSWER_BOUND, first, frozen, is_utf8, values, without
+from luthien_guard.asgi.outlet import Outlet
 from luthien_guard.asgi.sniff import is_event_stream, says_event_stream
 from luthien_guard.asgi.types import Headers, Message
-from luthien_guard.control_plane.service import Answer, ControlPlaneService, Release, StreamingContext
+from luthien_guard.control_plane.service import Release, StreamingContext
 from luthien_guard.errors import WireError
-from luthien_guard.exchange import Outcome, OutcomeStatus
-from luthien_guard.limits import Limits
-from luthien_guard.pipeline import Deadlines, Expiry, Lanes
-from luthien_guard.wire.formats import FORMATS
+from luthien_guard.pipeline import Expiry, Lanes
 
-__all__ = ["Attempt", "Outlet", "Response", "Straight"]
+__all__ = ["Response"]
 
 _NO_BODY: Final = (204, 205, 304)
 #: Seconds between two messages of an application that has not waited for anything in between.
 BREATH: Final = 0.000_1
 #: So many messages in one breath are worth a task that takes the next ones together.
 HURRY: Final = 4
-
-
-@dataclass(slots=True)
-class Outlet:
-    """What a response needs of the exchange that it belongs to."""
-
-    call_id: str
-    wire_format: str
-    plane: ControlPlaneService
-    client: Client
-    now: Callable[[], float]
-    limits: Limits
-    deadlines: Deadlines
-    spawn: Callable[..., object]
-    wake: Callable[[], None]
-    #: Cancels the application.
-    cancel: Callable[[], None]
-    #: Called once the last byte of the answer is out; with the outcome where the plane cannot know it.
-    finished: Callable[..., Awaitable[None]]
-    #: An error in the wire format, when the plane cannot be asked any more.
-    error: Callable[[Expiry], Answer]
-    head: bool = False  # the request's method was HEAD
-    raises: bool = False  # ASGI >= 2.4 promises applications an OSError after a disconnect
-
-
-class Attempt(Protocol):
-    """One run of the application, seen from its exchange."""
-
-    lanes: Lanes | None
-    retry: bytes | None
-    began: bool  # the application has sent its start
-    finished: bool  # and the end of its body
-
-    async def send(self, message: Message) -> None: ...
-
-    async def fail(self, expiry: Expiry) -> None: ...
 
 
 class Response:
@@ -274,64 +233,3 @@ def _utf8(pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     if name != b"content-type" or is_utf8(value):
         return pair
     return name, value.split(b";", 1)[0] + b"; charset=utf-8"
-
-
-_GONE: Final = Outcome(OutcomeStatus.CANCELLED, reason="the client disconnected")
-
-
-class Straight:
-    """An answer that no policy looks at: its messages go through as they are."""
-
-    __slots__ = ("_client", "_outlet", "_status", "_stream", "began", "finished", "lanes", "retry")
-
-    def __init__(self, outlet: Outlet) -> None:
-        self.lanes: Lanes | None = None
-        self.retry: bytes | None = None
-        self.began = False
-        self.finished = False
-        self._outlet = outlet
-        self._client = outlet.client
-        self._status = 0
-        self._stream = False
-
-    async def send(self, message: Message) -> None:
-        client = self._client
-        if client.gone and self._outlet.raises:
-            raise OSError("the client has disconnected")
-        kind = message["type"]
-        if kind == "http.response.start":
-            self.began = True
-            self._status, headers = message["status"], frozen(message.get("headers", ()))
-            self._stream = says_event_stream(first(headers, b"content-type"))
-            await client.begin(self._status, headers)
-        elif kind == "http.response.body":
-            if message.get("more_body", False):
-                return await client.forward(message)
-            self.finished = True
-            await client.write(message.get("body", b""), end=True)
-            if self.finished:
-                await self._outlet.finished(_GONE if client.gone else self._refused())
-        else:
-            raise RuntimeError(f"{kind} goes around the body of a guarded response")
-        return None
-
-    async def fail(self, expiry: Expiry) -> None:
-        client = self._outlet.client
-        if client.started:
-            await client.write(self._error_event(expiry), end=True)
-        else:
-            await client.answer(self._outlet.error(expiry))
-        status = OutcomeStatus.TIMEOUT if expiry.status == 504 else OutcomeStatus.UPSTREAM_ERROR
-        await self._outlet.finished(_GONE if client.gone else Outcome(status, reason=expiry.message))
-
-    def _error_event(self, expiry: Expiry) -> bytes:
-        """What tells a stream's client that this was not the end. The blank line ends an event that was cut."""
-        if not self._stream:
-            return b""
-        writer = FORMATS[self._outlet.wire_format].writer(stream=True, model="", call_id=self._outlet.call_id)
-        return b"\n\n" + writer.fail(expiry.status, expiry.code, expiry.message)
-
-    def _refused(self) -> Outcome | None:
-        if self._status < 400:
-            return None
-        return Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"status {self._status}")

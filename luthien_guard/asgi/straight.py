@@ -1,0 +1,75 @@
+"""The application's `send` where no policy looks at the answer."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from luthien_guard.asgi.headers import first, frozen
+from luthien_guard.asgi.outlet import Outlet
+from luthien_guard.asgi.sniff import says_event_stream
+from luthien_guard.asgi.types import Message
+from luthien_guard.exchange import Outcome, OutcomeStatus
+from luthien_guard.pipeline import Expiry, Lanes
+from luthien_guard.wire.formats import FORMATS
+
+__all__ = ["Straight"]
+
+_GONE: Final = Outcome(OutcomeStatus.CANCELLED, reason="the client disconnected")
+
+
+class Straight:
+    """An answer that no policy looks at: its messages go through as they are."""
+
+    __slots__ = ("_client", "_outlet", "_status", "_stream", "began", "finished", "lanes", "retry")
+
+    def __init__(self, outlet: Outlet) -> None:
+        self.lanes: Lanes | None = None
+        self.retry: bytes | None = None
+        self.began = False
+        self.finished = False
+        self._outlet = outlet
+        self._client = outlet.client
+        self._status = 0
+        self._stream = False
+
+    async def send(self, message: Message) -> None:
+        client = self._client
+        if client.gone and self._outlet.raises:
+            raise OSError("the client has disconnected")
+        kind = message["type"]
+        if kind == "http.response.start":
+            self.began = True
+            self._status, headers = message["status"], frozen(message.get("headers", ()))
+            self._stream = says_event_stream(first(headers, b"content-type"))
+            await client.begin(self._status, headers)
+        elif kind == "http.response.body":
+            if message.get("more_body", False):
+                return await client.forward(message)
+            self.finished = True
+            await client.write(message.get("body", b""), end=True)
+            if self.finished:
+                await self._outlet.finished(_GONE if client.gone else self._refused())
+        else:
+            raise RuntimeError(f"{kind} goes around the body of a guarded response")
+        return None
+
+    async def fail(self, expiry: Expiry) -> None:
+        client = self._outlet.client
+        if client.started:
+            await client.write(self._error_event(expiry), end=True)
+        else:
+            await client.answer(self._outlet.error(expiry))
+        status = OutcomeStatus.TIMEOUT if expiry.status == 504 else OutcomeStatus.UPSTREAM_ERROR
+        await self._outlet.finished(_GONE if client.gone else Outcome(status, reason=expiry.message))
+
+    def _error_event(self, expiry: Expiry) -> bytes:
+        """What tells a stream's client that this was not the end. The blank line ends an event that was cut."""
+        if not self._stream:
+            return b""
+        writer = FORMATS[self._outlet.wire_format].writer(stream=True, model="", call_id=self._outlet.call_id)
+        return b"\n\n" + writer.fail(expiry.status, expiry.code, expiry.message)
+
+    def _refused(self) -> Outcome | None:
+        if self._status < 400:
+            return None
+        return Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"status {self._status}")
