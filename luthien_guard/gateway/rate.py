@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from luthien_guard.gateway.auth import Refusal
@@ -34,7 +35,7 @@ class Rates:
     async def refusal(self, key: Key) -> Refusal | None:
         """Takes one request from the key's bucket; 429 when it is empty."""
         limit = key.settings.get("requests_per_minute")
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0:
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < math.inf:
             return None
         try:
             wait = await self._wait(key.id, pace_of(limit))

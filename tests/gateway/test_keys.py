@@ -253,6 +253,13 @@ async def test_a_key_may_ask_so_often_and_then_again(file: KeyFile) -> None:
     assert [await rates.refusal(key) is None for _ in range(2)] == [True, False]
 
 
+@pytest.mark.parametrize("limit", [0, -1, True, "5", None, float("nan"), float("inf")])
+async def test_what_is_no_number_of_requests_is_no_limit(file: KeyFile, limit: object) -> None:
+    key, _ = file.create("me", settings={"requests_per_minute": limit})
+    rates = Rates()
+    assert [await rates.refusal(key) for _ in range(10)] == [None] * 10
+
+
 def test_every_change_shows_in_the_stamp(file: KeyFile) -> None:
     """Also two within one tick of the file system's clock, which leave its size as it was."""
     keys = [file.create(str(number))[0] for number in range(30)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import anyio
 from anyio import to_thread
 
 from luthien_guard.config.load import Loaded
-from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.errors import SinkError
 from luthien_guard.gateway.key import Keys
 from luthien_guard.gateway.rate import Rates
 from luthien_guard.gateway.shared.keys import SharedKeys
@@ -19,6 +21,8 @@ from luthien_guard.gateway.shared.urls import keys_of, located, open_shared, sha
 from luthien_guard.gateway.shared.versions import Versions
 
 __all__ = ["Sharing"]
+
+_EVERY: Final = 2.0  # seconds between two looks at the database of the keys
 
 
 class Sharing:
@@ -56,8 +60,8 @@ class Sharing:
         """Beside the traffic, until cancelled."""
         try:
             async with anyio.create_task_group() as tasks:
-                if self._asks_for_keys:
-                    tasks.start_soon(self._connect_keys)
+                if self._asks_for_keys and isinstance(self.keys, SharedKeys):
+                    tasks.start_soon(self._watch, self.keys)
                 if self.versions is not None:
                     tasks.start_soon(self.versions.run)
                 await anyio.sleep_forever()
@@ -71,12 +75,12 @@ class Sharing:
         """One connection is enough for both."""
         return self.shared if url == self._url and isinstance(self.shared, KeyTable) else None
 
-    async def _connect_keys(self) -> None:
-        """The first request does not wait for it."""
-        try:
-            await self.keys.find("")
-        except (SinkError, ConfigError):
-            pass
+    async def _watch(self, keys: SharedKeys) -> None:
+        """The first request does not wait for a connection, and `/health` knows also while nobody asks."""
+        while True:
+            with contextlib.suppress(SinkError):
+                await keys.find("")
+            await anyio.sleep(_EVERY)
 
     def _close(self) -> None:
         self.keys.close()
