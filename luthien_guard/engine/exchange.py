@@ -112,7 +112,7 @@ class Exchange:
         self.first_byte: float | None = (
             None  # when something of the answer left first, on the services' clock
         )
-        self.spent: dict[str, float] = {}  # seconds that hooks waited, by policy
+        self.spent: dict[str, dict[str, float]] = {}  # seconds that hooks waited, by policy and hook
         self.begun = services.clock()
         self.response: Response | None = None  # of the last attempt
         self._contexts: dict[int, PolicyContext] = {}
@@ -191,8 +191,8 @@ class Exchange:
             self._waited(call, begun)
 
     def _waited(self, call: HookCall, begun: float) -> None:
-        name = call.registered.name
-        self.spent[name] = self.spent.get(name, 0.0) + self.services.clock() - begun
+        spent = self.spent.setdefault(call.registered.name, {})
+        spent[call.hook] = spent.get(call.hook, 0.0) + self.services.clock() - begun
 
     def _seconds(self, call: HookCall) -> float:
         return call.registered.timeout or self.services.limits.hook_timeout
@@ -341,7 +341,10 @@ class Exchange:
                     model=self.request.model,
                     retries=self.retries,
                     first_byte=None if self.first_byte is None else round(self.first_byte - self.begun, 6),
-                    hooks={name: round(seconds, 6) for name, seconds in self.spent.items()},
+                    hooks={
+                        name: {hook: round(seconds, 6) for hook, seconds in spent.items()}
+                        for name, spent in self.spent.items()
+                    },
                     **details,
                 )
         return self.outcome

@@ -145,6 +145,18 @@ async def test_verdicts_that_wait_run_concurrently_and_leave_in_order() -> None:
     assert [each.get("call", each.get("text")) for each in run.seen[:2]] == ["ls", "NO"]
 
 
+async def test_the_record_says_how_long_each_hook_waited() -> None:
+    async def judge(call: ToolCall) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    run = await Bench([Judge(judge), Calls(no_rm)]).run(*TWO)
+    (closed,) = run.recorded(EventType.CLOSED)
+    assert {name: list(spent) for name, spent in closed.details["hooks"].items()} == {
+        "judge": ["on_tool_call_completed"]
+    }
+    assert closed.details["hooks"]["judge"]["on_tool_call_completed"] > 0
+
+
 async def test_a_judge_past_its_deadline_blocks() -> None:
     async def forever(call: ToolCall) -> Any:
         await anyio.sleep_forever()

@@ -76,7 +76,7 @@ async def test_of_a_verdict() -> None:
 
 def test_of_a_client_call_in_seconds() -> None:
     collected = Collected()
-    closed(collected, hooks={"judge": {"seconds": 0.25, "calls": 2}, "other": 0.5})
+    closed(collected, hooks={"judge": {"on_a": 0.125, "on_b": 0.125}, "other": {"on_a": 0.5}})
     found = collected.metrics()
     assert found["gen_ai.client.operation.duration"] == [(CALL, (1, 2.0))]
     assert found["gen_ai.client.operation.time_to_first_chunk"] == [(CALL, (1, 0.75))]

@@ -202,7 +202,8 @@ async def test_a_retry_asks_the_upstream_twice() -> None:
     await served(collected, app=app, policies=[Picky()])
     assert collected.tree() == [
         "chat gpt-4",
-        "- luthien.intervention",
+        "- luthien.intervention",  # the verdict
+        "- luthien.intervention",  # and the other model
         "  luthien.request",
         "  luthien.upstream",
         "  luthien.response",

@@ -72,11 +72,13 @@ def _error(facts: Facts, outcome: str) -> str | None:
 
 
 def _hooks(found: Any) -> dict[str, float]:
-    """A policy's entry is its seconds, or a mapping with them."""
-    if not isinstance(found, Mapping):
-        return {}
-    spent = {name: each.get("seconds") if isinstance(each, Mapping) else each for name, each in found.items()}
-    return present({name: values.seconds(each) for name, each in spent.items()})
+    """Seconds by policy, of seconds by policy and hook."""
+    by_policy = found.items() if isinstance(found, Mapping) else ()
+    return {
+        name: sum(present({hook: values.seconds(each) for hook, each in spent.items()}).values())
+        for name, spent in by_policy
+        if isinstance(spent, Mapping)
+    }
 
 
 def describe(place: Place, facts: Facts, end: Ending) -> None:
