@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from luthien_guard import Block, ContentChunk, ContentCompleted, Guard, Policy, hookimpl
-from luthien_guard.control_plane.service import StreamingContext
+from luthien_guard.control_plane.service import Release, StreamingContext
 from luthien_guard.events import Chunk
 from luthien_guard.exchange import RequestMetadata, new_call_id
+from luthien_guard.records import EventType
 
 pytestmark = pytest.mark.anyio
 
@@ -157,18 +158,30 @@ class Watches(Policy):
         return [] if "jumps" in text else None
 
 
+ENDS = (EventType.RESPONSE_RECEIVED, EventType.RESPONSE_RELEASED, EventType.CHANGED, EventType.USAGE)
+
+
 async def left(policies: Iterable[Policy], wire_format: str, pieces: Iterable[bytes]) -> tuple[bytes, Any]:
     guard, call_id = Guard(list(policies)), new_call_id()
     await guard.plane.decide_request(
         RequestMetadata(call_id, 0.0), wire_format, b'{"model":"m","stream":true}'
     )
     stream = await guard.plane.open_stream(StreamingContext(call_id, wire_format, 200, True))
-    found = [await stream.feed(piece) for piece in pieces]
-    found.append(await stream.feed(b"", last=True))
+    found: list[Release] = []
+    for piece in pieces:
+        found.append(await stream.feed(piece))
+        if found[-1].done:
+            break
+    else:
+        found.append(await stream.feed(b"", last=True))
     outcome = await guard.plane.close(call_id)
     said = b"".join(release.data for release in found).replace(call_id.encode(), b"ID")
     answers = [release.answer for release in found if release.answer]
-    return re.sub(rb'"created":\d{9,}', b"", said), (outcome, answers)
+    # what is illegal is found when it is written: by then more or less of what came may have been read
+    late = "illegal output" in str(outcome.reason)
+    whole = [each for each in guard.records_of(call_id) if each.type in ENDS and not late]
+    recorded = [(each.type, repr(each.details).replace(call_id, "ID")) for each in whole]
+    return re.sub(rb'"created":\d{9,}', b"", said), (outcome, answers, recorded)
 
 
 def halves(frames: Iterable[bytes]) -> list[bytes]:
@@ -254,5 +267,5 @@ async def test_a_text_that_is_over_is_no_flow() -> None:
         messages(content="b") + MESSAGES_END[0],
         messages(content=" secret"),
     ]
-    said, (outcome, _) = await left([Blocks()], "anthropic.messages", frames)
+    said, (outcome, *_) = await left([Blocks()], "anthropic.messages", frames)
     assert b"secret" not in said and outcome.status.value == "blocked"
