@@ -1,10 +1,11 @@
-"""A file that may not grow any more, as on a full disk: `python -m tests.faults.full_disk FOLDER`. In a process of its own,
-because the limit is the process's."""
+"""A disk that is full: `python -m tests.faults.full_disk FOLDER tmpfs` where FOLDER is a small file system of its own, else
+`... FOLDER limit`, files that may not grow any more. In a process of its own, because limit and mount are the process's."""
 
 from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -20,6 +21,31 @@ from tests.faults.killed import REQUEST, STREAM, NoCalls
 ROOM = 300_000  # bytes
 
 
+class Limit:
+    """No file of this process may grow."""
+
+    def full(self) -> None:
+        _, self._most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, self._most))
+
+    def empty(self) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self._most, self._most))
+
+
+class Filled:
+    """The rest of the disk is taken by somebody else."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "filler"
+
+    def full(self) -> None:
+        left = shutil.disk_usage(self._file.parent).free - ROOM
+        self._file.write_bytes(bytes(left))
+
+    def empty(self) -> None:
+        self._file.unlink()
+
+
 async def _statuses(app: GuardMiddleware, until: int, most: int = 300) -> list[int]:
     found: list[int] = []
     while len(found) < most and (not found or found[-1] != until):
@@ -30,7 +56,7 @@ async def _statuses(app: GuardMiddleware, until: int, most: int = 300) -> list[i
     return found
 
 
-async def main(folder: Path) -> None:
+async def main(folder: Path, disk: Limit | Filled) -> None:
     guard = Guard([NoCalls()], store=f"sqlite:///{folder}/g.db", durability="strict")
     storage = guard.storage
     assert isinstance(storage, Storage)
@@ -38,11 +64,10 @@ async def main(folder: Path) -> None:
     app = GuardMiddleware(replay(b"".join(STREAM), status=200, content_type="text/event-stream"), guard=guard)
     result: dict[str, Any] = {}
     async with guard:
-        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, most))
+        disk.full()
         result["full"] = await _statuses(app, 503)
         result["health"] = dict(guard.health)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        disk.empty()
         result["again"] = await _statuses(app, 200, most=50)
     ledger = guard.ledger()
     async with Guard(store=f"sqlite:///{folder}/g.db") as reader:
@@ -54,4 +79,5 @@ async def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error to who writes, not the end of the process
-    anyio.run(main, Path(sys.argv[1]))
+    at = Path(sys.argv[1])
+    anyio.run(main, at, Filled(at) if sys.argv[2] == "tmpfs" else Limit())
