@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from luthien_guard.asgi.types import Message, Send
+from luthien_guard.asgi.types import Send
 from luthien_guard.control_plane.service import Answer
 
 __all__ = ["Client"]
@@ -13,7 +13,7 @@ __all__ = ["Client"]
 class Client:
     """Writes one response to the server. Outlives the attempts that make it."""
 
-    __slots__ = ("_bodiless", "_call_id", "_send", "finished", "gone", "started")
+    __slots__ = ("_call_id", "bodiless", "finished", "gone", "send", "started")
 
     def __init__(self, send: Send, call_id: str, *, bodiless: bool = False) -> None:
         self.started = False
@@ -21,9 +21,9 @@ class Client:
             False  # set before the last message is sent: the server may report a disconnect within it
         )
         self.gone = False
-        self._send = send
+        self.send = send  # the server's own
         self._call_id = call_id.encode()
-        self._bodiless = bodiless  # HEAD
+        self.bodiless = bodiless  # HEAD
 
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send status and headers, with the exchange's id."""
@@ -33,7 +33,7 @@ class Client:
         kept = [pair for pair in headers if pair[0] != b"x-luthien-call-id"]
         kept.append((b"x-luthien-call-id", self._call_id))
         try:
-            await self._send({"type": "http.response.start", "status": status, "headers": kept})
+            await self.send({"type": "http.response.start", "status": status, "headers": kept})
         except OSError:
             self.gone = True
 
@@ -42,21 +42,10 @@ class Client:
         if self.finished or self.gone:
             return
         self.finished = end
-        body = b"" if self._bodiless else data
+        body = b"" if self.bodiless else data
         try:
-            await self._send({"type": "http.response.body", "body": body, "more_body": not end})
+            await self.send({"type": "http.response.body", "body": body, "more_body": not end})
         except OSError:  # what servers of ASGI 2.4 and later raise when nobody listens any more
-            self.gone = True
-
-    async def forward(self, message: Message) -> None:
-        """Send the application's own message, which does not end the body."""
-        if self.finished or self.gone:
-            return
-        if self._bodiless:
-            message = {**message, "body": b""}
-        try:
-            await self._send(message)
-        except OSError:
             self.gone = True
 
     async def answer(self, answer: Answer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
 from luthien_guard.asgi.headers import first, frozen
@@ -20,7 +21,7 @@ _GONE: Final = Outcome(OutcomeStatus.CANCELLED, reason="the client disconnected"
 class Straight:
     """An answer that no policy looks at: its messages go through as they are."""
 
-    __slots__ = ("_client", "_outlet", "_status", "_stream", "began", "finished", "lanes", "retry")
+    __slots__ = ("_client", "_open", "_outlet", "_status", "_stream", "began", "finished", "lanes", "retry")
 
     def __init__(self, outlet: Outlet) -> None:
         self.lanes: Lanes | None = None
@@ -30,9 +31,18 @@ class Straight:
         self._outlet = outlet
         self._client = outlet.client
         self._status = 0
+        self._open = False  # pieces of the body may go to the server
         self._stream = False
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
+        """What the application calls. Pieces of the body are the server's to await: no step of ours is between."""
+        if self._open and message["type"] == "http.response.body" and message.get("more_body", False):
+            client = self._client
+            if not (client.gone or client.finished):
+                return client.send(message)
+        return self._send(message)
+
+    async def _send(self, message: Message) -> None:
         client = self._client
         if client.gone and self._outlet.raises:
             raise OSError("the client has disconnected")
@@ -42,9 +52,10 @@ class Straight:
             self._status, headers = message["status"], frozen(message.get("headers", ()))
             self._stream = says_event_stream(first(headers, b"content-type"))
             await client.begin(self._status, headers)
+            self._open = not client.bodiless
         elif kind == "http.response.body":
             if message.get("more_body", False):
-                return await client.forward(message)
+                return await client.write(message.get("body", b""), end=False)
             self.finished = True
             await client.write(message.get("body", b""), end=True)
             if self.finished:
