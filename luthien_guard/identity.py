@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
@@ -11,7 +12,15 @@ from typing import Any, Final
 from luthien_guard.errors import ConfigError
 from luthien_guard.exchange import ChatRequest
 
-__all__ = ["SESSION_FROM", "SessionSource", "body_sources", "header_names", "session_of", "user_of"]
+__all__ = [
+    "SESSION_FROM",
+    "SessionSource",
+    "Threads",
+    "body_sources",
+    "header_names",
+    "session_of",
+    "user_of",
+]
 
 #: "header:NAME", "body:PATH" (keys separated by dots), or a function of the request.
 SessionSource = str | Callable[[ChatRequest], str | None]
@@ -56,6 +65,27 @@ def session_of(request: ChatRequest, sources: Sequence[SessionSource]) -> str | 
         if isinstance(session, str) and session:
             return session[:_LONGEST]
     return None
+
+
+class Threads:
+    """Responses that go on from one another (`previous_response_id`) are one session: that of the first, or its id. Known
+    for the latest responses of this process; who goes on from another one has the id that it named."""
+
+    SIZE: Final = 10_000
+
+    def __init__(self) -> None:
+        self._sessions: OrderedDict[str, str] = OrderedDict()
+
+    def of(self, session: str | None) -> str | None:
+        """The session that is meant, where `session` is the id of a response."""
+        return None if session is None else self._sessions.get(session, session)
+
+    def answered(self, response_id: str, session: str | None) -> str:
+        """Remember the response; its session."""
+        found = self._sessions[response_id] = session or response_id[:_LONGEST]
+        while len(self._sessions) > self.SIZE:
+            self._sessions.popitem(last=False)
+        return found
 
 
 def user_of(request: ChatRequest) -> str | None:

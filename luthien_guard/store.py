@@ -116,6 +116,8 @@ _FROM_REQUEST: Final = (
     "wire_format", "endpoint", "model", "stream", "session_id", "user_id", "api_key_hash", "trace_id", "writer",
 )  # fmt: skip
 
+_FROM_END: Final = ("wire_format", "model", "session_id")
+
 
 def projected(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
     """What these rows say about their calls: call_id -> columns. A store puts a column where it has none yet
@@ -135,7 +137,7 @@ def projected(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
         elif row.event_type == EventType.CLOSED.value:
             details = row.details
             columns.update(ended_at=row.at, outcome=details.get("outcome"), blocked_by=row.policy)
-            columns.update({name: details[name] for name in ("wire_format", "model") if details.get(name)})
+            columns.update({name: details[name] for name in _FROM_END if details.get(name)})
     return {
         call_id: {name: _column(name, columns[name]) for name in columns}
         for call_id, columns in calls.items()

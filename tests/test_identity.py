@@ -10,7 +10,7 @@ import pytest
 from luthien_guard import Guard, GuardMiddleware
 from luthien_guard.errors import ConfigError
 from luthien_guard.exchange import ChatRequest
-from luthien_guard.identity import SESSION_FROM, body_sources, session_of, user_of
+from luthien_guard.identity import SESSION_FROM, Threads, body_sources, session_of, user_of
 from tests.asgi_drive import ask, replay
 
 PLAIN = (
@@ -95,6 +95,49 @@ async def test_headers_before_the_body_and_what_the_deployer_says(
         await guard.delivery.durable()
         (call,) = await guard.query.calls(session_id=session)
     assert call.endpoint == "/v1/responses"
+
+
+async def responds(scope: Any, receive: Any, send: Any) -> None:
+    """A response with an id of its own, which says how often it was asked."""
+    asked = json.loads((await receive())["body"])["input"]
+    body = {"id": f"resp_{asked}", "object": "response", "model": "m", "status": "completed", "output": []}
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("headers", "session"), [([], "resp_1"), ([(b"x-session-id", b"mine")], "mine")])
+async def test_responses_that_go_on_from_one_another_are_one_session(
+    headers: list[tuple[bytes, bytes]], session: str
+) -> None:
+    guard = Guard(store="memory://")
+    app = GuardMiddleware(responds, guard=guard)
+
+    async def asks(number: int, previous: str | None, headers: Any = ()) -> None:
+        body = {"model": "m", "input": str(number), "previous_response_id": previous}
+        await ask(app, "/v1/responses", json.dumps(body).encode(), headers=headers)
+
+    async with guard:
+        await asks(1, None, headers)
+        await asks(2, "resp_1")
+        await asks(3, "resp_2")
+        await asks(4, "resp_2")  # another branch
+        await asks(5, "resp_of_another_process")
+        await asks(6, None)
+        await guard.delivery.durable()
+        calls = sorted(await guard.query.calls(), key=lambda call: call.started_at or 0.0)
+        found = [call.session_id for call in calls]
+        assert await guard.query.verify() == []
+    assert found == [session, session, session, session, "resp_of_another_process", "resp_6"]
+
+
+def test_what_is_known_of_responses_has_a_bound() -> None:
+    threads = Threads()
+    for number in range(2 * Threads.SIZE):
+        threads.answered(f"r{number}", "s")
+    assert threads.of("r0") == "r0"
+    assert threads.of(f"r{2 * Threads.SIZE - 1}") == "s"
 
 
 def test_a_source_of_no_kind_is_told() -> None:

@@ -19,7 +19,7 @@ from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.errors import WireError
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
-from luthien_guard.identity import SESSION_FROM, SessionSource, body_sources, session_of, user_of
+from luthien_guard.identity import SESSION_FROM, SessionSource, Threads, body_sources, session_of, user_of
 from luthien_guard.records import EventType
 from luthien_guard.wire.format import WireFormat
 
@@ -43,6 +43,8 @@ class LocalControlPlane:
         self._formats = formats
         self._recorder = recorder
         self._sessions = body_sources(sessions)
+        self._threads = Threads()
+        self._follows = "body:previous_response_id" in self._sessions
         self._streams = streams or LocalStream
         self._exchanges: dict[str, Exchange] = {}
 
@@ -100,13 +102,14 @@ class LocalControlPlane:
 
     def _received(self, exchange: Exchange, body: bytes | None) -> None:
         metadata, request = exchange.metadata, exchange.request
+        exchange.session = self._threads.of(metadata.session_id or session_of(request, self._sessions))
         exchange.record(
             EventType.REQUEST_RECEIVED,
             wire_format=exchange.format.name,
             endpoint=metadata.endpoint,
             model=request.model,
             stream=request.stream,
-            session_id=metadata.session_id or session_of(request, self._sessions),
+            session_id=exchange.session,
             user_id=metadata.user_id or user_of(request),
             api_key_hash=metadata.api_key_hash,
             trace_id=metadata.trace_id,
@@ -141,7 +144,18 @@ class LocalControlPlane:
             return outcome or Outcome(OutcomeStatus.SUCCESS)
         if exchange.response is not None:
             exchange.response.recorded()
-        return await exchange.close(outcome, {"wire_format": exchange.format.name})
+        details = {"wire_format": exchange.format.name, **self._began_session(exchange)}
+        return await exchange.close(outcome, details)
+
+    def _began_session(self, exchange: Exchange) -> dict[str, str]:
+        """The id of a response is the session of those that go on from it, and of the first itself."""
+        response = exchange.response
+        if not self._follows or exchange.format.name != "openai.responses":
+            return {}
+        if response is None or not response.reader.id:
+            return {}
+        session = self._threads.answered(response.reader.id, exchange.session)
+        return {"session_id": session} if exchange.session is None else {}
 
     def record(self, call_id: str, event: str, details: Mapping[str, Any]) -> None:
         exchange = self._exchanges.get(call_id)

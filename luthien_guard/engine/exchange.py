@@ -87,6 +87,7 @@ class Exchange:
         "retries",
         "said",
         "services",
+        "session",
         "spent",
     )
 
@@ -106,6 +107,7 @@ class Exchange:
         self.request = ChatRequest(format.name, {})
         self.body = b""  # as sent upstream
         self.outcome: Outcome | None = None
+        self.session: str | None = None
         self.retries = 0
         self.released_any = False
         self.said: str | None = None  # what the guard told the client instead of what it blocked
