@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from luthien_guard.delivery.captured import without_split_secrets
 from luthien_guard.delivery.journal import Journal
 from luthien_guard.delivery.latest import Latest
 from luthien_guard.delivery.ledger import Ledger
@@ -78,6 +79,8 @@ class Delivery:
             return False
         if seq == 0 and self._storage is not None:
             details = {**details, "writer": self._storage.writer.id}
+        if type is EventType.RESPONSE_CHUNKS:
+            details = without_split_secrets(details, lambda text: self.redact(text, secrets))
         at = self._now()
         self.latest.put(call_id, seq, at, type, policy, details, secrets)
         if self.sinks or journal is not None:

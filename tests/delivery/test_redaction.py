@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from luthien_guard import Abort, ChatRequest, Guard, GuardMiddleware, Policy, PolicyContext, hookimpl
 from luthien_guard.callers import Callers, pepper_of
 from luthien_guard.delivery.redaction import MASK, Redactor
-from tests.asgi_drive import ask
+from tests.asgi_drive import ask, replay
 from tests.delivery.stores import ListStore
 
 pytestmark = pytest.mark.anyio
@@ -120,6 +121,35 @@ async def test_a_credential_is_in_no_record_and_in_no_log(
     assert received["api_key_hash"] == Callers(pepper=lambda: pepper_of(tmp_path / "s-guard")).hashed(
         KEY.encode()
     )
+
+
+@pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.parametrize("size", [1, 7, 100])
+async def test_a_credential_that_streams_in_pieces_is_in_no_record(
+    size: int, captured: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    store = ListStore(path=tmp_path / "s")
+    guard = Guard([Talks("")], store=store, capture_chunks=captured)
+    said = f"your key is {KEY}, is it not?"
+    pieces = [said[at : at + size] for at in range(0, len(said), size)]
+    frames = [{"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+               "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]  # fmt: skip
+    body = (
+        b"".join(b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in frames) + b"data: [DONE]\n\n"
+    )
+    app = GuardMiddleware(replay(body, status=200, content_type="text/event-stream"), guard=guard)
+    request = b'{"model":"m","stream":true,"messages":[]}'
+    async with guard:
+        await ask(app, "/v1/chat/completions", request, headers=[(b"x-api-key", KEY.encode())])
+    stored = "".join(row.payload for row in store.kept.values())
+    assert KEY not in stored
+    assert KEY not in caplog.text
+    assert f"your key is {MASK}, is it not?" in stored
+    chunks = [row.details for row in store.kept.values() if row.event_type == "response.chunks"]
+    assert len(chunks) == captured
+    heard = "".join(re.findall(r'"content": "([^"]*)"', "".join(each["body_text"] for each in chunks)))
+    assert KEY not in heard, "nor can it be put together again"
 
 
 def test_what_looks_like_a_key_is_one() -> None:
