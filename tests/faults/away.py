@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import anyio
 from anyio import to_thread
@@ -170,7 +174,7 @@ def _same(record: Record, row: Row) -> bool:
 # -- for the figures ---------------------------------------------------------------------------------------------------
 
 
-async def _measured(url: str, seconds: float) -> dict[str, Any]:
+async def _measured(name: str, url: str, seconds: float) -> dict[str, Any]:
     def paced(exchange: Callable[[], Awaitable[None]]) -> Exchanges:
         async def exchanges(part: float) -> None:
             end = anyio.current_time() + part * seconds
@@ -181,35 +185,47 @@ async def _measured(url: str, seconds: float) -> dict[str, Any]:
 
         return exchanges
 
-    found: dict[str, Any] = {}
-    for name in ("sound", *TROUBLES):
-        database = f"luthien_{name}"
-        await to_thread.run_sync(_made, url, database)
-        with tempfile.TemporaryDirectory() as data:
-            where = urlsplit(url)._replace(path=f"/{database}").geturl()
-            run = await played(name, where, paced, commit=5.0, data=Path(data))
-        found[name] = {
-            "exchanges": len(run.times),
-            "p99_ms": round(run.p99, 2),
-            "added_p99_ms": round(run.p99 - found["sound"]["p99_ms"], 2) if found else 0.0,
-            "recovery_s": round(run.recovery, 1),
-            "missing": run.missing,
-            "other": run.other,
-        }
-        print(json.dumps({name: found[name]}), flush=True)
-    return found
+    database = f"luthien_{uuid4().hex[:12]}"
+    await to_thread.run_sync(admin, url, f"CREATE DATABASE {database}", "SELECT 1")
+    with tempfile.TemporaryDirectory() as data:
+        where = urlsplit(url)._replace(path=f"/{database}").geturl()
+        run = await played(name, where, paced, commit=5.0, data=Path(data))
+    return {
+        "exchanges": len(run.times),
+        "p99_ms": round(run.p99, 2),
+        "recovery_s": round(run.recovery, 1),
+        "missing": run.missing,
+        "other": run.other,
+    }
 
 
-def _made(url: str, database: str) -> None:
-    admin(url, f"DROP DATABASE IF EXISTS {database}", f"CREATE DATABASE {database}", "SELECT 1")
+def _side_by_side(trouble: str, url: str, seconds: float) -> dict[str, Any]:
+    """The trouble, and at the same time another process whose database is sound: what else this machine does slows both."""
+    environment = {**os.environ, "LUTHIEN_TEST_POSTGRES": url}
+    command = [sys.executable, "-m", "tests.faults.away", "--seconds", str(seconds), "--only"]
+    both = [
+        subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
+        for name in (trouble, "sound")
+    ]
+    found, sound = (json.loads(each.communicate()[0]) for each in both)
+    return {
+        **found,
+        "sound_p99_ms": sound["p99_ms"],
+        "added_p99_ms": round(found["p99_ms"] - sound["p99_ms"], 2),
+    }
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=float, default=60.0)
+    options.add_argument("--only", choices=["sound", *TROUBLES])
     given = options.parse_args()
     with postgresql_server() as url:
-        anyio.run(_measured, url, given.seconds)
+        if given.only is not None:
+            print(json.dumps(anyio.run(_measured, given.only, url, given.seconds)))
+            return
+        for trouble in TROUBLES:
+            print(json.dumps({trouble: _side_by_side(trouble, url, given.seconds)}), flush=True)
 
 
 if __name__ == "__main__":
