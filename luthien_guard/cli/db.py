@@ -96,7 +96,8 @@ def prune(
         if file is not None:
             # how many calls are too many is only known while they are deleted
             said = {"rows": _export(opened, file, before if max_bytes is None else None), "file": str(file)}
-        said["deleted"] = opened.prune(before=before, max_bytes=max_bytes, events_only=events_only)
+        with progress("deleting"):
+            said["deleted"] = opened.prune(before=before, max_bytes=max_bytes, events_only=events_only)
     if json_:
         as_json(said)
         return
