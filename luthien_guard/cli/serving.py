@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,7 @@ from luthien_guard.config.load import Loaded
 from luthien_guard.errors import ConfigError
 from luthien_guard.gateway.factory import application_of
 from luthien_guard.gateway.hosts import check_binding
+from luthien_guard.limits import Limits
 
 if TYPE_CHECKING:
     import uvicorn
@@ -144,7 +146,7 @@ def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Confi
     return uvicorn.Config(
         app,
         factory=factory,
-        http=_protocol(),
+        http=_protocol(loaded.config.limits.get("idle_timeout", Limits().idle_timeout)),
         host=server.host,
         port=server.port,
         workers=server.workers,
@@ -157,12 +159,12 @@ def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Confi
     )
 
 
-def _protocol() -> Any:
+def _protocol(patience: float) -> Any:
     try:
-        from luthien_guard.cli.joined_writes import Protocol
+        from luthien_guard.cli.http_protocol import Protocol
     except ImportError:  # no httptools here
         return "auto"
-    return Protocol
+    return partial(Protocol, patience=patience)
 
 
 def _hand_down(loaded: Loaded) -> None:

@@ -23,6 +23,9 @@ __all__ = ["PRINCIPAL", "Relay", "answer_error", "own_path", "read_all"]
 #: Where the doorway leaves who asks: `scope["state"][PRINCIPAL]`.
 PRINCIPAL: Final = "luthien_principal"
 _JSON: Final = (b"content-type", b"application/json")
+_LOOKS: Final = 4  # while a silence may last
+_SILENT: Final = UpstreamError(504, "idle_timeout", "the upstream fell silent")
+_ENDLESS: Final = UpstreamError(504, "total_timeout", "the answer took longer than an exchange may")
 
 
 class Relay:
@@ -57,15 +60,18 @@ class _Passage:
         self._receive = receive
         self._send = send
         self._began = False
-        self._since: float | None = time.monotonic()  # when the upstream's turn began; None while it is not
-        self._patience = relay.limits.total_timeout
         self._started_at = time.monotonic()
+        self._ends_at = self._started_at + _after(relay.limits.total_timeout)
+        self._since: float | None = None  # when the upstream's turn to go on began
         self._upstream = ""
 
     async def run(self) -> None:
         with self._relay.metrics.running(self._call.wire_format):
-            if not await kept(self._serve, self._receive, self._time_left):
-                await self._failed(UpstreamError(504, "idle_timeout", "the upstream fell silent"))
+            every = self._relay.limits.idle_timeout / _LOOKS
+            if await kept(self._serve, self._receive, self._time_left, every):
+                return
+            silent = self._since is not None or not self._began
+            await self._failed(_SILENT if silent else _ENDLESS)
 
     async def _serve(self) -> None:
         try:
@@ -87,21 +93,17 @@ class _Passage:
         if not reply.stream:
             return await self._whole(reply, _legible(self._call, reply.status, data))
         await self._begin(reply.status, [pair for pair in reply.headers if pair[0] != b"content-length"])
-        self._patience = (
-            self._relay.limits.idle_timeout * 1.05 + 0.25
-        )  # the middleware's own deadline goes first
         send = self._send
         while data:
-            self._since = None
             await send({"type": "http.response.body", "body": data, "more_body": True})
             self._since = time.monotonic()
             data = await reply.read()
+            self._since = None
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         return None
 
     async def _whole(self, reply: Reply, body: bytes) -> None:
         headers = [pair for pair in reply.headers if pair[0] != b"content-type"]
-        self._since = None
         await self._begin(reply.status, [*headers, _JSON, (b"content-length", b"%d" % len(body))])
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -122,9 +124,15 @@ class _Passage:
             await answer_error(self._send, wire_format, error.status, error.code, str(error), headers)
 
     def _time_left(self) -> float:
-        if self._since is None:
-            return self._patience
-        return self._since + self._patience - time.monotonic()
+        end = self._ends_at
+        if self._since is not None:
+            end = min(end, self._since + _after(self._relay.limits.idle_timeout))
+        return end - time.monotonic()
+
+
+def _after(seconds: float) -> float:
+    """A little more: the deadlines of the middleware go first, they know more."""
+    return seconds * 1.05 + 0.25
 
 
 def call_of(scope: Scope, wire_format: str, body: bytes, inject: Injector = untraced) -> Call:

@@ -26,15 +26,15 @@ Work = Callable[[], Awaitable[None]]
 TimeLeft = Callable[[], float]
 
 
-async def kept(work: Work, receive: Receive, time_left: TimeLeft) -> bool:
+async def kept(work: Work, receive: Receive, time_left: TimeLeft, every: float) -> bool:
     """Await `work()`, and cancel it when the client is gone, or when `time_left()` (seconds) is not more than 0. False in
-    the latter case."""
+    the latter case. It is asked when it may have come to that, and `every` so many seconds: it may shrink meanwhile."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        return await _kept_anywhere(work, receive, time_left)
+        return await _kept_anywhere(work, receive, time_left, every)
     scope = anyio.CancelScope()
-    vigil = _Vigil(loop, scope, receive, time_left)
+    vigil = _Vigil(loop, scope, receive, time_left, every)
     try:
         with scope:
             await work()
@@ -46,12 +46,18 @@ async def kept(work: Work, receive: Receive, time_left: TimeLeft) -> bool:
 class _Vigil:
     """Timers of the loop and, after a moment, one task."""
 
-    __slots__ = ("_listener", "_loop", "_receive", "_scope", "_time_left", "_timer", "is_late")
+    __slots__ = ("_every", "_listener", "_loop", "_receive", "_scope", "_time_left", "_timer", "is_late")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, scope: anyio.CancelScope, receive: Receive, time_left: TimeLeft
+        self,
+        loop: asyncio.AbstractEventLoop,
+        scope: anyio.CancelScope,
+        receive: Receive,
+        time_left: TimeLeft,
+        every: float,
     ) -> None:
         self.is_late = False
+        self._every = every
         self._loop = loop
         self._scope = scope
         self._receive = receive
@@ -71,7 +77,7 @@ class _Vigil:
     def _look(self) -> None:
         left = self._time_left()
         if left > 0:
-            self._timer = self._loop.call_later(max(_SHORTEST, left), self._look)
+            self._timer = self._loop.call_later(max(_SHORTEST, min(left, self._every)), self._look)
         else:
             self.is_late = True
             self._scope.cancel()
@@ -84,13 +90,13 @@ class _Vigil:
         self._scope.cancel()
 
 
-async def _kept_anywhere(work: Work, receive: Receive, time_left: TimeLeft) -> bool:
+async def _kept_anywhere(work: Work, receive: Receive, time_left: TimeLeft, every: float) -> bool:
     late = False
 
     async def watch(scope: anyio.CancelScope) -> None:
         nonlocal late
         while not late:
-            with anyio.move_on_after(max(_SHORTEST, time_left())):
+            with anyio.move_on_after(max(_SHORTEST, min(time_left(), every))):
                 await _gone(receive)
                 break
             late = time_left() <= 0

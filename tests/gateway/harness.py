@@ -92,9 +92,9 @@ class Gateway:
 
     def outcome(self, answer: Answer) -> str:
         """How the exchange of this answer ended, in its record."""
-        return self._outcome(answer.headers["x-luthien-call-id"])
+        return self.outcome_of(answer.headers["x-luthien-call-id"])
 
-    def _outcome(self, call_id: str) -> str:
+    def outcome_of(self, call_id: str) -> str:
         closed = list(eventually(lambda: self._closed(call_id)))
         return closed[0].details["outcome"]
 

@@ -27,8 +27,7 @@ from tests.gateway.harness import (
 )
 
 both = pytest.mark.parametrize("policies", POLICIES)
-FIRST = render(Script().text("one two three four").split(4), "openai.chat", stream=True).parts[1]
-assert isinstance(FIRST, bytes)
+FIRST = render(Script().text("one"), "openai.chat", stream=True).body.partition(b"\n\n")[0] + b"\n\n"
 
 
 def hanging(said: bytes) -> Wire:
@@ -42,8 +41,8 @@ def hanging(said: bytes) -> Wire:
     return wire
 
 
-def call(gate: Gateway, wire_format: str = "openai.chat") -> socket.socket:
-    """A request that nobody waits for to the end."""
+def call(gate: Gateway, wire_format: str = "openai.chat", *, room: int | None = None) -> socket.socket:
+    """A request that nobody waits for to the end. `room`: bytes that the kernel keeps for who does not read."""
     body = json.dumps(request(wire_format)).encode()
     lines = [
         f"POST {PATHS[wire_format]} HTTP/1.1",
@@ -53,7 +52,11 @@ def call(gate: Gateway, wire_format: str = "openai.chat") -> socket.socket:
         "authorization: Bearer k",
         f"content-length: {len(body)}",
     ]
-    connection = socket.create_connection(("127.0.0.1", gate.port), timeout=20)
+    connection = socket.socket()
+    connection.settimeout(20)
+    if room is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    connection.connect(("127.0.0.1", gate.port))
     connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
     return connection
 
@@ -89,7 +92,7 @@ def test_the_upstream_is_closed_within_a_second(wire_format: str, when: str, pol
         eventually(lambda: wire.closed, 5)
         assert time.monotonic() - left < 1
         call_id = eventually(lambda: gate.guard.recent_calls)[-1]
-        assert gate._outcome(call_id) == "cancelled"
+        assert gate.outcome_of(call_id) == "cancelled"
 
 
 @both
@@ -113,7 +116,7 @@ def test_two_hundred_leave_nothing_behind(policies: str) -> None:
         eventually(lambda: inside.tasks() <= inside.idle + 1, 10)
         eventually(lambda: inside.upstream_connections() <= 1, 10)  # of the first, which stays
         kept.close()
-        outcomes = [gate._outcome(each) for each in gate.guard.recent_calls[1:]]
+        outcomes = [gate.outcome_of(each) for each in gate.guard.recent_calls[1:]]
         assert set(outcomes) == {"cancelled"}
 
 

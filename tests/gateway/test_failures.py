@@ -166,6 +166,22 @@ def test_silence_is_ended(when: str, policies: str) -> None:
         assert answer.json["error"]["code"] in ("idle_timeout", "total_timeout", "upstream_timeout")
 
 
+@both
+def test_silence_within_a_stream_is_ended_long_before_the_exchange_has_to(policies: str) -> None:
+    def act(connection: socket.socket, _: bytes) -> None:
+        wire.stop.wait(0.2)  # thinks first
+        connection.sendall(head(transfer_encoding="chunked") + chunked(story("openai.chat")[:800]))
+        wire.wait_for_close(connection)
+
+    with (
+        Wire(act) as wire,
+        gateway([native(wire.url)], POLICIES[policies], limits=Limits(idle_timeout=0.3)) as gate,
+    ):
+        answer = gate.model("openai.chat")
+        assert gate.outcome(answer) in ("upstream_error", "timeout")
+    assert is_error("openai.chat", answer.body)
+
+
 def test_an_answer_past_the_limit_is_refused() -> None:
     provider = FakeProvider(Played([b'{"a":"' + b"x" * 5000 + b'"}'], stream=False))
     with gateway_to(provider, limits=Limits(max_response_bytes=1000)) as gate:

@@ -254,4 +254,4 @@ def test_a_client_that_leaves_closes_the_provider_s_connection() -> None:
         left = time.monotonic()
         eventually(lambda: wire.closed, 5)
         assert time.monotonic() - left < 1
-        assert gate._outcome(eventually(lambda: gate.guard.recent_calls)[-1]) == "cancelled"
+        assert gate.outcome_of(eventually(lambda: gate.guard.recent_calls)[-1]) == "cancelled"

@@ -140,7 +140,7 @@ def test_failures_in_a_row_show_in_health_until_it_answers() -> None:
         gate.model("openai.chat")
         well = gate.ask("/health", method="GET").json
     assert sick["status"] == "degraded" and "3 failures in a row" in sick["reasons"][0]
-    assert well == {"status": "ok", "live": True, "ready": True, "reasons": []}
+    assert (well["status"], well["reasons"]) == ("ok", [])
 
 
 @pytest.mark.parametrize(

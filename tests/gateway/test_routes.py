@@ -225,7 +225,7 @@ def test_who_may_not_come_in_costs_nothing_and_keys_never_go_up(policies: str) -
         assert gate.model("openai.chat").headers["retry-after"] == "2"
         assert gate.ask("/metrics", method="GET").status == 429
         assert gate.ask("/health", method="GET").status == 200
-        assert [gate._outcome(each) for each in gate.guard.recent_calls] == ["blocked", "blocked"]
+        assert [gate.outcome_of(each) for each in gate.guard.recent_calls] == ["blocked", "blocked"]
         gate.headers["authorization"] = "Bearer good"
         assert gate.model("openai.chat").status == 401  # the upstream's: it saw no credential
     assert provider.complaints == [

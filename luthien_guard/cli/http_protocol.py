@@ -1,0 +1,95 @@
+"""uvicorn's HTTP, with two things more: an answer's head leaves with its first bytes, and who does not read is left."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+__all__ = ["JoinedWrites", "Protocol"]
+
+_HEAD: Final = b"HTTP/1.1 "
+
+
+class JoinedWrites:
+    """An asyncio transport. What begins like a head waits for the next write, at most to the end of the loop's turn:
+    written apart, the client wakes twice, the first time for nothing, and often on the core that has the first event in
+    hand. `patience`: seconds in which a client that reads nothing is hung up on."""
+
+    def __init__(self, transport: Any, loop: Any, patience: float) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._patience = patience
+        self._head = b""
+        self._unread = 0  # bytes, when it was looked last
+        self._timer: Any = None
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(_HEAD):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """What is written already still leaves, as long as somebody reads it."""
+        self._flush()
+        if not self._transport.is_closing():
+            self.expect_reading()
+        self._transport.close()
+
+    def expect_reading(self) -> None:
+        """Hang up unless some of what waits leaves in time, again and again until none is left."""
+        self.expect_nothing()
+        self._unread = self._transport.get_write_buffer_size()
+        if self._unread:
+            self._timer = self._loop.call_later(self._patience, self._look)
+
+    def expect_nothing(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _look(self) -> None:
+        if self._transport.get_write_buffer_size() < self._unread:
+            self.expect_reading()
+        else:
+            self._transport.abort()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, over such a transport."""
+
+    def __init__(self, *arguments: Any, patience: float, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._patience = patience
+        self._joined: JoinedWrites | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._joined = JoinedWrites(transport, self.loop, self._patience)
+        super().connection_made(self._joined)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._joined is not None:
+            self._joined.expect_nothing()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._joined is not None:
+            self._joined.expect_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._joined is not None and not self._joined.is_closing():
+            self._joined.expect_nothing()

@@ -1,0 +1,115 @@
+"""Clients that ask and then do not read: no upstream is kept waiting for them, and no connection for ever."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import uvicorn
+
+from luthien_guard import Guard, Limits
+from luthien_guard.cli.http_protocol import Protocol
+from luthien_guard.gateway import create_app
+from luthien_guard.testing import Script, render
+from tests.gateway.harness import (
+    POLICIES,
+    Gateway,
+    Wire,
+    chunked,
+    eventually,
+    gateway,
+    head,
+    native,
+)
+from tests.gateway.test_disconnects import FIRST, call, until
+
+LIMITS = Limits(idle_timeout=0.3)
+
+
+def flooding() -> Wire:
+    """An upstream that has more to say than all buffers on the way hold."""
+
+    def act(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(head(transfer_encoding="chunked"))
+        piece = chunked(FIRST) * 200
+        while not wire.stop.is_set():
+            connection.sendall(piece)
+
+    wire = Wire(act)
+    return wire
+
+
+@contextmanager
+def served(guard: Guard, url: str) -> Generator[Gateway]:
+    """As `luthien-guard serve` does it."""
+    app = create_app(guard, [native(url)])
+    listener = socket.create_server(("127.0.0.1", 0))
+    protocol: Any = partial(Protocol, patience=guard.limits.idle_timeout)
+    server = uvicorn.Server(uvicorn.Config(app, http=protocol, log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        yield Gateway(f"http://127.0.0.1:{listener.getsockname()[1]}", guard, app)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+def lazy_call(gate: Gateway) -> socket.socket:
+    """A client that reads the beginning of its answer, with little room for the rest."""
+    connection = call(gate, room=4096)
+    until(connection, b"data:")
+    return connection
+
+
+@pytest.mark.parametrize("policies", POLICIES)
+def test_whatever_the_server_does_the_upstream_is_let_go_after_all(policies: str) -> None:
+    limits = Limits(total_timeout=0.5)
+    with flooding() as wire, gateway([native(wire.url)], POLICIES[policies], limits=limits) as gate:
+        connection = lazy_call(gate)
+        eventually(lambda: wire.closed)
+        connection.close()
+
+
+@pytest.mark.parametrize("policies", POLICIES)
+def test_serve_hangs_up_on_them_and_says_cancelled(policies: str) -> None:
+    guard = Guard(POLICIES[policies], limits=LIMITS)
+    with flooding() as wire, served(guard, wire.url) as gate:
+        connection = lazy_call(gate)
+        eventually(lambda: wire.closed)
+        (call_id,) = guard.recent_calls
+        assert gate.outcome_of(call_id) == "cancelled"
+        with pytest.raises(ConnectionError):
+            while connection.recv(1 << 16):
+                pass
+            raise ConnectionError  # an end instead of a reset: the kernel had room for all
+        connection.close()
+
+
+def test_serve_waits_for_who_reads_slowly() -> None:
+    """Longer than its patience in all, and every time a little is taken."""
+    text = "word " * 40_000
+    body = render(Script().text(text).split(2_000), "openai.chat", stream=True).body
+    guard = Guard(limits=LIMITS)
+
+    def act(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(head(content_length=str(len(body))) + body)
+
+    with Wire(act) as wire, served(guard, wire.url) as gate:
+        connection = call(gate, room=4096)
+        gate_of_time = threading.Event()
+        data = b""
+        while b"[DONE]" not in data[-64:]:
+            gate_of_time.wait(0.005)
+            part = connection.recv(16384)
+            assert part, len(data)
+            data += part
+        (call_id,) = guard.recent_calls
+        assert gate.outcome_of(call_id) == "success"
+        connection.close()
