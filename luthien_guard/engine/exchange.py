@@ -10,7 +10,15 @@ from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.suspension import Rest
 from luthien_guard.engine.verdicts import Intervention, VerdictCache
 from luthien_guard.errors import PolicyError, PolicyTimeout
-from luthien_guard.events import ContentChunk, ContentCompleted, ResponseFailed, ToolCall, ToolCallChunk
+from luthien_guard.events import (
+    Chunk,
+    ContentChunk,
+    ContentCompleted,
+    ResponseFailed,
+    ToolCall,
+    ToolCallChunk,
+    UnknownChunk,
+)
 from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.limits import Limits
 from luthien_guard.policy import Abort, Block, Judge, ObservabilityContext, PolicyContext, Retry
@@ -63,6 +71,9 @@ def concerned(event: Any) -> dict[str, Any]:
         return {"tool_call": event.id, "tool": event.name, "choice": event.choice}
     if isinstance(event, (ContentChunk, ContentCompleted)):
         return {"channel": event.channel, "choice": event.choice, "index": event.index}
+    if isinstance(event, (Chunk, UnknownChunk)):
+        chunk = event if isinstance(event, Chunk) else event.chunk
+        return {"chunk": chunk.event or chunk.kind}
     return {}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from luthien_guard.events import Chunk, ContentChunk, ToolCall, UnknownChunk
-from luthien_guard.policy import Block, Policy, hookimpl
+from luthien_guard.policy import Abort, Block, Policy, hookimpl
 from luthien_guard.query.diff import diff_of
 from luthien_guard.records import EventType, Record
 from luthien_guard.store import Row, chained, payload_of
@@ -133,6 +133,19 @@ async def test_a_chunk_that_cannot_be_accepted_is_a_verdict_on_record() -> None:
     assert found.seen == [{"text": "⛔ Blocked by the policy unknown-chunk.", "finish": "stop"}]
     (verdict,) = found.recorded(EventType.VERDICT)
     assert (verdict.policy, verdict.details["enforced"]) == ("unknown-chunk", True)
+
+
+@pytest.mark.parametrize("hook", ["on_chunk_started", "on_chunk_completed", "on_unknown_chunk"])
+async def test_a_verdict_on_a_chunk_says_which_kind_it_concerned(hook: str) -> None:
+    def stops(self: Policy, chunk: Any) -> Abort:
+        return Abort("no")
+
+    policy = type("Stops", (Policy,), {hook: hookimpl(stops)})()
+    raw = b"data: {broken\n\n" if hook == "on_unknown_chunk" else b'data: {"text":"a"}\n\n'
+    found = await Bench([policy]).run(raw=raw)
+    (verdict,) = found.recorded(EventType.VERDICT)
+    kind = "unknown" if hook == "on_unknown_chunk" else "data"
+    assert (verdict.details["hook"], verdict.details["chunk"]) == (hook, kind)
 
 
 def _text(record: Record) -> str:
