@@ -157,7 +157,7 @@ class Guard:
 
     @property
     def policy_version(self) -> str:
-        """Which policies run: the same twelve letters wherever the same ones are configured alike. That of one exchange
+        """Which policies run: the same twelve hex digits wherever the same ones are configured alike. That of one exchange
         stands in its record; further sets of policies have versions of their own."""
         return versions_of({name: plan.version for name, plan in self._plans.items()})
 

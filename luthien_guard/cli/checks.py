@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-import anyio
-
 from luthien_guard.config.folders import data_folder
 from luthien_guard.config.load import Loaded
 from luthien_guard.config.settings import UpstreamSettings
@@ -92,7 +90,9 @@ def keys(loaded: Loaded) -> Finding:
 
 def shared(loaded: Loaded) -> Finding:
     """What workers share answers, and those that run have the same policies."""
-    from luthien_guard.gateway.shared.urls import located, open_shared, shared_url
+    import anyio
+
+    from luthien_guard.gateway.shared.urls import fleet_of, located, open_shared, shared_url
 
     place, url = shared_url(loaded.config)
     try:
@@ -100,7 +100,7 @@ def shared(loaded: Loaded) -> Finding:
         if service is None:
             return Finding("shared", "ok", "nothing: each worker counts alone")
         with closing(service):
-            versions = anyio.run(service.announce, loaded.config.server.fleet, "doctor", "", 0.0)
+            versions = anyio.run(service.announce, fleet_of(loaded), "doctor", "", 0.0)
     except ConfigError as error:
         return Finding("shared", "failure", str(error))
     except SinkError as error:  # each worker would count alone

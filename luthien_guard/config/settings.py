@@ -102,8 +102,10 @@ class ServerSettings(_Settings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8000, description="0 takes a free one.")
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    fleet: str = Field(
-        default="default", description="Workers with this name in common should run the same policies."
+    fleet: str | None = Field(
+        default=None,
+        description="Workers with this name in common should run the same policies; default: on one machine those that "
+        "read the same file, else all.",
     )
     allowed_hosts: list[str] = Field(
         default=[], description="Further names for the Host header; loopback names are always allowed."

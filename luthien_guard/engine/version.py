@@ -1,4 +1,4 @@
-"""Under which policies an exchange ran, in twelve letters: the same wherever the same is configured."""
+"""Under which policies an exchange ran, in twelve hex digits: the same wherever the same is configured."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from luthien_guard.gateway.rate import Rates
 from luthien_guard.gateway.shared.keys import SharedKeys
 from luthien_guard.gateway.shared.reach import Reach
 from luthien_guard.gateway.shared.service import KeyTable
-from luthien_guard.gateway.shared.urls import keys_of, located, open_shared, shared_url
+from luthien_guard.gateway.shared.urls import fleet_of, keys_of, located, open_shared, shared_url
 from luthien_guard.gateway.shared.versions import Versions
 
 __all__ = ["Sharing"]
@@ -44,7 +44,7 @@ class Sharing:
         self.versions = (
             None
             if self.shared is None
-            else Versions(self.shared, self._reach, version, fleet=config.server.fleet, clock=clock)
+            else Versions(self.shared, self._reach, version, fleet=fleet_of(loaded), clock=clock)
         )
 
     def reasons(self) -> Iterator[str]:

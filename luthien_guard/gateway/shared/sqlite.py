@@ -38,7 +38,8 @@ def from_url(url: str) -> SqliteShared:
 
 
 class SqliteShared:
-    """Implements `Shared`. Nothing in the file has to outlive the machine, so nothing waits for the disk."""
+    """Implements `Shared`. What the file forgets when the machine fails is no loss, so nothing waits for the disk; a file
+    that is taken away is made anew."""
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
@@ -46,6 +47,7 @@ class SqliteShared:
         self._lock = threading.Lock()
         self._one: anyio.CapacityLimiter | None = None
         self._database: sqlite3.Connection | None = None
+        self._own: int | None = None  # the inode of the file that is open
 
     async def take(self, bucket: str, pace: Pace) -> float:
         return await self._in_thread(partial(_take, bucket, pace))
@@ -80,6 +82,8 @@ class SqliteShared:
                 raise SinkError(f"{self.place}: {error}") from None
 
     def _opened(self) -> sqlite3.Connection:
+        if self._database is not None and self._inode() != self._own:
+            self._dropped()
         if self._database is None:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -88,9 +92,16 @@ class SqliteShared:
             )
             self._database = database
             database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = OFF")
+            database.execute("PRAGMA synchronous = NORMAL")
             database.executescript(_TABLES)
+            self._own = self._inode()
         return self._database
+
+    def _inode(self) -> int | None:
+        try:
+            return self._path.stat().st_ino
+        except FileNotFoundError:
+            return None
 
     def _dropped(self) -> None:
         database, self._database = self._database, None

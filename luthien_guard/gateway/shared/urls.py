@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from luthien_guard.config.folders import data_folder
-from luthien_guard.config.load import Loaded
+from luthien_guard.config.load import Loaded, config_from_environment
 from luthien_guard.config.settings import AuthSettings, GuardConfig
 from luthien_guard.config.yaml_file import Place
 from luthien_guard.errors import ConfigError
@@ -21,7 +21,7 @@ from luthien_guard.gateway.shared.reach import Reach
 from luthien_guard.gateway.shared.service import KeyTable, Shared
 from luthien_guard.sinks.urls import shown
 
-__all__ = ["keys_of", "located", "open_shared", "shared_url"]
+__all__ = ["fleet_of", "keys_of", "located", "open_shared", "shared_url"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,16 @@ def shared_url(config: GuardConfig) -> tuple[Place, str]:
     if config.server.workers > 1:
         return ("server", "workers"), f"sqlite:///{quote(str(data_folder() / 'shared.db'))}"
     return ("auth", "shared"), MEMORY
+
+
+def fleet_of(loaded: Loaded) -> str:
+    """Whose policies should be alike. On one machine, by default, whoever reads the same file; a service of many machines
+    has seen none of their files."""
+    _, url = shared_url(loaded.config)
+    path = config_from_environment() or loaded.path
+    if loaded.config.server.fleet is None and _scheme(url) == "sqlite" and path is not None:
+        return str(path.absolute())
+    return loaded.config.server.fleet or "default"
 
 
 def open_shared(url: str) -> Shared | None:

@@ -21,7 +21,7 @@ from luthien_guard.gateway.factory import application_of
 from luthien_guard.gateway.key import Keys
 from luthien_guard.gateway.keys import KeyFile
 from luthien_guard.gateway.shared.sharing import Sharing
-from luthien_guard.gateway.shared.urls import keys_of, shared_url
+from luthien_guard.gateway.shared.urls import fleet_of, keys_of, shared_url
 from luthien_guard.records import EventType
 from luthien_guard.testing.provider import FakeProvider, serving
 from tests.cli.processes import Upstream, run, served
@@ -339,6 +339,15 @@ def test_what_is_shared_through_what(home: Path, text: str, place: str, url: str
     path.write_text(text)
     found = shared_url(load_config(path).config)
     assert (".".join(map(str, found[0])), found[1]) == (place, url)
+
+
+def test_two_gateways_on_one_machine_are_two_fleets(home: Path, provider: str, redis: str) -> None:
+    (home / "other").mkdir()
+    paths = [config(folder, provider, server={"workers": 2}) for folder in (home, home / "other")]
+    assert [fleet_of(load_config(each)) for each in paths] == [str(each) for each in paths]
+    named = config(home, provider, server={"workers": 2, "fleet": "mine"})
+    assert fleet_of(load_config(named)) == "mine"
+    assert fleet_of(load_config(config(home, provider, auth={"shared": redis}))) == "default"
 
 
 def test_a_folder_of_any_name_can_be_shared(home: Path, provider: str) -> None:

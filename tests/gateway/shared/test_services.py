@@ -10,10 +10,12 @@ from pathlib import Path
 import anyio
 import pytest
 
+from luthien_guard.errors import SinkError
 from luthien_guard.gateway.key import Key
 from luthien_guard.gateway.shared.memory import MemoryShared
 from luthien_guard.gateway.shared.pace import Pace, pace_of, taken
 from luthien_guard.gateway.shared.service import KeyTable, Shared
+from luthien_guard.gateway.shared.sqlite import SqliteShared
 from tests.gateway.shared.conftest import Open
 
 DAY = 86400.0
@@ -79,6 +81,32 @@ async def test_nobody_waits_longer_than_the_limit_says(worker: Open, name: str) 
     assert await allowed(shared, name, pace_of(2, 1000 * DAY), 3) == 2
     wait = await shared.take(name, pace_of(2, 60.0))
     assert 0 < wait <= 30
+
+
+def emptied(folder: Path) -> None:
+    for each in folder.iterdir():
+        each.unlink()
+
+
+async def test_a_file_that_is_taken_away_is_made_anew(tmp_path: Path) -> None:
+    """And all workers find the new one."""
+    path, pace = tmp_path / "shared.db", pace_of(3, DAY)
+    workers = [SqliteShared(path) for _ in range(2)]
+    assert [await allowed(each, "a", pace, 1) for each in workers] == [1, 1]
+    emptied(tmp_path)
+    assert [await allowed(each, "a", pace, 2) for each in workers] == [2, 1]
+    for each in workers:
+        each.close()
+
+
+async def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "shared.db").write_text("not a database, but long enough to be taken for something else")
+    shared = SqliteShared(tmp_path / "shared.db")
+    with pytest.raises(SinkError, match=r"shared\.db: file is not a database"):
+        await shared.take("a", pace_of(1))
+    (tmp_path / "shared.db").unlink()
+    assert await allowed(shared, "a", pace_of(1, DAY), 2) == 1
+    shared.close()
 
 
 def test_the_rule_itself() -> None:
