@@ -107,6 +107,7 @@ class Forwarder:
             self._store.open()
             self._open = True
         found = self._spool.peek()
+        self._ledger.damaged(self._spool.lost())
         if not found:
             if self._drained is not None:
                 self._drained()

@@ -73,6 +73,13 @@ class Ledger:
             self.accepted += count - self.spooled
             self.spooled = count
 
+    def damaged(self, count: int) -> None:
+        """So many went with a damaged spool."""
+        if count:
+            with self._lock:
+                self.spooled -= count
+                self.dropped["damaged"] += count
+
     def drop(self, reason: str, count: int = 1) -> None:
         with self._lock:
             self.dropped[reason] += count

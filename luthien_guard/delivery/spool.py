@@ -39,10 +39,15 @@ class Spool:
     def __init__(self, path: Path, *, max_bytes: int = 1 << 30) -> None:
         self.path = path
         self.full = False  # no room for content any more: pages in use, against the limit
-        self.salvaged = 0  # rows that came out of a damaged file
+        self.salvaged = 0  # rows that came out of damaged files
+        self._lost = 0  # rows that did not, and that nobody has counted yet
         self._max = max_bytes
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
+        self._running = False
+        self._aside: list[
+            tuple[Path, int]
+        ] = []  # damaged files and the rows that were in them: still to be read
         self._count = 0
 
     def __len__(self) -> int:
@@ -51,12 +56,16 @@ class Spool:
     def open(self) -> None:
         """Open the file. A damaged one is put aside, and what can be read of it goes into the new one."""
         with self._lock:
-            try:
-                self._db = self._connect()
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
-                    raise SinkError(f"spool {self.path}: {error}") from None
-                self._replace(str(error))
+            self._running = True
+            self._opened()
+
+    def _opened(self) -> None:
+        try:
+            self._db = self._connect()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+                raise SinkError(f"spool {self.path}: {error}") from None
+            self._replace(str(error))
 
     def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
         """Append the rows; those that are there already stay as they are."""
@@ -88,8 +97,15 @@ class Spool:
 
         self._do(delete)
 
+    def lost(self) -> int:
+        """How many rows went with damaged files since it was asked last."""
+        with self._lock:
+            lost, self._lost = self._lost, 0
+        return lost
+
     def close(self) -> None:
         with self._lock:
+            self._running = False
             if self._db is not None:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.close()
@@ -126,7 +142,10 @@ class Spool:
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock:
             if self._db is None:
-                raise SinkError(f"spool {self.path}: it is not open")
+                if not self._running:
+                    raise SinkError(f"spool {self.path}: it is not open")
+                self._renew("it was put aside") if self._aside else self._opened()
+            assert self._db is not None
             try:
                 return work(self._db)
             except sqlite3.Error as error:
@@ -137,24 +156,40 @@ class Spool:
                 raise SinkError(f"spool {self.path}: {error}") from None
 
     def _replace(self, problem: str) -> None:
+        """Put the file aside, and begin another one with what can be read of it."""
         logger.error("spool %s is damaged and is put aside: %s", self.path, problem)
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
         try:
             if self._db is not None:
                 self._db.close()
+            self._db = None
             for end in ("", "-wal", "-shm"):
                 part = self.path.with_name(self.path.name + end)
                 if part.exists():
                     part.rename(aside.with_name(aside.name + end))
-            self._db = self._connect()
-            values = list(_readable(aside))
-            with self._db:
-                self._db.executemany(_INSERT, values)
-            self._measured(self._db, len(values))
         except (sqlite3.Error, OSError) as error:
+            raise SinkError(f"spool {self.path}: {problem}; it cannot be put aside: {error}") from None
+        self._aside.append((aside, self._count))
+        self._renew(problem)
+
+    def _renew(self, problem: str) -> None:
+        """Where there is no room for another file now, whoever needs it next tries again."""
+        try:
+            self._db = self._connect()
+            while self._aside:
+                aside, held = self._aside[0]
+                with self._db:
+                    values = list(_readable(aside))
+                    found = self._db.executemany(_INSERT, values).rowcount if values else 0
+                self._measured(self._db, found)
+                self.salvaged += found
+                self._lost += max(held - found, 0)
+                del self._aside[0]
+        except (sqlite3.Error, OSError) as error:
+            if self._db is not None:
+                self._db.close()
             self._db = None
             raise SinkError(f"spool {self.path}: {problem}; a new one cannot be made: {error}") from None
-        self.salvaged += len(values)
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

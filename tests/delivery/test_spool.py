@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -152,6 +155,68 @@ def test_a_spool_is_full_by_what_waits_in_it(tmp_path: Path) -> None:
     assert spool.full
     spool.forget([position for position, _ in spool.peek(1000)])
     assert not spool.full
+
+
+def big(first: int, count: int) -> list[Row]:
+    payload = '{"a":"' + "x" * 1000 + '"}'
+    return [chained("c", seq, 1.0, "x", None, payload, "") for seq in range(first, first + count)]
+
+
+def damaged(path: Path) -> None:
+    """Most of the file turns into nonsense while it is open."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    raw = path.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(len(raw) // 4)
+        file.write(b"\xff" * (len(raw) // 2))
+
+
+def test_a_file_that_is_damaged_while_it_is_used_is_put_aside_and_what_went_is_counted(
+    tmp_path: Path,
+) -> None:
+    storage = Storage(store := ListStore(remote=True, path=tmp_path / "s"), tmp_path)
+    spool = storage._spool
+    assert spool is not None
+    store.problem = "away"
+    storage.start()
+    facts = [Record("c", seq, 1.0, EventType.VERDICT, None, {"a": "x" * 1000}) for seq in range(6000)]
+    for fact in facts[:-1]:
+        storage.journal.put(fact)
+    while storage.ledger.snapshot()["in_memory"]:
+        storage.wait_carried(0.05)
+    damaged(spool.path)
+    store.problem = None
+    storage.journal.put(facts[-1])
+    while storage.ledger.snapshot()["spooled"] or not spool.salvaged:
+        storage.wait_carried(0.05)
+    storage.stop(60)
+    counts = storage.ledger.snapshot()
+    assert 0 < counts["dropped.damaged"] < 6000
+    assert spool.salvaged > 0
+    assert counts["stored"] == len(store.kept) == 6000 - counts["dropped"]
+    assert (counts["spooled"], counts["in_memory"]) == (0, 0)
+    assert len(list(tmp_path.glob("*.damaged-*"))) >= 1, "nothing is thrown away"
+
+
+def test_a_spool_for_which_there_is_no_room_any_more_is_made_when_there_is(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s")
+    spool.open()
+    spool.write(big(0, 6000))
+    damaged(spool.path)
+    in_the_way = tmp_path / "s-journal"  # a new file cannot be made beside a folder of this name
+    in_the_way.mkdir()
+    for _ in range(3):
+        with pytest.raises(SinkError, match="a new one cannot be made"):
+            spool.peek(6000)
+    in_the_way.rmdir()
+    assert spool.write(big(6000, 1)).stored == 1
+    kept = [row for _, row in spool.peek(10_000)]
+    assert big(6000, 1)[0] in kept
+    assert len(kept) == len(spool) == spool.salvaged + 1
+    assert spool.lost() == 6000 - spool.salvaged
+    assert spool.lost() == 0
+    spool.close()
 
 
 def test_traffic_never_asks_the_file_whether_there_is_room(tmp_path: Path) -> None:
