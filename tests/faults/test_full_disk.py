@@ -26,24 +26,25 @@ def can_mount(folder: Path) -> bool:
         return False
 
 
-def commands(folder: Path, kind: str) -> Sequence[str]:
+def command_for(folder: Path, kind: str, whose: str) -> Sequence[str]:
     """Where nobody may mount, a limit on files stands for the disk."""
     program = [sys.executable, "-m", "tests.faults.full_disk", str(folder)]
     if kind == "tmpfs" and can_mount(folder):
-        return [*OWN_DISK, str(folder), *program, "tmpfs"]
-    return [*program, "limit"]
+        return [*OWN_DISK, str(folder), *program, "tmpfs", whose]
+    return [*program, "limit", whose]
 
 
+@pytest.mark.parametrize("whose", ["store", "spool"])
 @pytest.mark.parametrize("kind", ["tmpfs", "limit"])
-def test_a_full_disk_blocks_and_is_survived(kind: str, tmp_path: Path) -> None:
-    command = commands(tmp_path, kind)
+def test_a_full_disk_blocks_and_is_survived(kind: str, whose: str, tmp_path: Path) -> None:
+    command = command_for(tmp_path, kind, whose)
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["full"][-1] == 503
     assert set(found["full"][:-1]) == {200}
     assert len(found["full"]) > 5
-    assert "g.db" in found["health"]["journal"]
+    assert whose in found["health"]["journal"] or "g.db" in found["health"]["journal"]
     assert found["again"][-1] == 200
     assert found["broken"] == []
     ledger = found["ledger"]
