@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import pytest
 
 from luthien_guard import Guard, GuardMiddleware
 from luthien_guard.errors import ConfigError
-from luthien_guard.exchange import ChatRequest
+from luthien_guard.exchange import ChatRequest, new_call_id
 from luthien_guard.identity import SESSION_FROM, Threads, body_sources, session_of, user_of
 from tests.asgi_drive import ask, replay
 
@@ -126,8 +128,7 @@ async def test_responses_that_go_on_from_one_another_are_one_session(
         await asks(5, "resp_of_another_process")
         await asks(6, None)
         await guard.delivery.durable()
-        calls = sorted(await guard.query.calls(), key=lambda call: call.started_at or 0.0)
-        found = [call.session_id for call in calls]
+        found = [call.session_id for call in reversed(await guard.query.calls())]
         assert await guard.query.verify() == []
     assert found == [session, session, session, session, "resp_of_another_process", "resp_6"]
 
@@ -138,6 +139,20 @@ def test_what_is_known_of_responses_has_a_bound() -> None:
         threads.answered(f"r{number}", "s")
     assert threads.of("r0") == "r0"
     assert threads.of(f"r{2 * Threads.SIZE - 1}") == "s"
+
+
+def test_ids_sort_by_time_also_within_a_millisecond() -> None:
+    ids: list[str] = []
+    for _ in range(1000):
+        began = time.time_ns()
+        while time.time_ns() < began + 1000:  # a microsecond: four of the steps of an id
+            pass
+        ids.append(new_call_id())
+    assert ids == sorted(ids)
+    for each in map(UUID, ids):
+        assert (each.version, each.variant) == (7, RFC_4122)
+    assert abs(int(ids[-1].replace("-", "")[:12], 16) / 1000 - time.time()) < 60
+    assert len({each[19:] for each in ids}) == 1000, "and nobody guesses them"
 
 
 def test_a_source_of_no_kind_is_told() -> None:
