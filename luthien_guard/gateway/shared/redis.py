@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager
 from importlib import import_module
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import anyio
 
 from luthien_guard.errors import SinkError
 from luthien_guard.gateway.key import Key, key_of, row_of
+from luthien_guard.gateway.shared.loop_thread import LoopThread
 from luthien_guard.gateway.shared.pace import MICRO, Pace
 from luthien_guard.gateway.shared.redis_scripts import Client
-from luthien_guard.sinks.driver_thread import DriverThread
 
 __all__ = ["RedisShared", "from_url"]
 
@@ -42,10 +40,8 @@ class RedisShared:
         parts = urlsplit(url)
         self.place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         self._url = url
-        self._thread = DriverThread("luthien-guard-shared")
-        self._lock = threading.Lock()
-        self._client: Client | None = None
-        self._context: AbstractContextManager[Any] | None = None
+        self._thread = LoopThread("luthien-guard-shared")
+        self._open: tuple[Client, anyio.Event] | None = None
 
     async def take(self, bucket: str, pace: Pace) -> float:
         wait = await self._asked(
@@ -80,37 +76,43 @@ class RedisShared:
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
     def close(self) -> None:
-        with self._lock:
-            context, self._context = self._context, None
-            self._client = None
-            if context is not None:
-                with contextlib.suppress(SinkError), self._told():
-                    context.__exit__(None, None, None)
-            self._thread.stop()
+        self._thread.stop()
 
     # ------------------------------------------------------------------------------------------------------------------
 
     async def _asked(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        to = self._opened()
         with self._told():
-            return await self._thread.awaited(lambda: _bounded(work, to))
+            return await self._thread.awaited(lambda: self._bounded(work))
 
     def _waited(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        to = self._opened()
         with self._told():
-            return self._thread.call(lambda: _bounded(work, to))
+            return self._thread.call(lambda: self._bounded(work))
 
-    def _opened(self) -> Client:
+    async def _bounded(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        with anyio.fail_after(_PATIENCE):
+            return await work(await self._live())
+
+    async def _live(self) -> Client:
         """Asks nobody yet: the driver connects with its first command."""
-        with self._lock:
-            if self._client is None:
-                self._thread.start()
-                # there, for its locks are those of the loop where it is made
-                client = self._thread.portal.call(Client, self._url, _PATIENCE)
-                self._context = self._thread.portal.wrap_async_context_manager(client.redis)
-                self._context.__enter__()
-                self._client = client
-            return self._client
+        if self._open is None:
+            client, entered = Client(self._url, _PATIENCE), anyio.Event()
+            self._open = client, entered
+            self._thread.beside(lambda: self._hosted(client, entered))
+        client, entered = self._open
+        await entered.wait()
+        return client
+
+    async def _hosted(self, client: Client, entered: anyio.Event) -> None:
+        """The driver's own tasks belong to the one that opened it; should they end, the next question opens it anew."""
+        try:
+            with contextlib.suppress(Exception):  # who asks is told
+                async with client.redis:
+                    entered.set()
+                    await anyio.sleep_forever()
+        finally:
+            if self._open is not None and self._open[0] is client:
+                self._open = None
+            entered.set()
 
     @contextlib.contextmanager
     def _told(self) -> Generator[None]:
@@ -138,11 +140,6 @@ class RedisShared:
         for secret in {password, unquote(password)} if password else ():
             message = message.replace(secret, "***")
         return message.partition("\n")[0][:300]
-
-
-async def _bounded(work: Callable[[Client], Awaitable[T]], to: Client) -> T:
-    with anyio.fail_after(_PATIENCE):
-        return await work(to)
 
 
 def _name(id: str) -> str:
