@@ -243,7 +243,13 @@ KINDS = (
 def test_a_million_records_and_a_store_that_hangs_need_bounded_memory() -> None:
     """Exchanges of every class of record, as traffic makes them: what is refused is a whole exchange, before it begins;
     when the store is back, it has every exchange that was accepted, whole."""
-    store = ListStore()
+
+    class Hangs(ListStore):
+        def write(self, rows: Any, *, durable: bool = False) -> Any:
+            self.gate.wait()  # however long a million records take here
+            return super().write(rows, durable=durable)
+
+    store = Hangs()
     store.gate.clear()
     with journal(store, max_records=2_000) as made:
         delivery = Delivery([], storage=cast("Any", Stored(made)))
