@@ -9,6 +9,7 @@ from typing import Any, Final
 from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, payload_of, plain, usage_of
 
 __all__ = [
+    "ANY_PRUNED",
     "GONE",
     "HAS_LINE",
     "INSERT_EVENT",
@@ -51,6 +52,7 @@ GONE: Final = (
     "SELECT value FROM json_each(?) WHERE value <= (SELECT call_id FROM conversation_pruned) "
     "AND NOT EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = value)"
 )
+ANY_PRUNED: Final = "SELECT 1 FROM conversation_pruned"
 HAS_LINE: Final = "SELECT 1 FROM conversation_calls WHERE call_id = ?"
 PRUNED: Final = (
     "INSERT INTO conversation_pruned SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM conversation_pruned WHERE call_id >= ?1)",

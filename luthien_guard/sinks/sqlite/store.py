@@ -267,6 +267,8 @@ def _version(db: sqlite3.Connection) -> int:
 
 def _without_pruned(db: sqlite3.Connection, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Row]]:
     """(the rows without those of calls that retention took, those of them whose call still has its line)"""
+    if db.execute(statements.ANY_PRUNED).fetchone() is None:
+        return rows, []
     calls = json.dumps(list({row.call_id for row in rows}))
     gone = {call_id for (call_id,) in db.execute(statements.GONE, (calls,))}
     if not gone:
