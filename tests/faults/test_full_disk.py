@@ -49,3 +49,26 @@ def test_a_full_disk_blocks_and_is_survived(kind: str, whose: str, tmp_path: Pat
     assert found["broken"] == []
     ledger = found["ledger"]
     assert ledger["accepted"] == ledger["stored"] == found["events"], "nothing was lost"
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
+def test_a_disk_that_may_only_be_read_can_be_asked_and_says_why_it_takes_nothing(
+    scheme: str, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.faults.read_only",
+        str(tmp_path),
+        f"{scheme}:///{tmp_path}/old.store",
+    ]
+    mounted = can_mount(tmp_path)
+    command = [*OWN_DISK, str(tmp_path), *command, "mounted"] if mounted else command
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["asked"] == 1
+    for problem in (found["written"], found["started"]):
+        assert (
+            str(tmp_path) in problem and "read-only" in problem.lower().replace("readonly", "read-only")
+        ) == mounted

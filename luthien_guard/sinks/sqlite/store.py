@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -183,12 +184,18 @@ class SqliteStore:
             if not self.path.exists():  # a file that may only be read can still be asked
                 self.path.touch(mode=0o600)
         # absolute: a relative `:memory:` would be no file
-        where = ":memory:" if self.path is None else str(self.path.absolute())
-        db = sqlite3.connect(where, timeout=self._patience, isolation_level=None, check_same_thread=False)
+        where = ":memory:" if self.path is None else self.path.absolute().as_uri()
+        still = self.path is not None and _on_read_only_disk(self.path)
+        if still:  # a log in memory that others share is a file, too
+            where += "?immutable=1"
+        db = sqlite3.connect(
+            where, timeout=self._patience, isolation_level=None, check_same_thread=False, uri=True
+        )
         try:
-            if not _version(db):  # it has an effect on a new file only, and takes the write lock of any
-                db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            db.execute("PRAGMA journal_mode=WAL")
+            if not still:
+                if not _version(db):  # it has an effect on a new file only, and takes the write lock of any
+                    db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                db.execute("PRAGMA journal_mode=WAL")
             db.create_function("contains", 2, statements.contains, deterministic=True)
             self._migrate(db)
             self._file = self._named()
@@ -245,6 +252,12 @@ class SqliteStore:
         except (sqlite3.Error, OSError, ValueError, OverflowError) as error:
             # the last two: what the driver says of text that is no Unicode and of numbers past 64 bits
             raise SinkError(f"sqlite {self.path}: {error}") from None
+
+
+def _on_read_only_disk(path: Path) -> bool:
+    """Nobody writes there, so that nobody has to be waited for; a log that was left there could not be read."""
+    flags = os.statvfs(path).f_flag if hasattr(os, "statvfs") and path.exists() else 0
+    return bool(flags & getattr(os, "ST_RDONLY", 0)) and not path.with_name(f"{path.name}-wal").exists()
 
 
 @contextlib.contextmanager
