@@ -162,11 +162,16 @@ class Exchange:
             )
         except Exception as error:
             if attempt.began:
-                await attempt.fail(_ENDED)
+                await self._broken_off(attempt)
             else:
                 await self._close(_failed(error))
             raise
         if not attempt.finished:
+            await self._broken_off(attempt)
+
+    async def _broken_off(self, attempt: Attempt) -> None:
+        """End the answer as far as the client takes it: nobody watches, and it may have stopped reading."""
+        with self._clock.until(self._clock() + self._guard.limits.close_timeout):
             await attempt.fail(_ENDED)
 
     async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:

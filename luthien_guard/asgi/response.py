@@ -209,7 +209,9 @@ class Response:
         else:
             data = release.data
             if not outlet.client.started:
-                await outlet.client.begin(self._status, self._outer_headers(len(data) if end else None))
+                made = any(source is None for _, source in release.items)
+                headers = self._outer_headers(len(data) if end else None, made=made)
+                await outlet.client.begin(self._status, headers)
             await outlet.client.write(data, end=end)
         outlet.deadlines.told = outlet.now()
         if end:
@@ -217,14 +219,22 @@ class Response:
             if not self.finished:
                 outlet.cancel()
 
-    def _outer_headers(self, length: int | None) -> list[tuple[bytes, bytes]]:
+    def _outer_headers(self, length: int | None, *, made: bool) -> list[tuple[bytes, bytes]]:
+        """`made`: the body's beginning is the guard's, and the application's label need not be true of it."""
         kept = [_utf8(pair) for pair in without(self._headers, ANSWER_BOUND)]
+        if made and not _says(tuple(kept), stream=self._stream):
+            kept = [pair for pair in kept if pair[0] != b"content-type"]
         if length is not None and not self._stream:
             kept.append((b"content-length", b"%d" % length))
         if all(name != b"content-type" for name, _ in kept):
             # Without a label a client would sniff for itself.
             kept.append((b"content-type", b"text/event-stream" if self._stream else b"application/json"))
         return kept
+
+
+def _says(headers: Headers, *, stream: bool) -> bool:
+    label = first(headers, b"content-type")
+    return says_event_stream(label) if stream else b"json" in label.lower()
 
 
 def _utf8(pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:

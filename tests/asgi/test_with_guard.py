@@ -151,3 +151,40 @@ async def test_an_unparseable_answer_does_not_pass_a_policy_that_enforces() -> N
     heard = await visit(GuardMiddleware(app, guard=Guard([Reading()])), body=ASK)
     assert b"not json" not in heard.body
     assert heard.complete
+
+
+class BlocksAll(Policy):
+    @hookimpl
+    def on_content_chunk(self, chunk: ContentChunk) -> Block:
+        return Block("no")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"choices":[{"index":0,"message":{"role":"assistant","content":"x"}}]}'])
+async def test_what_stands_for_a_body_says_what_it_is(body: bytes) -> None:
+    """A label that was wrong about upstream's words would be believed about the guard's."""
+    app = saying([body], [(b"content-type", b"text/html")])
+    heard = await visit(GuardMiddleware(app, guard=Guard([BlocksAll()])), body=ASK.replace(b"true", b"false"))
+    assert heard.headers[b"content-type"] == b"application/json"
+    assert json.loads(heard.body)
+
+
+async def test_a_client_that_has_stopped_reading_does_not_keep_a_broken_answer_open() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": SSE})
+        await send({"type": "http.response.body", "body": TEXT[0], "more_body": True})
+
+    clock = VirtualClock()
+    guard = Guard(clock=clock)
+    middleware = GuardMiddleware(app, guard=guard)
+    await visit(middleware, body=ASK)  # the first one is watched, whatever comes
+
+    async def deaf(message: dict[str, Any]) -> None:
+        if b"error" in message.get("body", b""):
+            await anyio.sleep_forever()
+
+    seen = Visit(middleware, body=ASK, on_send=deaf)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(seen.run)
+        await clock.advance(Limits().close_timeout + 1)
+    [closed] = [each for each in guard.records_of(guard.recent_calls[-1]) if each.type is EventType.CLOSED]
+    assert closed.details["outcome"] != "success"

@@ -91,7 +91,7 @@ class SqliteShared:
                 self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False
             )
             self._database = database
-            database.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(database)
             database.execute("PRAGMA synchronous = NORMAL")
             database.executescript(_TABLES)
             self._own = self._inode()
@@ -107,6 +107,19 @@ class SqliteShared:
         database, self._database = self._database, None
         if database is not None:
             database.close()
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Who makes the file beside somebody else is told at once that it is locked, whatever the patience."""
+    end = time.monotonic() + _BUSY
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def _take(bucket: str, pace: Pace, database: sqlite3.Connection) -> float:
