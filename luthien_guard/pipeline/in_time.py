@@ -34,9 +34,9 @@ async def in_time(clock: Clock, when: float, work: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         done: T = stop.value
         return done
-    delay = None if when == float("inf") else max(0.0, when - clock())
+    limit = asyncio.timeout(None if when == float("inf") else max(0.0, when - clock()))
     try:
-        async with asyncio.timeout(delay) as limit:
+        async with limit:
             return await Rest(work, first)
     except TimeoutError:
         if limit.expired():
