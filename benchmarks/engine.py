@@ -18,24 +18,27 @@ from luthien_guard.exchange import RequestMetadata, new_call_id
 CHUNKS = 2000
 
 
-def run(policies: Sequence[Any], chunks: int = CHUNKS, **options: Any) -> Callable[[], float]:
+def run(
+    policies: Sequence[Any], chunks: int = CHUNKS, exchanges: int = 1, **options: Any
+) -> Callable[[], float]:
     guard = Guard(policies, **options)
     wire = stream_of(chunks)
 
     async def once() -> float:
         await guard.start()
-        call_id = new_call_id()
-        await guard.plane.decide_request(RequestMetadata(call_id, 0.0), "openai.chat", REQUEST)
-        stream = await guard.plane.open_stream(StreamingContext(call_id, "openai.chat", 200, True))
         began = time.process_time()
-        for data in wire:
-            await stream.feed(data)
-        await stream.feed(b"", last=True)
-        await guard.plane.close(call_id)
+        for _ in range(exchanges):
+            call_id = new_call_id()
+            await guard.plane.decide_request(RequestMetadata(call_id, 0.0), "openai.chat", REQUEST)
+            stream = await guard.plane.open_stream(StreamingContext(call_id, "openai.chat", 200, True))
+            for data in wire:
+                await stream.feed(data)
+            await stream.feed(b"", last=True)
+            await guard.plane.close(call_id)
         await guard.delivery.durable()  # what has to be recorded is part of it
         spent = time.process_time() - began
         await guard.stop()
-        return spent / len(wire) * 1e6
+        return spent / len(wire) / exchanges * 1e6
 
     return lambda: anyio.run(once)
 
