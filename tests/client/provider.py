@@ -67,29 +67,26 @@ def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
             self.send_header("connection", "close")
             self.end_headers()
             self.close_connection = True
-            for event in events:
-                if event is Provider.PAUSE:
-                    if not self._pause():
-                        return
-                else:
-                    self.wfile.write(_frame(event))
-                    self.wfile.flush()
+            try:
+                for event in events:
+                    if event is Provider.PAUSE:
+                        self._pause()
+                    else:
+                        self.wfile.write(_frame(event))
+                        self.wfile.flush()
+            except OSError:  # the peer may hang up in any of these lines
+                provider.gone.set()
 
-        def _pause(self) -> bool:
-            """False when the peer hung up instead."""
+        def _pause(self) -> None:
+            """Until `go`; an error when the peer hung up instead."""
             provider.paused.set()
             self.connection.settimeout(0.02)
             while not provider.go.is_set():
                 try:
                     if self.connection.recv(1) == b"":
-                        provider.gone.set()
-                        return False
+                        raise ConnectionResetError
                 except TimeoutError:
                     continue
-                except OSError:
-                    provider.gone.set()
-                    return False
-            return True
 
         def log_message(self, *_: Any) -> None:
             """Quiet."""

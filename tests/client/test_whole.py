@@ -81,21 +81,21 @@ async def test_tool_calls_come_through_and_can_be_blocked(provider: Provider) ->
     ("policy", "text"), [(BlocksText(), "That is secret."), (BlocksRequests(), "No questions, please.")]
 )
 async def test_a_block_is_a_complete_answer(provider: Provider, policy: Policy, text: str) -> None:
-    provider.answers = [chat_body("The SECRET is 42")]
+    provider.answers = [chat_body("The SECRET is swordfish")]
     guard, steps = counted(policy)
     response = await ask(guard, provider)
     assert isinstance(response, litellm.ModelResponse)
     assert response.choices[0].message.content == text
     assert response.choices[0].finish_reason == "stop"
     assert response.usage.total_tokens >= 0
-    assert "42" not in response.model_dump_json()
+    assert "swordfish" not in response.model_dump_json()
     assert len(steps.closed) == 1
 
 
 @pytest.mark.parametrize("policy", [BlocksText(), BlocksRequests()])
 @pytest.mark.parametrize("how", ["call", "guard", "error"])
 async def test_a_block_can_be_an_exception(provider: Provider, policy: Policy, how: str) -> None:
-    provider.answers = [chat_body("The SECRET is 42")]
+    provider.answers = [chat_body("The SECRET is swordfish")]
     guard = Guard([policy], on_block="refuse" if how == "call" else "raise" if how == "guard" else "error")
     given = {"on_block": "raise"} if how == "call" else {}
     with pytest.raises(litellm.exceptions.ContentPolicyViolationError) as caught:
@@ -105,7 +105,7 @@ async def test_a_block_can_be_an_exception(provider: Provider, policy: Policy, h
     assert error.policy == policy.name
     assert error.reason in ("it says SECRET", "no questions")
     assert guard.records_of(error.call_id)
-    assert "42" not in str(error)
+    assert "swordfish" not in str(error)
 
 
 async def test_a_blocked_request_is_never_sent(provider: Provider) -> None:
