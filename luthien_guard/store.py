@@ -74,10 +74,14 @@ def intact(row: Row) -> bool:
     return chained(*columns).hash == row.hash
 
 
+#: `json.dumps` with these options makes one anew for every call.
+_readable: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+
+
 def payload_of(details: Mapping[str, Any]) -> str:
     """Details as the JSON that is stored, readable and searchable; lone surrogates, which no database takes, stay as
     escapes."""
-    text = json.dumps(details, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = _readable(details)
     try:
         text.encode()
     except UnicodeEncodeError:

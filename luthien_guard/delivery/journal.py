@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from luthien_guard.delivery.chain import Chain, shrunk
 from luthien_guard.delivery.ledger import Ledger
@@ -31,6 +31,9 @@ _LINGER: Final = 0.02  # seconds that a record waits for company
 _OVERLOAD: Final = (
     5  # times `max_records`: there only what runs already is put on record, its decisions to the last
 )
+
+#: What waits, and how many bytes of content it holds.
+_Waiting: TypeAlias = tuple[Record | Ticket, int]
 
 
 class Journal:
@@ -60,7 +63,7 @@ class Journal:
         self._target = Patient(target, quarantine or Quarantine())
         self._written = written
         self._full = full
-        self._queue: deque[Record | Ticket] = deque()
+        self._queue: deque[_Waiting] = deque()
         self._wake = threading.Condition()
         self._idle = True  # the thread is asleep, or about to be
         self._urgent = False
@@ -100,8 +103,9 @@ class Journal:
         if content and self._is_full():
             self.ledger.degrade()
             record = shrunk(record)
-        self.ledger.accept(bytes=weight(record.details) if content else 0)
-        self._queue.append(record)
+        held = weight(record.details) if content else 0
+        self.ledger.accept(bytes=held)
+        self._queue.append((record, held))
         if self._idle:
             with self._wake:
                 self._wake.notify()
@@ -115,7 +119,7 @@ class Journal:
             raise SinkError("the record cannot be stored: the guard is stopped")
         ticket = Ticket.here()
         with self._wake:
-            self._queue.append(ticket)
+            self._queue.append((ticket, 0))
             self._urgent = True
             self._wake.notify()
         if not await ticket.done(self.patience):
@@ -142,7 +146,7 @@ class Journal:
             self._wake.notify()
         thread.join(seconds + 1)
         self._last = thread
-        left = sum(isinstance(each, Record) for each in self._queue)
+        left = sum(isinstance(each, Record) for each, _ in self._queue)
         if left:
             logger.error("%d records were not written before the end: %s", left, self.failure)
         return not left
@@ -167,7 +171,7 @@ class Journal:
                     return
                 time.sleep(BACKOFF[min(tries, len(BACKOFF)) - 1])
 
-    def _group(self) -> list[Record | Ticket]:
+    def _group(self) -> list[_Waiting]:
         """What is written next; it stays in the queue until it is. Empty when it is time to go."""
         with self._wake:
             self._idle = True
@@ -179,16 +183,16 @@ class Journal:
             self._urgent = False
         return [self._queue[at] for at in range(min(len(self._queue), _GROUP))]
 
-    def _write(self, group: list[Record | Ticket], tries: int) -> None:
-        records = [each for each in group if isinstance(each, Record)]
-        tickets = [each for each in group if isinstance(each, Ticket)]
+    def _write(self, group: list[_Waiting], tries: int) -> None:
+        records = [each for each, _ in group if isinstance(each, Record)]
+        tickets = [each for each, _ in group if isinstance(each, Ticket)]
         rows = self._pending
         for record in records[len(rows) :]:
             rows.append(self._chain.row(record))
         written = self._target.write(rows, tries, durable=self._strict and bool(tickets))
         self._pending, self.failure = [], None
-        contents = (each.details for each in records if CLASSES[each.type] is RecordClass.CONTENT)
-        self.ledger.wrote(len(rows), written, into_spool=self._spooling, bytes=sum(map(weight, contents)))
+        held = sum(held for _, held in group)
+        self.ledger.wrote(len(rows), written, into_spool=self._spooling, bytes=held)
         for _ in group:
             self._queue.popleft()
         for ticket in tickets:

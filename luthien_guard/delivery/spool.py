@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from luthien_guard.errors import SinkError
+from luthien_guard.sinks.sqlite.batches import Insert, in_batches
 from luthien_guard.store import EVENT_COLUMNS, Row, Written
 
 __all__ = ["Spool"]
@@ -28,9 +29,7 @@ CREATE TABLE IF NOT EXISTS spool (
     UNIQUE (call_id, seq)
 )
 """
-_INSERT: Final = (
-    f"INSERT INTO spool ({_NAMES}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))}) ON CONFLICT DO NOTHING"
-)
+_INSERT: Final = Insert("spool", EVENT_COLUMNS, "ON CONFLICT DO NOTHING")
 
 
 class Spool:
@@ -74,7 +73,7 @@ class Spool:
         def insert(db: sqlite3.Connection) -> int:
             db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             with db:
-                stored = db.executemany(_INSERT, values).rowcount
+                stored = in_batches(db, _INSERT, values)
             self._measured(db, stored)
             return stored
 
@@ -180,7 +179,7 @@ class Spool:
                 aside, held = self._aside[0]
                 with self._db:
                     values = list(_readable(aside))
-                    found = self._db.executemany(_INSERT, values).rowcount if values else 0
+                    found = in_batches(self._db, _INSERT, values)
                 self._measured(self._db, found)
                 self.salvaged += found
                 self._lost += max(held - found, 0)

@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from luthien_guard.errors import ConfigError
 from luthien_guard.pubsub import Notice
@@ -37,7 +36,10 @@ class MemoryPubSub:
 
     def publish(self, notices: Sequence[Notice]) -> None:
         with self._lock:
-            numbered = [replace(each, id=str(self._last + n)) for n, each in enumerate(notices, 1)]
+            numbered = [
+                Notice(str(number), each.call_id, each.seq, each.at, each.event_type, each.policy)
+                for number, each in enumerate(notices, self._last + 1)
+            ]
             self._last += len(numbered)
             self._kept.extend(numbered)
             for mailbox in self._mailboxes:

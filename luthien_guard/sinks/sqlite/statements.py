@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from luthien_guard.sinks.sqlite.batches import Insert
 from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, payload_of, plain, usage_of
 
 __all__ = [
@@ -31,7 +32,7 @@ _CALLS: Final = ", ".join(CALL_COLUMNS)
 #: The end of a call says these again, and knows better.
 _LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage"})
 
-INSERT_EVENT: Final = f"INSERT INTO conversation_events ({_EVENTS}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))}) ON CONFLICT DO NOTHING"
+INSERT_EVENT: Final = Insert("conversation_events", EVENT_COLUMNS, "ON CONFLICT DO NOTHING")
 
 
 def _set(name: str) -> str:
@@ -43,9 +44,8 @@ def _set(name: str) -> str:
 
 
 _SET: Final = ", ".join(map(_set, CALL_COLUMNS[1:]))
-UPSERT_CALL: Final = (
-    f"INSERT INTO conversation_calls ({_CALLS}) VALUES ({', '.join('?' * len(CALL_COLUMNS))}) "
-    f"ON CONFLICT (call_id) DO UPDATE SET {_SET}"
+UPSERT_CALL: Final = Insert(
+    "conversation_calls", CALL_COLUMNS, f"ON CONFLICT (call_id) DO UPDATE SET {_SET}"
 )
 #: Of these calls retention has taken the rows, or the whole.
 GONE: Final = (

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from luthien_guard.errors import SinkError
 from luthien_guard.sinks.migrations import pending
 from luthien_guard.sinks.sqlite import statements
+from luthien_guard.sinks.sqlite.batches import in_batches
 from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, Row, Written, projected
 
 __all__ = ["SqliteStore"]
@@ -65,11 +66,11 @@ class SqliteStore:
             db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             with _transaction(db):
                 kept, told = _without_pruned(db, rows)
-                stored = max(db.executemany(statements.INSERT_EVENT, map(_columns, kept)).rowcount, 0)
+                stored = in_batches(db, statements.INSERT_EVENT, list(map(_columns, kept)))
                 conflicts = _conflicts(db, kept) if stored < len(kept) else ()
                 refused = set(conflicts)
                 told += [row for row in kept if row not in refused]
-                db.executemany(statements.UPSERT_CALL, statements.upserts(projected(told)))
+                in_batches(db, statements.UPSERT_CALL, statements.upserts(projected(told)))
             known = len(kept) - stored - len(conflicts)
             return Written(stored, known, conflicts, pruned=len(rows) - len(kept))
 
@@ -206,10 +207,11 @@ class SqliteStore:
 
     def _named(self) -> tuple[int, int] | None:
         """The file (device, inode) that has our name now."""
-        if self.path is None or not self.path.exists():
+        try:
+            found = None if self.path is None else self.path.stat()
+        except FileNotFoundError:
             return None
-        found = self.path.stat()
-        return found.st_dev, found.st_ino
+        return found and (found.st_dev, found.st_ino)
 
     def _same_file(self) -> None:
         """A file that was deleted or replaced takes rows all the same, and nobody ever finds them."""
