@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from luthien_guard.records import EventType
@@ -121,6 +122,11 @@ _FROM_REQUEST: Final = (
 )  # fmt: skip
 
 _FROM_END: Final = ("wire_format", "model", "session_id")
+_CLOSED: Final = EventType.CLOSED.value
+_USAGE: Final = EventType.USAGE.value
+#: The rows that say something about their call.
+_TELLING: Final = (EventType.REQUEST_RECEIVED.value, _USAGE, _CLOSED)
+_seq = attrgetter("seq")
 
 
 def projected(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
@@ -128,24 +134,28 @@ def projected(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
     (`COALESCE(existing, new)`; the columns of the end take the new one, and `model` that of the end), so rows may come
     twice and in any order. Values are what every database takes, whatever the client called its model."""
     calls: dict[str, dict[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: row.seq):
+    for row in sorted(rows, key=_seq):
         columns = calls.setdefault(row.call_id, {})
         if row.seq == 0:
             columns["started_at"] = row.at
-        if row.event_type == EventType.REQUEST_RECEIVED.value:
-            details = row.details
-            columns.update({name: details[name] for name in _FROM_REQUEST if details.get(name) is not None})
-        elif row.event_type == EventType.USAGE.value:
-            usage = row.details.get("usage")
-            columns["usage"] = usage if isinstance(usage, Mapping) else None
-        elif row.event_type == EventType.CLOSED.value:
-            details = row.details
-            columns.update(ended_at=row.at, outcome=details.get("outcome"), blocked_by=row.policy)
-            columns.update({name: details[name] for name in _FROM_END if details.get(name)})
+        if row.event_type in _TELLING:
+            _put_columns(columns, row)
     return {
         call_id: {name: _column(name, columns[name]) for name in columns}
         for call_id, columns in calls.items()
     }
+
+
+def _put_columns(columns: dict[str, Any], row: Row) -> None:
+    details = row.details
+    if row.event_type == _USAGE:
+        usage = details.get("usage")
+        columns["usage"] = usage if isinstance(usage, Mapping) else None
+    elif row.event_type == _CLOSED:
+        columns.update(ended_at=row.at, outcome=details.get("outcome"), blocked_by=row.policy)
+        columns.update({name: details[name] for name in _FROM_END if details.get(name)})
+    else:
+        columns.update({name: details[name] for name in _FROM_REQUEST if details.get(name) is not None})
 
 
 #: What reading rows may raise that were never written by a guard.
@@ -156,7 +166,7 @@ _LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage"})
 
 def merge(line: dict[str, Any], row: Row) -> None:
     """Add to the line of a call what one of its rows says, in any order. Raises one of NONSENSE."""
-    latest = _LATEST | {"model"} if row.event_type == EventType.CLOSED.value else _LATEST
+    latest = _LATEST | {"model"} if row.event_type == _CLOSED else _LATEST
     for column, value in projected([row]).get(row.call_id, {}).items():
         if value is not None and (column in latest or line.get(column) is None):
             line[column] = value
@@ -172,6 +182,8 @@ def _column(name: str, value: Any) -> Any:
 
 def plain(text: str) -> str:
     """As a column of text holds it: PostgreSQL has no NUL, and no database a lone surrogate."""
+    if text.isascii():  # nearly always
+        return text.replace("\0", "\ufffd") if "\0" in text else text
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 

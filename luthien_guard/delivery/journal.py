@@ -27,7 +27,7 @@ __all__ = ["Journal"]
 logger = logging.getLogger("luthien_guard")
 
 _GROUP: Final = 500  # rows a transaction
-_LINGER: Final = 0.02  # seconds that a record waits for company
+_LINGER: Final = 0.03  # seconds that a record waits for company
 _OVERLOAD: Final = (
     5  # times `max_records`: there only what runs already is put on record, its decisions to the last
 )

@@ -59,6 +59,8 @@ class Flows:
     async def run(self, flow: Flow, frames: Sequence[bytes], at: int, items: list[Item]) -> int:
         """`more` for the frames (without their blank lines) from `at` on, as long as they are of the flow and leave at
         once; what leaves is put to `items`. Returns where it stopped."""
+        if flow.direct and not self._hooks.before:
+            return await self._run_straight(flow, frames, at, items)
         text_of, more = flow.pattern.text_of, self._more_of(flow)
         while at < len(frames):
             frame = frames[at] + b"\n\n"
@@ -108,12 +110,38 @@ class Flows:
         except Stop as stop:
             response.intervene(stop.intervention)
             return None
-        if item is None:  # nothing is left of its text, and a writer has to see to the rest
-            read = flow.read(frame, text, number)
-            read.pieces[0].out = ""
-            response.hold(read)
-            response.check_held()
+        if item is None:
+            self._emptied(flow, frame, text, number)
         return None if item is None or response.done else (item,)
+
+    async def _run_straight(self, flow: Flow, frames: Sequence[bytes], at: int, items: list[Item]) -> int:
+        """`run`, where `_straight` takes every frame: most frames that come together are of this kind."""
+        response, text_of, decided = self._response, flow.pattern.text_of, flow.decided
+        try:
+            while at < len(frames):
+                frame = frames[at] + b"\n\n"
+                text = text_of(frame)
+                if not text:
+                    break
+                at += 1
+                number, response.count = response.count, response.count + 1
+                item = await decided(frame, text, number)
+                if item is None:
+                    self._emptied(flow, frame, text, number)
+                    break
+                if response.done:
+                    break
+                items.append(item)
+        except Stop as stop:
+            response.intervene(stop.intervention)
+        return at
+
+    def _emptied(self, flow: Flow, frame: bytes, text: str, number: int) -> None:
+        """Nothing is left of its text, and a writer has to see to the rest."""
+        read = flow.read(frame, text, number)
+        read.pieces[0].out = ""
+        self._response.hold(read)
+        self._response.check_held()
 
     async def _held(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
         """Somebody keeps some of the text back."""

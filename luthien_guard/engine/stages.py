@@ -58,7 +58,9 @@ class Stage:
         """The text that goes on."""
         if not text:
             return text
-        said = await self.exchange.call(self.plan.call, self._event(text))
+        block = self.block
+        event = content_chunk(text, block.channel, block.choice, block.index, False, block.writable)
+        said = await self.exchange.call(self.plan.call, event)
         if said is None or (result := self._checked(said, text)) is None:
             return text
         changed = text_of(result)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 import anyio
+from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from luthien_guard.control_plane.service import GuardedStream, Release
@@ -23,7 +24,7 @@ from luthien_guard.pipeline.turn import Turn
 __all__ = ["Lanes", "Write"]
 
 #: Pieces of a batch. Two batches may be decided while two more wait; then the application has to.
-CAPACITY = 32
+CAPACITY = 64
 #: Bytes of a batch, unless one piece has more.
 ROOM = 128 * 1024
 
@@ -266,22 +267,22 @@ class Lanes:
     async def _drain(self) -> None:
         outlet = self._ends()[1]
         while not self._closed and self._queued:
-            piece = self._waiting(await outlet.receive())
+            data, last = self._waiting(await outlet.receive())
             await self._turn.take()
             try:
-                if not self._closed:
-                    await self._drained(*piece)
+                if (data or last) and not self._closed:
+                    await self._decide(data, last)
             finally:
                 self._turn.give()
+            if not self._fed_last and self._is_idle():
+                await checkpoint()  # a sender that had to wait gets to say what comes next
+            if self._fed_last or self._is_idle():
+                self._queued = False  # the direct lane is open again, or nothing comes any more
+                self._forget()
 
-    async def _drained(self, data: bytes, last: bool) -> None:
-        if data or last:
-            await self._decide(data, last)
+    def _is_idle(self) -> bool:
         state = self._ends()[1].statistics()
-        idle = not state.current_buffer_used and not state.tasks_waiting_send
-        if self._fed_last or (idle and not self._settling):
-            self._queued = False  # the direct lane is open again, or nothing comes any more
-            self._forget()
+        return not (state.current_buffer_used or state.tasks_waiting_send or self._settling)
 
     def _waiting(self, batch: Batch) -> tuple[bytes, bool]:
         """Everything that waits now as one piece, `batch` first: together it costs one decision and one write."""

@@ -124,17 +124,12 @@ def contains(payload: str, text: str) -> bool:
 
 def upserts(calls: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """Values for UPSERT_CALL."""
-    return [
-        (call_id, *(_stored(columns.get(name)) for name in CALL_COLUMNS[1:]))
-        for call_id, columns in calls.items()
-    ]
-
-
-def _stored(value: Any) -> Any:
-    """What the client chose must not decide what can be stored: SQLite takes no lone surrogate."""
-    if isinstance(value, str):
-        return value.encode(errors="replace").decode()
-    return json.dumps(value) if isinstance(value, Mapping) else value
+    lines = []
+    for call_id, columns in calls.items():
+        usage = columns.get("usage")
+        stored = columns if usage is None else {**columns, "usage": json.dumps(usage)}
+        lines.append((call_id, *map(stored.get, CALL_COLUMNS[1:])))
+    return lines
 
 
 def call_of(columns: dict[str, Any]) -> Call:

@@ -69,7 +69,7 @@ class SqliteStore:
                 stored = in_batches(db, statements.INSERT_EVENT, list(map(_columns, kept)))
                 conflicts = _conflicts(db, kept) if stored < len(kept) else ()
                 refused = set(conflicts)
-                told += [row for row in kept if row not in refused]
+                told += [row for row in kept if row not in refused] if refused else kept
                 in_batches(db, statements.UPSERT_CALL, statements.upserts(projected(told)))
             known = len(kept) - stored - len(conflicts)
             return Written(stored, known, conflicts, pruned=len(rows) - len(kept))
