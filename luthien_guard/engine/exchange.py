@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from luthien_guard.engine.plan import Plan
@@ -152,9 +153,16 @@ class Exchange:
         return found
 
     async def call(self, call: HookCall, event: Any) -> Any:
-        """What the hook says about `event`: its result, or an Intervention when it failed and blocks on errors.
+        """What the hook says about `event`: its result, or an Intervention when it failed and blocks on errors. A policy
+        in shadow says nothing."""
+        said = self.ask(call, event)
+        return await said if type(said) is CoroutineType else said
 
-        The one place where a policy's exceptions are caught. A policy in shadow says nothing.
+    def ask(self, call: HookCall, event: Any) -> Any:
+        """`call` without a step of its own, for every token: a coroutine that ends with what the hook says, only where the
+        hook waits for somebody.
+
+        Here and in `_said`, nowhere else, a policy's exceptions are caught.
         """
         try:
             result = call.function(event, self._contexts.get(call.position) or self.context(call))
@@ -166,13 +174,21 @@ class Exchange:
                 except StopIteration as stop:
                     result = stop.value
                 else:
-                    result = await self._watched(call, result, first)
+                    return self._said(call, event, self._watched(call, result, first))
             elif call.is_async or hasattr(result, "__await__"):
-                result = await self._timed(call, result)
+                return self._said(call, event, self._timed(call, result))
         except Exception as error:  # noqa: BLE001
             return self._failed(call, error, event)
-        if result is None:
-            return None
+        return None if result is None else self._taken(call, event, result)
+
+    async def _said(self, call: HookCall, event: Any, awaitable: Awaitable[Any]) -> Any:
+        try:
+            result = await awaitable
+        except Exception as error:  # noqa: BLE001
+            return self._failed(call, error, event)
+        return self._taken(call, event, result)
+
+    def _taken(self, call: HookCall, event: Any, result: Any) -> Any:
         if isinstance(result, (Block, Abort, Retry)):
             return self.verdict(call, result, event)
         return result if call.enforces else None

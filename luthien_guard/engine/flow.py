@@ -7,8 +7,10 @@ nor writer: all three would do for it what they did for that one. Whatever else 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Coroutine, Sequence
+from typing import Any
 
+from luthien_guard.engine.stages import settled
 from luthien_guard.engine.text import TextLane
 from luthien_guard.events import frame_chunk
 from luthien_guard.wire.alike import Pattern, UnparsedChunk, pattern_of
@@ -31,15 +33,31 @@ class Flow:
         self.lane = lane
         self.direct = lane is None or lane.through
 
-    async def decided(self, frame: bytes, text: str, number: int) -> Item | None:
-        """What leaves for this frame, in a flow that is `direct`; None where its text is gone. Raises Stop."""
-        block, lane = self.block, self.lane
-        block.source.append(text)
-        if lane is None:
+    def decided(self, frame: bytes, text: str, number: int) -> Item | Coroutine[Any, Any, Item | None] | None:
+        """What leaves for this frame, in a flow that is `direct`; None where its text is gone; a coroutine that ends with
+        one of them, only where a policy waits for somebody. Raises Stop."""
+        self.block.source.append(text)
+        if self.lane is None:
             return frame, number
         left = text
-        for stage in lane.stages:
-            left = await stage.decide(left)
+        for at, stage in enumerate(self.lane.stages, 1):
+            said = stage.decide(left)
+            if not isinstance(said, str):
+                return self._decided_later(frame, text, number, said, at)
+            left = said
+        return self._item(frame, text, number, left)
+
+    async def _decided_later(
+        self, frame: bytes, text: str, number: int, said: Awaitable[str], at: int
+    ) -> Item | None:
+        assert self.lane is not None
+        left = await said
+        for stage in self.lane.stages[at:]:
+            left = await settled(stage.decide(left))
+        return self._item(frame, text, number, left)
+
+    def _item(self, frame: bytes, text: str, number: int, left: str) -> Item | None:
+        block = self.block
         block.released.append(left)
         if left == text:
             return frame, number

@@ -106,7 +106,8 @@ class Flows:
         response = self._response
         number, response.count = response.count, response.count + 1
         try:
-            item = await flow.decided(frame, text, number)
+            said = flow.decided(frame, text, number)
+            item = said if said is None or isinstance(said, tuple) else await said
         except Stop as stop:
             response.intervene(stop.intervention)
             return None
@@ -125,7 +126,8 @@ class Flows:
                     break
                 at += 1
                 number, response.count = response.count, response.count + 1
-                item = await decided(frame, text, number)
+                said = decided(frame, text, number)
+                item = said if said is None or isinstance(said, tuple) else await said
                 if item is None:
                     self._emptied(flow, frame, text, number)
                     break

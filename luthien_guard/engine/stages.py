@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Coroutine
+from types import CoroutineType
 from typing import Any
 
 from luthien_guard.engine.exchange import Exchange, concerned
@@ -12,7 +14,12 @@ from luthien_guard.events import ContentChunk, ContentCompleted, content_chunk
 from luthien_guard.records import EventType
 from luthien_guard.wire.format import Block
 
-__all__ = ["Stage", "stage_of"]
+__all__ = ["Stage", "settled", "stage_of"]
+
+
+async def settled(text: str | Coroutine[Any, Any, str]) -> str:
+    """What `Stage.decide` comes to."""
+    return text if isinstance(text, str) else await text
 
 
 def stage_of(exchange: Exchange, plan: TextStagePlan, block: Block) -> Stage:
@@ -49,18 +56,28 @@ class Stage:
         return content_chunk(text, block.channel, block.choice, block.index, final, block.writable)
 
     async def push(self, runs: list[Run]) -> list[Run]:
-        return [Run(run.slot, run.n, await self.decide(run.text)) if run.text else run for run in runs]
+        return [
+            Run(run.slot, run.n, await settled(self.decide(run.text))) if run.text else run for run in runs
+        ]
 
     async def finish(self) -> list[Run]:
         return []
 
-    async def decide(self, text: str) -> str:
-        """The text that goes on."""
+    def decide(self, text: str) -> str | Coroutine[Any, Any, str]:
+        """The text that goes on; a coroutine that ends with it, only where the policy waits for somebody."""
         if not text:
             return text
         block = self.block
         event = content_chunk(text, block.channel, block.choice, block.index, False, block.writable)
-        said = await self.exchange.call(self.plan.call, event)
+        said = self.exchange.ask(self.plan.call, event)
+        if said is None:
+            return text
+        return self._decide_later(said, text) if type(said) is CoroutineType else self._decided(said, text)
+
+    async def _decide_later(self, said: Awaitable[Any], text: str) -> str:
+        return self._decided(await said, text)
+
+    def _decided(self, said: Any, text: str) -> str:
         if said is None or (result := self._checked(said, text)) is None:
             return text
         changed = text_of(result)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.runs import Run, Slot
-from luthien_guard.engine.stages import Stage, stage_of
+from luthien_guard.engine.stages import Stage, settled, stage_of
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk
 
@@ -51,7 +51,7 @@ class TextLane:
         """`push` for a lane that is `through`."""
         text = piece.text
         for stage in self.stages:
-            text = await stage.decide(text)
+            text = await settled(stage.decide(text))
         if text != piece.text:
             piece.out = text
             self.block.changed = True
