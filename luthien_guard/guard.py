@@ -292,8 +292,11 @@ class Guard:
 
 
 async def _within(awaitable: Any, seconds: float) -> Any:
-    with anyio.fail_after(seconds):
+    # `fail_after` does the same for twice the price
+    with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
         return await awaitable
+    assert scope.cancelled_caught
+    raise TimeoutError
 
 
 def _call_if_there(sink: Sink | None, name: str, *args: Any) -> None:

@@ -130,6 +130,9 @@ class LocalStream:
         response = self._response
         while response.jobs:
             jobs, response.jobs = response.jobs, []
+            if len(jobs) == 1:  # a group for one alone would cost as much as all the rest
+                await jobs[0]()
+                continue
             async with anyio.create_task_group() as tasks:
                 for job in jobs:
                     tasks.start_soon(job)

@@ -28,8 +28,15 @@ CAPACITY = 64
 #: Bytes of a batch, unless one piece has more.
 ROOM = 128 * 1024
 
-#: What waits together. None stands for the end.
-Batch = list[bytes | None]
+
+class Batch(list[bytes | None]):
+    """What waits together. None stands for the end. Nothing is put to one that was `taken`."""
+
+    __slots__ = ("taken",)
+
+    def __init__(self, *pieces: bytes | None) -> None:
+        super().__init__(pieces)
+        self.taken = False
 
 
 class Write(Protocol):
@@ -45,11 +52,13 @@ class Lanes:
         "_batch",
         "_breath",
         "_deadlines",
+        "_draining",
         "_fed_last",
         "_queue",
         "_queued",
         "_room",
         "_scopes",
+        "_sending",
         "_settling",
         "_spawn",
         "_turn",
@@ -81,6 +90,8 @@ class Lanes:
         self._wake = wake  # the watcher has something new to look at
         self._turn = Turn()
         self._queued = False  # the stream lane is open
+        self._draining = False  # it has its task
+        self._sending = 0  # who is about to put a batch, or waits until there is room for it
         self._settling = 0
         self._fed_last = False
         self._writing = False
@@ -104,7 +115,6 @@ class Lanes:
         one another that there will be more, for which a task is worth its while: it takes them together."""
         if hurried and not last and not self._turn.taken and self._is_direct():
             self._queued = True
-            self._spawn(self._scoped, self._drain)
         if not (self._queued or self.over or self.broken):
             turn = self._turn
             if turn.taken:
@@ -124,7 +134,7 @@ class Lanes:
     def takes(self, data: bytes, *, last: bool = False) -> bool:
         """Put a piece to those that the stream lane takes next; False where there is no room or no lane."""
         batch = self._batch
-        if batch is None or len(batch) >= CAPACITY or len(data) > self._room or self.over:
+        if batch is None or batch.taken or len(batch) >= CAPACITY or len(data) > self._room or self.over:
             return False
         batch.append(data)
         self._room -= len(data)
@@ -139,7 +149,7 @@ class Lanes:
         await self._turn.take()
         try:
             if self._queued and not self._settling and not self._closed:
-                await self._decide(*self._waiting([]))  # what the application got rid of in time
+                await self._decide(*self._waiting())  # what the application got rid of in time
             if not self.over:
                 release = await self.stream.fail(expiry.status, expiry.code, expiry.message)
                 self.over = True
@@ -238,26 +248,31 @@ class Lanes:
         self._settling += 1
         self._deadlines.waiting += 1
         self._wake()
-        if not self._queued and not self._fed_last:
+        if not self._fed_last:
             self._queued = True
-            self._spawn(self._scoped, self._drain)
         self._spawn(self._scoped, self._settle)
 
     async def _enqueue(self, data: bytes, last: bool) -> None:
         if not self.takes(data, last=last):
             self._room = ROOM - len(data)
-            await self._next_batch([data, None] if last else [data])
+            await self._next_batch(Batch(data, None) if last else Batch(data))
 
     async def _next_batch(self, batch: Batch) -> None:
         inlet = self._ends()[0]
         self._batch = None if batch[-1] is None else batch
+        self._sending += 1
         try:
             try:
                 inlet.send_nowait(batch)
             except anyio.WouldBlock:
                 await inlet.send(batch)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass  # the answer ended while the application was waiting: what it says now goes nowhere
+            return  # the answer ended while the application was waiting: what it says now goes nowhere
+        finally:
+            self._sending -= 1
+        if not self._draining:
+            self._draining = True
+            self._spawn(self._scoped, self._drain)
 
     def _ends(self) -> tuple[MemoryObjectSendStream[Batch], MemoryObjectReceiveStream[Batch]]:
         if self._queue is None:
@@ -265,34 +280,48 @@ class Lanes:
         return self._queue
 
     async def _drain(self) -> None:
-        outlet = self._ends()[1]
-        while not self._closed and self._queued:
-            data, last = self._waiting(await outlet.receive())
-            await self._turn.take()
-            try:
-                if (data or last) and not self._closed:
-                    await self._decide(data, last)
-            finally:
-                self._turn.give()
-            if not self._fed_last and self._is_idle():
+        """Decide what waits, until nothing does any more."""
+        idle = False
+        while not self._closed:
+            data, last = self._waiting()
+            if data or last:
+                idle = False
+                await self._decide_in_turn(data, last)
+            elif idle and not self._sending:
+                break
+            else:
+                idle = True
                 await checkpoint()  # a sender that had to wait gets to say what comes next
-            if self._fed_last or self._is_idle():
-                self._queued = False  # the direct lane is open again, or nothing comes any more
-                self._forget()
+        self._draining = False
+        self._reopen()
 
-    def _is_idle(self) -> bool:
-        state = self._ends()[1].statistics()
-        return not (state.current_buffer_used or state.tasks_waiting_send or self._settling)
-
-    def _waiting(self, batch: Batch) -> tuple[bytes, bool]:
-        """Everything that waits now as one piece, `batch` first: together it costs one decision and one write."""
+    async def _decide_in_turn(self, data: bytes, last: bool) -> None:
+        await self._turn.take()
         try:
-            while batch[-1:] != [None]:
-                batch += self._ends()[1].receive_nowait()
-        except (anyio.WouldBlock, anyio.EndOfStream):
-            pass
-        self._batch = None  # it has been taken: nothing may be put to it any more
-        return b"".join([piece for piece in batch if piece is not None]), batch[-1:] == [None]
+            if not self._closed:
+                await self._decide(data, last)
+        finally:
+            self._turn.give()
+
+    def _reopen(self) -> None:
+        """Let the direct lane take over again when nothing waits or is pending."""
+        if self._queued and not self._draining and not self._settling:
+            self._queued = False
+            self._forget()
+
+    def _waiting(self) -> tuple[bytes, bool]:
+        """Everything that waits now as one piece: together it costs one decision and one write."""
+        pieces: list[bytes | None] = []
+        if self._queue is not None:
+            try:
+                while pieces[-1:] != [None]:
+                    batch = self._queue[1].receive_nowait()
+                    batch.taken = True
+                    pieces += batch
+            except (anyio.WouldBlock, anyio.EndOfStream):
+                pass
+        last = pieces[-1:] == [None]
+        return b"".join([piece for piece in pieces if piece is not None]), last
 
     async def _settle(self) -> None:
         try:
@@ -306,15 +335,7 @@ class Lanes:
                 await self._decide(b"", last=False)
         finally:
             self._turn.give()
-        self._nudge()
-
-    def _nudge(self) -> None:
-        """Let the lane task see that nothing is pending any more; when the queue is full it sees so anyway."""
-        if self._queued and not self._settling:
-            try:
-                self._ends()[0].send_nowait([])
-            except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
-                pass
+        self._reopen()
 
     async def _scoped(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run a task of the stream lane so that `_halt` can end it, and so that its error reaches the watcher."""
