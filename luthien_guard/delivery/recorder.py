@@ -32,6 +32,7 @@ _OWED: Final = {
         }
     ),
 }
+_UNCHANGEABLE: Final = (str, int, float, bool, type(None))
 
 
 class Recorder:
@@ -86,6 +87,8 @@ class Recorder:
 
 
 def _frozen(details: dict[str, Any]) -> dict[str, Any]:
-    """A copy that the policy cannot reach any more."""
+    """What the policy cannot reach any more: a copy, where something in it can be changed."""
+    if all(type(value) in _UNCHANGEABLE for value in details.values()):
+        return details
     copy: dict[str, Any] = json.loads(json.dumps(details, default=str, skipkeys=True))
     return copy
