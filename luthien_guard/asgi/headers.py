@@ -30,7 +30,13 @@ ANSWER_BOUND = frozenset(
 
 def frozen(headers: Iterable[Iterable[Any]]) -> Headers:
     """A copy that nobody else holds, names in lower case. Order and repeats stay."""
-    return tuple((bytes(name).lower(), bytes(value)) for name, value in headers)
+    return tuple([(_lower(bytes(name)), bytes(value)) for name, value in headers])
+
+
+def _lower(name: bytes) -> bytes:
+    """The name itself where it is: servers say them so, and a stream holds them as long as it is open."""
+    lower = name.lower()
+    return name if name == lower else lower
 
 
 def values(headers: Headers, name: bytes) -> list[bytes]:

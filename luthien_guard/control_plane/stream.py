@@ -73,7 +73,8 @@ class LocalStream:
     async def _frames(self, data: bytes) -> tuple[list[Item], bytes]:
         """Several frames in one piece: what leaves for all but the last, and the rest, as if each had come alone."""
         frames = data.split(b"\n\n")
-        response, items, rest, at = self._response, list[Item](), frames.pop(), 0
+        response, rest, at = self._response, frames.pop(), 0
+        items: list[Item] = []
         while at < len(frames):
             flow, done = response.flow, at
             if flow is not None:
@@ -100,7 +101,8 @@ class LocalStream:
     async def _take(self, chunks: Sequence[Chunk]) -> list[Item]:
         """What leaves before the last of the chunks is looked at: a verdict on it takes nothing back, as it would not
         if each had come alone."""
-        response, items = self._response, list[Item]()
+        response = self._response
+        items: list[Item] = []
         response.flow = None
         for chunk in chunks:
             if response.queue:

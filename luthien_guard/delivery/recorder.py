@@ -32,6 +32,7 @@ _OWED: Final = {
         }
     ),
 }
+_NOTHING: Final[frozenset[EventType]] = frozenset()
 _UNCHANGEABLE: Final = (str, int, float, bool, type(None))
 
 
@@ -44,7 +45,7 @@ class Recorder:
     def __init__(self, delivery: Delivery, call_id: str, secrets: Sequence[str] = ()) -> None:
         self._delivery = delivery
         self._secrets = secrets
-        self._owed = _OWED[delivery.durability] if delivery.journal is not None else frozenset[EventType]()
+        self._owed = _OWED[delivery.durability] if delivery.journal is not None else _NOTHING
         self.call_id = call_id
         self.seq = 0
         self.closed = False

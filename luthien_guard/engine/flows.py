@@ -161,7 +161,8 @@ class Flows:
 
     def _freed(self) -> tuple[Item, ...] | None:
         """What of the flow may leave now; None where a writer has to see to it."""
-        response, ready = self._response, list[ReadChunk]()
+        response = self._response
+        ready: list[ReadChunk] = []
         for read in response.queue:
             if read.waiting:
                 break

@@ -40,7 +40,8 @@ class BodyReader:
         return []
 
     def read(self, chunk: Chunk) -> list[Piece]:
-        data, pieces = chunk.data, list[Piece]()
+        data = chunk.data
+        pieces: list[Piece] = []
         if not isinstance(data, dict):
             self.unknown = "a body that is no object" if chunk.raw.strip() else ""
             opaque(data, (), pieces)

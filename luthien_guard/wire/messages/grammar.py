@@ -76,9 +76,15 @@ class Grammar:
             if index not in self.open:
                 _illegal(f"{kind} outside of a block")
             of, delta = self.open[index], _type(data, "delta")
-            fits = _FITS.get(of, _CALL if call_kind(of) else frozenset[str]()) if isinstance(of, str) else ()
-            if kind == "content_block_delta" and delta not in fits:
+            if kind == "content_block_delta" and not _fits(delta, of):
                 _illegal(f"{delta} in a block of type {of}")
+
+
+def _fits(delta: Any, of: Any) -> bool:
+    if not isinstance(of, str):
+        return False
+    fitting = _FITS.get(of)
+    return delta in (_CALL if fitting is None and call_kind(of) else fitting or ())
 
 
 def _type(data: dict[str, Any], key: str) -> Any:
