@@ -137,6 +137,8 @@ def _of_call(call: Call, rows: Sequence[Row]) -> Recording | None:
     chunks = facts.get(EventType.RESPONSE_CHUNKS.value)
     if chunks is None or call.wire_format not in FORMATS or not chunks.get("body_text"):
         return None
+    if chunks.get("missing"):  # it was longer than what is captured: its end is not there
+        return None
     try:
         body = json.loads(facts[EventType.REQUEST_RECEIVED.value]["body"])
     except (KeyError, TypeError, ValueError):
