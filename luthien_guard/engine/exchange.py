@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from luthien_guard.engine.plan import Plan
-from luthien_guard.engine.suspension import Rest
+from luthien_guard.engine.suspension import Later, Rest
 from luthien_guard.engine.verdicts import Intervention, VerdictCache
 from luthien_guard.errors import PolicyError, PolicyTimeout
 from luthien_guard.events import (
@@ -156,11 +155,10 @@ class Exchange:
         """What the hook says about `event`: its result, or an Intervention when it failed and blocks on errors. A policy
         in shadow says nothing."""
         said = self.ask(call, event)
-        return await said if type(said) is CoroutineType else said
+        return await said if type(said) is Later else said
 
     def ask(self, call: HookCall, event: Any) -> Any:
-        """`call` without a step of its own, for every token: a coroutine that ends with what the hook says, only where the
-        hook waits for somebody.
+        """`call` without a step of its own, for every token: `Later` only where the hook waits for somebody.
 
         Here and in `_said`, nowhere else, a policy's exceptions are caught.
         """
@@ -174,9 +172,9 @@ class Exchange:
                 except StopIteration as stop:
                     result = stop.value
                 else:
-                    return self._said(call, event, self._watched(call, result, first))
+                    return Later(self._said(call, event, self._watched(call, result, first)))
             elif call.is_async or hasattr(result, "__await__"):
-                return self._said(call, event, self._timed(call, result))
+                return Later(self._said(call, event, self._timed(call, result)))
         except Exception as error:  # noqa: BLE001
             return self._failed(call, error, event)
         return None if result is None else self._taken(call, event, result)

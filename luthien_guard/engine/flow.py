@@ -7,10 +7,10 @@ nor writer: all three would do for it what they did for that one. Whatever else 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Collection, Sequence
 
 from luthien_guard.engine.stages import settled
+from luthien_guard.engine.suspension import Later
 from luthien_guard.engine.text import TextLane
 from luthien_guard.events import frame_chunk
 from luthien_guard.wire.alike import Pattern, UnparsedChunk, pattern_of
@@ -33,9 +33,9 @@ class Flow:
         self.lane = lane
         self.direct = lane is None or lane.through
 
-    def decided(self, frame: bytes, text: str, number: int) -> Item | Coroutine[Any, Any, Item | None] | None:
-        """What leaves for this frame, in a flow that is `direct`; None where its text is gone; a coroutine that ends with
-        one of them, only where a policy waits for somebody. Raises Stop."""
+    def decided(self, frame: bytes, text: str, number: int) -> Item | Later[Item | None] | None:
+        """What leaves for this frame, in a flow that is `direct`; None where its text is gone; `Later` only where a policy
+        waits for somebody. Raises Stop."""
         self.block.source.append(text)
         if self.lane is None:
             return frame, number
@@ -43,7 +43,7 @@ class Flow:
         for at, stage in enumerate(self.lane.stages, 1):
             said = stage.decide(left)
             if not isinstance(said, str):
-                return self._decided_later(frame, text, number, said, at)
+                return Later(self._decided_later(frame, text, number, said, at))
             left = said
         return self._item(frame, text, number, left)
 

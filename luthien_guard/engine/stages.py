@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine
-from types import CoroutineType
+from collections.abc import Awaitable
 from typing import Any
 
 from luthien_guard.engine.exchange import Exchange, concerned
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.runs import Run, cut, edits_fit, edits_of, is_content, split, text_of
+from luthien_guard.engine.suspension import Later
 from luthien_guard.engine.verdicts import Intervention, Stop
 from luthien_guard.events import ContentChunk, ContentCompleted, content_chunk
 from luthien_guard.records import EventType
@@ -17,7 +17,7 @@ from luthien_guard.wire.format import Block
 __all__ = ["Stage", "settled", "stage_of"]
 
 
-async def settled(text: str | Coroutine[Any, Any, str]) -> str:
+async def settled(text: str | Later[str]) -> str:
     """What `Stage.decide` comes to."""
     return text if isinstance(text, str) else await text
 
@@ -63,8 +63,8 @@ class Stage:
     async def finish(self) -> list[Run]:
         return []
 
-    def decide(self, text: str) -> str | Coroutine[Any, Any, str]:
-        """The text that goes on; a coroutine that ends with it, only where the policy waits for somebody."""
+    def decide(self, text: str) -> str | Later[str]:
+        """The text that goes on; `Later` only where the policy waits for somebody."""
         if not text:
             return text
         block = self.block
@@ -72,7 +72,7 @@ class Stage:
         said = self.exchange.ask(self.plan.call, event)
         if said is None:
             return text
-        return self._decide_later(said, text) if type(said) is CoroutineType else self._decided(said, text)
+        return Later(self._decide_later(said, text)) if type(said) is Later else self._decided(said, text)
 
     async def _decide_later(self, said: Awaitable[Any], text: str) -> str:
         return self._decided(await said, text)

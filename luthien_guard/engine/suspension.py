@@ -16,9 +16,22 @@ from __future__ import annotations
 from collections.abc import Coroutine, Generator
 from typing import Any, Generic, TypeVar, cast
 
-__all__ = ["Rest"]
+__all__ = ["Later", "Rest"]
 
 T = TypeVar("T")
+
+
+class Later(Generic[T]):
+    """What somebody will say who has to wait for it: await it. A type of its own, because a hook may return whatever it
+    likes, also a coroutine that it forgot to await."""
+
+    __slots__ = ("_coroutine",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._coroutine.__await__()
 
 
 class Rest(Generic[T]):

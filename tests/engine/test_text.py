@@ -201,6 +201,32 @@ async def test_nonsense_is_a_failure_and_blocks(nonsense: Any) -> None:
     assert "a" not in [each.get("text") for each in run.seen]
 
 
+async def test_a_coroutine_that_a_hook_forgot_to_await_is_nonsense_and_does_not_run() -> None:
+    ran: list[bool] = []
+
+    async def forgotten() -> None:
+        ran.append(True)
+
+    class Forgets(Policy):
+        def __init__(self, coroutine: Any) -> None:
+            self._coroutine = coroutine
+
+        @hookimpl
+        async def on_content_chunk(self) -> Any:
+            return self._coroutine
+
+    coroutine = forgotten()
+    try:
+        for texts in (["a"], ["a", "b", "c"]):
+            run = await Bench([Forgets(coroutine)]).run(*({"text": text} for text in texts), {"finish": "stop"})
+            assert run.outcome is not None
+            assert run.outcome.status is OutcomeStatus.POLICY_ERROR
+            assert run.text not in texts
+    finally:
+        coroutine.close()
+    assert not ran
+
+
 @pytest.mark.parametrize("edits", [((2, 1, ""),), ((0, 3, ""),), ((1, 2, ""), (0, 1, "")), ((-1, 1, ""),)])
 async def test_edits_that_do_not_fit_are_a_failure(edits: Any) -> None:
     run = await Bench([Each(lambda chunk: chunk.edit(*edits))]).run({"text": "ab"}, {"finish": "stop"})
