@@ -78,7 +78,8 @@ class Pattern:
             return text if after == len(frame) and frame.endswith(middle) else None
         if not (frame.endswith(tail) and frame.startswith(middle, end)):
             return None
-        return text if _is_identifier(frame[after : len(frame) - len(tail)]) else None
+        stop = len(frame) - len(tail)
+        return text if after <= stop and _is_identifier(frame[after:stop]) else None
 
     def with_text(self, frame: bytes, text: str) -> bytes:
         """A frame that is like this one, with another text in it."""

@@ -55,6 +55,7 @@ def test_no_text_is_an_empty_one() -> None:
         KNOWN.replace(b"TEXT", b"a\\"),
         KNOWN.replace(b"aB3", b"not an identifier"),
         KNOWN.replace(b"aB3", b"a" * 129),
+        KNOWN.replace(b'"aB3"', b'"'),  # its middle and its end in one character
         KNOWN.replace(b"aB3", b'a","b":"c'),
         KNOWN.replace(b'"created":1', b'"created":2'),
         KNOWN.replace(b'"id":"c1"', b'"id":"c2"'),
@@ -85,6 +86,18 @@ def test_random_damage_is_read_strictly_or_not_at_all() -> None:
             assert data["choices"][0]["delta"]["content"] == text
             assert parsed(bytes(frame)).raw == bytes(frame)
     assert taken > 100
+
+
+@pytest.mark.parametrize("known", [KNOWN, KNOWN.replace(b',"obfuscation":"aB3"', b"")], ids=["filler", "plain"])
+def test_whatever_is_missing_it_is_read_strictly_or_not_at_all(known: bytes) -> None:
+    made = pattern_of(parsed(known), PATH)
+    assert made is not None
+    for begin in range(len(known)):
+        for end in range(begin + 1, len(known) + 1):
+            frame = known[:begin] + known[end:]
+            text = made.text_of(frame)
+            if text is not None:
+                assert loads(frame[6:-2])["choices"][0]["delta"]["content"] == text
 
 
 def test_another_text_is_written_where_the_text_stands() -> None:
