@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from concurrent.futures import CancelledError
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import Final, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import anyio
 
@@ -16,6 +14,7 @@ from luthien_guard.gateway.key import Key, key_of, row_of
 from luthien_guard.gateway.shared.loop_thread import LoopThread
 from luthien_guard.gateway.shared.pace import MICRO, Pace
 from luthien_guard.gateway.shared.redis_scripts import Client
+from luthien_guard.sinks.redis_failures import place_of, told
 
 __all__ = ["RedisShared", "from_url"]
 
@@ -37,8 +36,7 @@ class RedisShared:
     """Implements `Shared` and `KeyTable`."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        self.place = place_of(url)
         self._url = url
         self._thread = LoopThread("luthien-guard-shared")
         self._open: tuple[Client, anyio.Event] | None = None
@@ -81,11 +79,11 @@ class RedisShared:
     # ------------------------------------------------------------------------------------------------------------------
 
     async def _asked(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        with self._told():
+        with told(self._url):
             return await self._thread.awaited(lambda: self._bounded(work))
 
     def _waited(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        with self._told():
+        with told(self._url):
             return self._thread.call(lambda: self._bounded(work))
 
     async def _bounded(self, work: Callable[[Client], Awaitable[T]]) -> T:
@@ -113,33 +111,6 @@ class RedisShared:
             if self._open is not None and self._open[0] is client:
                 self._open = None
             entered.set()
-
-    @contextlib.contextmanager
-    def _told(self) -> Generator[None]:
-        """Failures as SinkErrors that say which server and what."""
-        import coredis.exceptions
-
-        try:
-            yield
-        except (CancelledError, RuntimeError):
-            raise SinkError(f"{self.place}: it is not open") from None
-        except TimeoutError:
-            raise SinkError(f"{self.place}: it did not answer in time") from None
-        except (
-            OSError,
-            coredis.exceptions.RedisError,
-            anyio.BrokenResourceError,
-            anyio.EndOfStream,
-        ) as error:
-            raise SinkError(f"{self.place}: {self._clean(str(error) or type(error).__name__)}") from None
-        except BaseExceptionGroup as group:  # the driver's own task group
-            raise SinkError(f"{self.place}: {self._clean(str(group.exceptions[0]))}") from None
-
-    def _clean(self, message: str) -> str:
-        password = urlsplit(self._url).password
-        for secret in {password, unquote(password)} if password else ():
-            message = message.replace(secret, "***")
-        return message.partition("\n")[0][:300]
 
 
 def _name(id: str) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from importlib import import_module
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import anyio
 from anyio.to_thread import run_sync
@@ -19,6 +18,7 @@ from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.pubsub import Notice
 from luthien_guard.sinks.driver_thread import DriverThread
 from luthien_guard.sinks.pubsub.mailbox import gap
+from luthien_guard.sinks.redis_failures import Closed, told
 
 __all__ = ["RedisPubSub", "from_url"]
 
@@ -47,10 +47,6 @@ def from_url(url: str) -> RedisPubSub:
     return RedisPubSub(url)
 
 
-class _Closed(SinkError):
-    """The hub is not open, or not any more."""
-
-
 class RedisPubSub:
     """Implements `PubSub`. The stream `key` keeps about the last `kept` notices; a subscriber reads at its own pace, and
     gets a GAP when it is behind them."""
@@ -69,7 +65,7 @@ class RedisPubSub:
             if self._client is None:
                 self._thread.start()
                 try:
-                    with self._told():
+                    with told(self._url):
                         self._enter()
                 except BaseException:
                     self._leave()
@@ -96,7 +92,7 @@ class RedisPubSub:
         context, self._context = self._context, None
         self._client = None
         if context is not None:
-            with contextlib.suppress(SinkError), self._told():
+            with contextlib.suppress(SinkError), told(self._url):
                 context.__exit__(None, None, None)
         self._thread.stop()
 
@@ -115,7 +111,7 @@ class RedisPubSub:
                             threshold=self._kept,
                         )
 
-        with self._told():
+        with told(self._url):
             self._thread.call(add)
 
     @asynccontextmanager
@@ -127,37 +123,8 @@ class RedisPubSub:
 
     async def _asked(self, work: Callable[[], Awaitable[T]]) -> T:
         """From the subscriber's loop."""
-        with self._told():
+        with told(self._url):
             return await self._thread.awaited(work)
-
-    @contextlib.contextmanager
-    def _told(self) -> Generator[None]:
-        """Failures as SinkErrors that say which server and what."""
-        import coredis.exceptions
-
-        parts = urlsplit(self._url)
-        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        try:
-            yield
-        except (CancelledError, RuntimeError):
-            raise _Closed(f"{place}: it is not open") from None
-        except TimeoutError:
-            raise SinkError(f"{place}: it did not answer in time") from None
-        except (
-            OSError,
-            coredis.exceptions.RedisError,
-            anyio.BrokenResourceError,
-            anyio.EndOfStream,
-        ) as error:
-            raise SinkError(f"{place}: {self._clean(str(error) or type(error).__name__)}") from None
-        except BaseExceptionGroup as group:  # the driver's own task group
-            raise SinkError(f"{place}: {self._clean(str(group.exceptions[0]))}") from None
-
-    def _clean(self, message: str) -> str:
-        password = urlsplit(self._url).password
-        for secret in {password, unquote(password)} if password else ():
-            message = message.replace(secret, "***")
-        return message.partition("\n")[0][:300]
 
 
 class _Reader:
@@ -196,7 +163,7 @@ class _Reader:
         while not self._found:
             try:
                 self._found.extend(await self._asked(self._read))
-            except _Closed:
+            except Closed:
                 raise StopAsyncIteration from None
         return self._found.popleft()
 
