@@ -66,7 +66,7 @@ class Response:
             if (self.finished or outlet.client.gone or (lanes and lanes.over)) and await self._is_deaf():
                 return
             data, last = message.get("body", b""), not message.get("more_body", False)
-            if lanes is not None and not last and self._decoder is None and lanes.takes(data):
+            if lanes is not None and not last and self._decoder is None and lanes.batches.takes(data):
                 return
             # a clock that tests move stands still
             in_one_breath = 0.0 < outlet.now() - outlet.deadlines.heard < BREATH

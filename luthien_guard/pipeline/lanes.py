@@ -14,29 +14,14 @@ from typing import Any, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from luthien_guard.control_plane.service import GuardedStream, Release
 from luthien_guard.engine.suspension import Rest
+from luthien_guard.pipeline.batches import Batches
 from luthien_guard.pipeline.deadlines import Deadlines, Expiry
 from luthien_guard.pipeline.turn import Turn
 
 __all__ = ["Lanes", "Write"]
-
-#: Pieces of a batch. Two batches may be decided while two more wait; then the application has to.
-CAPACITY = 64
-#: Bytes of a batch, unless one piece has more.
-ROOM = 128 * 1024
-
-
-class Batch(list[bytes | None]):
-    """What waits together. None stands for the end. Nothing is put to one that was `taken`."""
-
-    __slots__ = ("taken",)
-
-    def __init__(self, *pieces: bytes | None) -> None:
-        super().__init__(pieces)
-        self.taken = False
 
 
 class Write(Protocol):
@@ -49,22 +34,19 @@ class Lanes:
     """One `GuardedStream` between an application that sends and a client that gets."""
 
     __slots__ = (
-        "_batch",
         "_breath",
         "_deadlines",
         "_draining",
         "_fed_last",
-        "_queue",
         "_queued",
-        "_room",
         "_scopes",
-        "_sending",
         "_settling",
         "_spawn",
         "_turn",
         "_wake",
         "_write",
         "_writing",
+        "batches",
         "broken",
         "error",
         "over",
@@ -81,6 +63,7 @@ class Lanes:
         wake: Callable[[], None],
     ) -> None:
         self.stream = stream
+        self.batches = Batches()  # what waits for the stream lane
         self.over = False  # the last byte was written, or may not be written any more
         self.error: Exception | None = None  # what broke the stream lane
         self.broken = False  # a feed did not finish: only `fail` may end the answer
@@ -91,14 +74,10 @@ class Lanes:
         self._turn = Turn()
         self._queued = False  # the stream lane is open
         self._draining = False  # it has its task
-        self._sending = 0  # who is about to put a batch, or waits until there is room for it
         self._settling = 0
         self._fed_last = False
         self._writing = False
         self._breath: anyio.Event | None = None  # a keep-alive on its way
-        self._batch: Batch | None = None  # the last in the queue, as long as more may be put to it
-        self._room = 0  # bytes that it still takes
-        self._queue: tuple[MemoryObjectSendStream[Batch], MemoryObjectReceiveStream[Batch]] | None = None
         self._scopes: set[anyio.CancelScope] = set()
 
     @property
@@ -131,25 +110,13 @@ class Lanes:
         if not self._closed:
             await self._enqueue(data, last)
 
-    def takes(self, data: bytes, *, last: bool = False) -> bool:
-        """Put a piece to those that the stream lane takes next; False where there is no room or no lane."""
-        batch = self._batch
-        if batch is None or batch.taken or len(batch) >= CAPACITY or len(data) > self._room or self.over:
-            return False
-        batch.append(data)
-        self._room -= len(data)
-        if last:
-            batch.append(None)
-            self._batch = None
-        return True
-
     async def fail(self, expiry: Expiry) -> None:
         """End the answer for a reason that is not the policies'. Halts the stream lane first."""
         self._halt()
         await self._turn.take()
         try:
             if self._queued and not self._settling and not self._closed:
-                await self._decide(*self._waiting())  # what the application got rid of in time
+                await self._decide(*self.batches.taken())  # what the application got rid of in time
             if not self.over:
                 release = await self.stream.fail(expiry.status, expiry.code, expiry.message)
                 self.over = True
@@ -174,13 +141,7 @@ class Lanes:
         """Give back what the stream lane holds. Nothing is written afterwards."""
         self.over = True
         self._halt()
-        self._forget()
-
-    def _forget(self) -> None:
-        """Let the queue go: an open stream that nobody speaks on should cost little."""
-        queue, self._queue, self._batch = self._queue, None, None
-        for end in queue or ():
-            end.close()
+        self.batches.close()
 
     # -- deciding: always under the lock -----------------------------------------------------------------------------
 
@@ -253,41 +214,19 @@ class Lanes:
         self._spawn(self._scoped, self._settle)
 
     async def _enqueue(self, data: bytes, last: bool) -> None:
-        if not self.takes(data, last=last):
-            self._room = ROOM - len(data)
-            await self._next_batch(Batch(data, None) if last else Batch(data))
-
-    async def _next_batch(self, batch: Batch) -> None:
-        inlet = self._ends()[0]
-        self._batch = None if batch[-1] is None else batch
-        self._sending += 1
-        try:
-            try:
-                inlet.send_nowait(batch)
-            except anyio.WouldBlock:
-                await inlet.send(batch)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return  # the answer ended while the application was waiting: what it says now goes nowhere
-        finally:
-            self._sending -= 1
-        if not self._draining:
+        if await self.batches.put(data, last=last) and not self._draining:
             self._draining = True
             self._spawn(self._scoped, self._drain)
-
-    def _ends(self) -> tuple[MemoryObjectSendStream[Batch], MemoryObjectReceiveStream[Batch]]:
-        if self._queue is None:
-            self._queue = anyio.create_memory_object_stream[Batch](1)
-        return self._queue
 
     async def _drain(self) -> None:
         """Decide what waits, until nothing does any more."""
         idle = False
         while not self._closed:
-            data, last = self._waiting()
+            data, last = self.batches.taken()
             if data or last:
                 idle = False
                 await self._decide_in_turn(data, last)
-            elif idle and not self._sending:
+            elif idle and not self.batches.busy:
                 break
             else:
                 idle = True
@@ -307,21 +246,7 @@ class Lanes:
         """Let the direct lane take over again when nothing waits or is pending."""
         if self._queued and not self._draining and not self._settling:
             self._queued = False
-            self._forget()
-
-    def _waiting(self) -> tuple[bytes, bool]:
-        """Everything that waits now as one piece: together it costs one decision and one write."""
-        pieces: list[bytes | None] = []
-        if self._queue is not None:
-            try:
-                while pieces[-1:] != [None]:
-                    batch = self._queue[1].receive_nowait()
-                    batch.taken = True
-                    pieces += batch
-            except (anyio.WouldBlock, anyio.EndOfStream):
-                pass
-        last = pieces[-1:] == [None]
-        return b"".join([piece for piece in pieces if piece is not None]), last
+            self.batches.close()
 
     async def _settle(self) -> None:
         try:

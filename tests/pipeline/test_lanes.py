@@ -11,7 +11,7 @@ import pytest
 from luthien_guard.control_plane.service import Answer, Release, StreamingContext
 from luthien_guard.limits import Limits
 from luthien_guard.pipeline import Deadlines, Expiry, Lanes
-from luthien_guard.pipeline.lanes import CAPACITY, ROOM
+from luthien_guard.pipeline.batches import CAPACITY, ROOM
 from luthien_guard.testing.clock import VirtualClock
 from luthien_guard.testing.plane import ScriptedStream
 
