@@ -74,8 +74,9 @@ class Patient:
         return written
 
     def _in_parts(self, rows: Sequence[Row], durable: bool) -> Written:
-        if self._stored is not None:
-            attempt(self._target, [self._stored])  # while the store hangs, it is asked once and not for every row
+        # as durable as the rows have to be: a disk that takes everything and syncs nothing is to blame itself
+        if self._stored is not None:  # while the store hangs, it is asked once and not for every row
+            attempt(self._target, [self._stored], durable=durable)
         written: list[Written] = []
         refused: list[tuple[Row, SinkError]] = []
         self._halve(rows, durable, written, refused)
@@ -86,7 +87,7 @@ class Patient:
             try:
                 written.append(attempt(self._target, [row], durable=durable))
             except SinkError as error:
-                attempt(self._target, [self._stored])  # raises when it is not the row
+                attempt(self._target, [self._stored], durable=durable)  # raises when it is not the row
                 poison.append((row, str(error)))
         for row, reason in poison:
             self._quarantine.put(row, reason)
