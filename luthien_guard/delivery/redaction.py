@@ -80,13 +80,10 @@ class Redactor:
         return {name: self._value(value, secrets) for name, value in details.items()}
 
     def _value(self, value: Any, secrets: Sequence[str]) -> Any:
-        kind = type(value)
-        if kind is str:
-            return self(value, secrets)
-        if value is None or kind is int or kind is bool or kind is float:
-            return value
         if isinstance(value, str):
             return self(value, secrets)
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
         if isinstance(value, Mapping):
             return {self(str(name), secrets): self._value(inner, secrets) for name, inner in value.items()}
         if isinstance(value, (list, tuple)):

@@ -7,9 +7,8 @@ nor writer: all three would do for it what they did for that one. Whatever else 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
-from luthien_guard.engine.stages import settled
 from luthien_guard.engine.suspension import Later
 from luthien_guard.engine.text import TextLane
 from luthien_guard.events import frame_chunk
@@ -39,22 +38,13 @@ class Flow:
         self.block.source.append(text)
         if self.lane is None:
             return frame, number
-        left = text
-        for at, stage in enumerate(self.lane.stages, 1):
-            said = stage.decide(left)
-            if not isinstance(said, str):
-                return Later(self._decided_later(frame, text, number, said, at))
-            left = said
-        return self._item(frame, text, number, left)
+        left = self.lane.decide(text)
+        if isinstance(left, str):
+            return self._item(frame, text, number, left)
+        return Later(self._item_later(frame, text, number, left))
 
-    async def _decided_later(
-        self, frame: bytes, text: str, number: int, said: Awaitable[str], at: int
-    ) -> Item | None:
-        assert self.lane is not None
-        left = await said
-        for stage in self.lane.stages[at:]:
-            left = await settled(stage.decide(left))
-        return self._item(frame, text, number, left)
+    async def _item_later(self, frame: bytes, text: str, number: int, left: Later[str]) -> Item | None:
+        return self._item(frame, text, number, await left)
 
     def _item(self, frame: bytes, text: str, number: int, left: str) -> Item | None:
         block = self.block

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from luthien_guard.engine.chunks import ChunkHooks
@@ -11,6 +11,7 @@ from luthien_guard.engine.pieces import Pieces
 from luthien_guard.engine.state import Item, ResponseState
 from luthien_guard.engine.verdicts import Stop
 from luthien_guard.events import Chunk
+from luthien_guard.wire.alike import Pattern
 from luthien_guard.wire.format import ReadChunk
 
 __all__ = ["Flows"]
@@ -59,14 +60,11 @@ class Flows:
     async def run(self, flow: Flow, frames: Sequence[bytes], at: int, items: list[Item]) -> int:
         """`more` for the frames (without their blank lines) from `at` on, as long as they are of the flow and leave at
         once; what leaves is put to `items`. Returns where it stopped."""
+        alike = _alike(flow.pattern, frames, at)
         if flow.direct and not self._hooks.before:
-            return await self._run_straight(flow, frames, at, items)
-        text_of, more = flow.pattern.text_of, self._more_of(flow)
-        while at < len(frames):
-            frame = frames[at] + b"\n\n"
-            text = text_of(frame)
-            if not text:
-                break
+            return at + await self._straight(flow, alike, items)
+        more = self._more_of(flow)
+        for frame, text in alike:
             at += 1
             leaving = await more(flow, frame, text)
             if leaving is None:
@@ -74,16 +72,16 @@ class Flows:
             items += leaving
         return at
 
-    async def more(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
+    def more(self, flow: Flow, frame: bytes, text: str) -> Awaitable[tuple[Item, ...] | None]:
         """`Response.take` for the next frame of the flow, and what may leave then. Where that is None, `drain` knows."""
-        return await self._more_of(flow)(flow, frame, text)
+        return self._more_of(flow)(flow, frame, text)
 
     # ------------------------------------------------------------------------------------------------------------------
 
     def _more_of(self, flow: Flow) -> Callable[[Flow, bytes, str], Awaitable[tuple[Item, ...] | None]]:
         if self._hooks.before:
             return self._shown
-        return self._straight if flow.direct else self._held
+        return self._one if flow.direct else self._held
 
     async def _shown(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
         """The chunk hooks see it first; what they put in its place is read like any other chunk."""
@@ -91,7 +89,7 @@ class Flows:
         try:
             chunks = await self._hooks.started(chunk, flow, text)
             if len(chunks) == 1 and chunks[0] is chunk:
-                return await (self._straight if flow.direct else self._held)(flow, frame, text)
+                return await (self._one if flow.direct else self._held)(flow, frame, text)
             number, response.count = response.count, response.count + 1
             response.flow = None
             for each in chunks:
@@ -101,30 +99,17 @@ class Flows:
         response.check_held()
         return None
 
-    async def _straight(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
-        """Nobody keeps its text back."""
-        response = self._response
-        number, response.count = response.count, response.count + 1
-        try:
-            said = flow.decided(frame, text, number)
-            item = said if said is None or isinstance(said, tuple) else await said
-        except Stop as stop:
-            response.intervene(stop.intervention)
-            return None
-        if item is None:
-            self._emptied(flow, frame, text, number)
-        return None if item is None or response.done else (item,)
+    async def _one(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
+        items: list[Item] = []
+        await self._straight(flow, ((frame, text),), items)
+        return tuple(items) or None
 
-    async def _run_straight(self, flow: Flow, frames: Sequence[bytes], at: int, items: list[Item]) -> int:
-        """`run`, where `_straight` takes every frame: most frames that come together are of this kind."""
-        response, text_of, decided = self._response, flow.pattern.text_of, flow.decided
+    async def _straight(self, flow: Flow, alike: Iterable[tuple[bytes, str]], items: list[Item]) -> int:
+        """Nobody keeps their texts back. How many frames were taken."""
+        response, decided, taken = self._response, flow.decided, 0
         try:
-            while at < len(frames):
-                frame = frames[at] + b"\n\n"
-                text = text_of(frame)
-                if not text:
-                    break
-                at += 1
+            for frame, text in alike:
+                taken += 1
                 number, response.count = response.count, response.count + 1
                 said = decided(frame, text, number)
                 item = said if said is None or isinstance(said, tuple) else await said
@@ -136,7 +121,7 @@ class Flows:
                 items.append(item)
         except Stop as stop:
             response.intervene(stop.intervention)
-        return at
+        return taken
 
     def _emptied(self, flow: Flow, frame: bytes, text: str, number: int) -> None:
         """Nothing is left of its text, and a writer has to see to the rest."""
@@ -173,3 +158,15 @@ class Flows:
             response.queue.popleft()
             response.held_bytes -= len(read.chunk.raw)
         return tuple([written(read) for read in ready])
+
+
+def _alike(pattern: Pattern, frames: Sequence[bytes], at: int) -> Iterator[tuple[bytes, str]]:
+    """Frames from `at` on, with their blank lines, and their texts, up to the first that is not like the pattern or has no
+    text."""
+    while at < len(frames):
+        frame = frames[at] + b"\n\n"
+        text = pattern.text_of(frame)
+        if not text:
+            return
+        yield frame, text
+        at += 1

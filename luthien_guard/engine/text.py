@@ -15,6 +15,7 @@ from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.runs import Run, Slot
 from luthien_guard.engine.stages import Stage, settled, stage_of
+from luthien_guard.engine.suspension import Later
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk
 
@@ -49,13 +50,26 @@ class TextLane:
 
     async def straight(self, piece: Piece) -> None:
         """`push` for a lane that is `through`."""
-        text = piece.text
-        for stage in self.stages:
-            text = await settled(stage.decide(text))
+        text = await settled(self.decide(piece.text))
         if text != piece.text:
             piece.out = text
             self.block.changed = True
         self.block.released.append(text)
+
+    def decide(self, text: str) -> str | Later[str]:
+        """What goes on of a text in a lane that is `through`; `Later` only where a policy waits for somebody."""
+        for at, stage in enumerate(self.stages, 1):
+            said = stage.decide(text)
+            if not isinstance(said, str):
+                return Later(self._decide_later(said, at))
+            text = said
+        return text
+
+    async def _decide_later(self, said: Later[str], at: int) -> str:
+        text = await said
+        for stage in self.stages[at:]:
+            text = await settled(stage.decide(text))
+        return text
 
     async def finish(self) -> None:
         runs: list[Run] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -22,7 +21,6 @@ class Insert:
         self._row = f"({', '.join('?' * len(columns))})"
         self._end = f" {on_conflict}"
 
-    @lru_cache  # noqa: B019 -- few of them, and they live as long as the module
     def sql(self, rows: int) -> str:
         return self._begin + ", ".join([self._row] * rows) + self._end
 
