@@ -18,6 +18,17 @@ from luthien_guard.exchange import RequestMetadata, new_call_id
 CHUNKS = 2000
 
 
+async def exchange(guard: Guard, wire: Sequence[bytes], request: bytes = REQUEST) -> None:
+    """One whole exchange through the engine."""
+    call_id = new_call_id()
+    await guard.plane.decide_request(RequestMetadata(call_id, 0.0), "openai.chat", request)
+    stream = await guard.plane.open_stream(StreamingContext(call_id, "openai.chat", 200, True))
+    for data in wire:
+        await stream.feed(data)
+    await stream.feed(b"", last=True)
+    await guard.plane.close(call_id)
+
+
 def run(
     policies: Sequence[Any], chunks: int = CHUNKS, exchanges: int = 1, **options: Any
 ) -> Callable[[], float]:
@@ -28,13 +39,7 @@ def run(
         await guard.start()
         began = time.process_time()
         for _ in range(exchanges):
-            call_id = new_call_id()
-            await guard.plane.decide_request(RequestMetadata(call_id, 0.0), "openai.chat", REQUEST)
-            stream = await guard.plane.open_stream(StreamingContext(call_id, "openai.chat", 200, True))
-            for data in wire:
-                await stream.feed(data)
-            await stream.feed(b"", last=True)
-            await guard.plane.close(call_id)
+            await exchange(guard, wire)
         await guard.delivery.durable()  # what has to be recorded is part of it
         spent = time.process_time() - began
         await guard.stop()
@@ -49,11 +54,7 @@ def per_request(policies: Sequence[Any]) -> Callable[[], float]:
     async def many(number: int = 500) -> float:
         began = time.process_time()
         for _ in range(number):
-            call_id = new_call_id()
-            await guard.plane.decide_request(RequestMetadata(call_id, 0.0), "openai.chat", REQUEST)
-            stream = await guard.plane.open_stream(StreamingContext(call_id, "openai.chat", 200, True))
-            await stream.feed(b"", last=True)
-            await guard.plane.close(call_id)
+            await exchange(guard, ())
         return (time.process_time() - began) / number * 1e6
 
     return lambda: anyio.run(many)

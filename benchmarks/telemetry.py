@@ -9,11 +9,10 @@ from typing import Any
 
 import anyio
 
+from benchmarks.engine import exchange
 from benchmarks.table import interleaved, report
 from benchmarks.traffic import REQUEST, Reads, stream_of
 from luthien_guard import Guard
-from luthien_guard.control_plane.service import StreamingContext
-from luthien_guard.exchange import RequestMetadata, new_call_id
 
 NUMBER = 300
 LARGE = json.dumps({"model": "m", "messages": [{"role": "user", "content": "word " * 40_000}]}).encode()
@@ -34,13 +33,7 @@ def run(
     async def many() -> float:
         began = time.process_time()
         for _ in range(number):
-            call_id = new_call_id()
-            await guard.plane.decide_request(RequestMetadata(call_id, 0.0), "openai.chat", request)
-            stream = await guard.plane.open_stream(StreamingContext(call_id, "openai.chat", 200, True))
-            for data in wire:
-                await stream.feed(data)
-            await stream.feed(b"", last=True)
-            await guard.plane.close(call_id)
+            await exchange(guard, wire, request)
         return (time.process_time() - began) / number * 1e6
 
     return lambda: anyio.run(many)
