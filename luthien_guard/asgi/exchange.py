@@ -20,6 +20,7 @@ from luthien_guard.asgi.outlet import Attempt, Outlet
 from luthien_guard.asgi.response import Response
 from luthien_guard.asgi.straight import Straight
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope
+from luthien_guard.cancellation import must_travel
 from luthien_guard.clock import Clock, MonotonicClock
 from luthien_guard.control_plane.service import Answer, RequestDecision
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
@@ -160,7 +161,9 @@ class Exchange:
             await self._run_app(
                 attempt, decision.body, Onward(decision.body, self._receive, self._client).receive
             )
-        except Exception as error:
+        except BaseException as error:
+            if must_travel(error):
+                raise
             if attempt.began:
                 await self._broken_off(attempt)
             else:
@@ -237,9 +240,9 @@ class Exchange:
                 scope.cancel()
             try:
                 await work()
-            except anyio.get_cancelled_exc_class():
-                raise
             except BaseException as error:
+                if isinstance(error, anyio.get_cancelled_exc_class()) and must_travel(error):
+                    raise
                 if scope.cancel_called:
                     logger.debug("the application failed while it was cancelled", exc_info=error)
                 else:
@@ -268,8 +271,10 @@ class Exchange:
         try:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
-        except Exception as error:  # noqa: BLE001 -- the caller's task raises it
-            self._error = self._error or error
+        except BaseException as error:
+            if must_travel(error):
+                raise
+            self._error = self._error or error  # the caller's task raises it
         await self._alone(self._disconnected)
 
     async def _looks(self) -> None:
@@ -282,7 +287,9 @@ class Exchange:
         await self._turn.take()
         try:
             await work()
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:
+            if must_travel(error):
+                raise
             self._error = self._error or error
             self._stopped = True
             self._silent.set()

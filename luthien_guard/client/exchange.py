@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 import anyio
 
 from luthien_guard.callers import Callers
+from luthien_guard.cancellation import must_travel
 from luthien_guard.client.arguments import Arguments
 from luthien_guard.client.dialects import Dialect
 from luthien_guard.client.litellm_api import PROVIDER, litellm, violation_type
@@ -202,7 +203,7 @@ class ClientExchange:
 
     async def failed(self, error: BaseException) -> None:
         """Close for an exception: litellm's, the plane's, or the caller's cancellation."""
-        if isinstance(error, (anyio.get_cancelled_exc_class(), GeneratorExit)):
+        if must_travel(error):
             await self.close(Outcome(OutcomeStatus.CANCELLED, reason="the caller was cancelled"))
             return
         reason = type(error).__name__

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from luthien_guard.cancellation import must_travel
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.suspension import Later, Rest
 from luthien_guard.engine.verdicts import Intervention, VerdictCache
@@ -175,14 +176,18 @@ class Exchange:
                     return Later(self._said(call, event, self._watched(call, result, first)))
             elif call.is_async or hasattr(result, "__await__"):
                 return Later(self._said(call, event, self._timed(call, result)))
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:
+            if must_travel(error):
+                raise
             return self._failed(call, error, event)
         return None if result is None else self._taken(call, event, result)
 
     async def _said(self, call: HookCall, event: Any, awaitable: Awaitable[Any]) -> Any:
         try:
             result = await awaitable
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:
+            if must_travel(error):
+                raise
             return self._failed(call, error, event)
         return self._taken(call, event, result)
 
@@ -237,7 +242,7 @@ class Exchange:
         now = self.services.clock()
         return next((call for call, deadline in self._running.values() if now >= deadline), None)
 
-    def _failed(self, call: HookCall, error: Exception, event: Any) -> Intervention | None:
+    def _failed(self, call: HookCall, error: BaseException, event: Any) -> Intervention | None:
         """Law 7: fail closed, unless the deployer forgave this policy."""
         name = call.registered.name
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
+from luthien_guard.cancellation import must_travel
 from luthien_guard.control_plane.service import GuardedStream, Release
 from luthien_guard.engine.suspension import Rest
 from luthien_guard.pipeline.batches import Batches
@@ -65,7 +66,7 @@ class Lanes:
         self.stream = stream
         self.batches = Batches()  # what waits for the stream lane
         self.over = False  # the last byte was written, or may not be written any more
-        self.error: Exception | None = None  # what broke the stream lane
+        self.error: BaseException | None = None  # what broke the stream lane
         self.broken = False  # a feed did not finish: only `fail` may end the answer
         self._write = write
         self._spawn = spawn  # a task group's `start_soon`
@@ -268,7 +269,10 @@ class Lanes:
             self._scopes.add(scope)
             try:
                 await work()
-            except Exception as error:  # noqa: BLE001 - not swallowed: the watcher ends the answer, the shell raises it
+            except BaseException as error:
+                if must_travel(error):
+                    raise
+                # Not swallowed: the watcher ends the answer, the shell raises it.
                 self.error, self.broken = error, True
                 self._deadlines.broken = True
                 self._wake()
