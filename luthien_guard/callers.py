@@ -20,7 +20,8 @@ from luthien_guard.identity import SESSION_FROM, SessionSource, header_names
 __all__ = ["Callers", "pepper_of"]
 
 #: Where clients put their key, in the order in which it identifies them.
-_CREDENTIALS: Final = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"proxy-authorization")
+_IN_ORDER: Final = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"proxy-authorization")
+_CREDENTIALS: Final = frozenset(_IN_ORDER)
 _PEPPER: Final = 32  # bytes
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -38,25 +39,31 @@ class Callers:
     ) -> None:
         self._pepper = cache(pepper or _random)
         self._sessions = header_names(session_from)
+        self._names_session = frozenset(self._sessions)
 
     def metadata(self, headers: Iterable[tuple[bytes, bytes]], endpoint: str = "") -> RequestMetadata:
         """The facts of a new exchange. `headers`: names in lower case. Of a header that is sent twice the first counts, as
         frameworks have it."""
         headers = list(headers)
         fields = dict(reversed(headers))
-        keys = [_key(fields[name]) for name in _CREDENTIALS if name in fields]
-        words = [word for name, value in headers if name in _CREDENTIALS for word in _words(value)]
-        trace = _TRACEPARENT.fullmatch(fields.get(b"traceparent", b""))
-        session = next((fields[name] for name in self._sessions if name in fields), b"")
+        key: bytes | None = None
+        words: tuple[str, ...] = ()
+        if not _CREDENTIALS.isdisjoint(fields):
+            key = next(_key(fields[name]) for name in _IN_ORDER if name in fields)
+            words = tuple(word for name, value in headers if name in _CREDENTIALS for word in _words(value))
+        trace = _TRACEPARENT.fullmatch(fields[b"traceparent"]) if b"traceparent" in fields else None
+        session = b""
+        if not self._names_session.isdisjoint(fields):
+            session = next(fields[name] for name in self._sessions if name in fields)
         return RequestMetadata(
             call_id=new_call_id(),
             timestamp=time.time(),
             trace_id=trace[1].decode() if trace else None,
             session_id=session[:256].decode("latin-1") or None,
-            api_key_hash=self.hashed(keys[0]) if keys else None,
+            api_key_hash=None if key is None else self.hashed(key),
             endpoint=endpoint,
             traceparent=trace[0].decode() if trace else None,
-            secrets=tuple(words),
+            secrets=words,
         )
 
     def hashed(self, key: bytes) -> str:

@@ -35,7 +35,7 @@ def on_request_started(request: ChatRequest, ctx: PolicyContext) -> Any:
 
 @hookspec
 def on_request_completed(request: ChatRequest, ctx: PolicyContext) -> Any:
-    """What is really sent upstream, after all policies. Observes."""
+    """What is really sent upstream, after all policies. Observes; nothing is sent when it fails."""
 
 
 @hookspec

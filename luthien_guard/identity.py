@@ -6,7 +6,6 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any, Final
 
 from luthien_guard.errors import ConfigError
@@ -15,10 +14,9 @@ from luthien_guard.exchange import ChatRequest
 __all__ = [
     "SESSION_FROM",
     "SessionSource",
+    "Sessions",
     "Threads",
-    "body_sources",
     "header_names",
-    "session_of",
     "user_of",
 ]
 
@@ -37,6 +35,7 @@ SESSION_FROM: Final[tuple[SessionSource, ...]] = (
     "body:previous_response_id",
 )
 _LONGEST: Final = 256
+_NAMES_USER: Final = frozenset({"metadata", "safety_identifier", "user"})
 #: Claude Code's plain form: user_<hash>_account_<uuid>_session_<uuid>
 _IN_USER: Final = re.compile(r"(?P<user>.+?)_session_(?P<session>[0-9a-fA-F-]{8,})\Z", re.DOTALL)
 
@@ -50,21 +49,30 @@ def header_names(sources: Sequence[SessionSource]) -> tuple[bytes, ...]:
     return tuple(each[7:].lower().encode("latin-1") for each in named)
 
 
-def body_sources(sources: Sequence[SessionSource]) -> tuple[SessionSource, ...]:
-    return tuple(each for each in sources if callable(each) or each.startswith("body:"))
+class Sessions:
+    """The places in a request's body that name its session, in their order."""
 
+    def __init__(self, sources: Sequence[SessionSource]) -> None:
+        self._sources = [each for each in sources if callable(each) or each.startswith("body:")]
+        self._paths = {each: _path(each) for each in self._sources if not callable(each)}
+        # Of every request is asked, and few say something: where nobody looks further, one question answers for all.
+        asks = any(map(callable, self._sources))
+        self._keys = None if asks else frozenset(path[0] for path in self._paths.values())
+        self.follow_responses = "body:previous_response_id" in self._paths
 
-def session_of(request: ChatRequest, sources: Sequence[SessionSource]) -> str | None:
-    """The first source that says something; at most 256 characters of it."""
-    for source in sources:
-        found = source(request) if callable(source) else _at(request.raw, _path(source))
-        if callable(source) or source != "body:metadata.user_id":
-            session = found.get("id") if isinstance(found, Mapping) else found
-        else:  # an id of the user, unless a session stands in it
-            session = _parts(found)[1]
-        if isinstance(session, str) and session:
-            return session[:_LONGEST]
-    return None
+    def of(self, request: ChatRequest) -> str | None:
+        """What the first source says that says something; at most 256 characters of it."""
+        if self._keys is not None and self._keys.isdisjoint(request.raw):
+            return None
+        for source in self._sources:
+            found = source(request) if callable(source) else _at(request.raw, self._paths[source])
+            if callable(source) or source != "body:metadata.user_id":
+                session = found.get("id") if isinstance(found, Mapping) else found
+            else:  # an id of the user, unless a session stands in it
+                session = _parts(found)[1]
+            if isinstance(session, str) and session:
+                return session[:_LONGEST]
+        return None
 
 
 class Threads:
@@ -91,6 +99,8 @@ class Threads:
 def user_of(request: ChatRequest) -> str | None:
     """Who the client says that its user is."""
     raw = request.raw
+    if _NAMES_USER.isdisjoint(raw):
+        return None
     user, _ = _parts(_at(raw, ["metadata", "user_id"]))
     for found in (user, raw.get("safety_identifier"), raw.get("user")):
         if isinstance(found, str) and found:
@@ -98,7 +108,6 @@ def user_of(request: ChatRequest) -> str | None:
     return None
 
 
-@cache
 def _path(source: str) -> tuple[str, ...]:
     return tuple(source.removeprefix("body:").split("."))
 

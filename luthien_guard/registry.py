@@ -25,6 +25,10 @@ __all__ = ["GROUP", "HookCall", "Registered", "available", "build"]
 
 GROUP: Final = "luthien_guard.policies"
 HOOKS: Final = tuple(name for name in vars(hookspecs) if name.startswith("on_"))
+#: Hooks that no lane watches: each call has a deadline of its own.
+_ON_REQUEST: Final = frozenset({"on_request_started", "on_request_completed"})
+#: Hooks that come when there is nothing left to decide about.
+_AFTER_ALL: Final = frozenset({"on_error", "on_exchange_closed"})
 _SETTINGS: Final = frozenset({"use", "config", "mode", "on_error", "timeout", "name"})
 _MUTABLE: Final = (list, dict, set, bytearray)
 
@@ -52,15 +56,17 @@ class HookCall:
     position: int  # of the policy in the configuration
     is_async: bool
     tier: int = 0  # -1 tryfirst, 1 trylast
-    #: Each call gets a scope of its own: it waits for others, or its failure is forgiven.
+    #: Each call gets a scope of its own: it waits for others, its failure is forgiven, or nobody else looks after it.
     timed: bool = field(init=False)
     #: What it says counts.
     enforces: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        registered = self.registered
-        object.__setattr__(self, "timed", registered.policy.waits or registered.on_error == "allow")
-        object.__setattr__(self, "enforces", registered.mode == "enforce")
+        policy, registered = self.registered.policy, self.registered
+        timed = policy.waits or registered.on_error == "allow" or self.hook in _ON_REQUEST
+        late = self.hook in _AFTER_ALL or (self.hook == "on_response_completed" and policy.hold != "response")
+        object.__setattr__(self, "timed", timed)
+        object.__setattr__(self, "enforces", registered.mode == "enforce" and not late)
 
 
 @cache

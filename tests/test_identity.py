@@ -12,7 +12,7 @@ import pytest
 from luthien_guard import Guard, GuardMiddleware
 from luthien_guard.errors import ConfigError
 from luthien_guard.exchange import ChatRequest, new_call_id
-from luthien_guard.identity import SESSION_FROM, Threads, body_sources, session_of, user_of
+from luthien_guard.identity import SESSION_FROM, Sessions, Threads, user_of
 from tests.asgi_drive import ask, replay
 
 PLAIN = (
@@ -48,7 +48,7 @@ def request(**raw: Any) -> ChatRequest:
     ],
 )  # fmt: skip
 def test_where_clients_say_it(raw: dict[str, Any], session: str | None, user: str | None) -> None:
-    assert session_of(request(**raw), body_sources(SESSION_FROM)) == session
+    assert Sessions(SESSION_FROM).of(request(**raw)) == session
     assert user_of(request(**raw)) == user
 
 
@@ -63,13 +63,13 @@ def test_odd_values_name_nobody(odd: Any) -> None:
         "safety_identifier": odd,
         "user": odd,
     }
-    for found in (session_of(request(**raw), body_sources(SESSION_FROM)), user_of(request(**raw))):
+    for found in (Sessions(SESSION_FROM).of(request(**raw)), user_of(request(**raw))):
         assert found is None or found == "[" * 256
-    assert session_of(request(metadata=odd), body_sources(SESSION_FROM)) is None
+    assert Sessions(SESSION_FROM).of(request(metadata=odd)) is None
 
 
 def test_a_name_has_a_bound() -> None:
-    assert session_of(request(conversation="c" * 10_000), body_sources(SESSION_FROM)) == "c" * 256
+    assert Sessions(SESSION_FROM).of(request(conversation="c" * 10_000)) == "c" * 256
     assert user_of(request(safety_identifier="u" * 10_000)) == "u" * 256
 
 

@@ -19,7 +19,7 @@ from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.errors import WireError
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
-from luthien_guard.identity import SESSION_FROM, SessionSource, Threads, body_sources, session_of, user_of
+from luthien_guard.identity import SESSION_FROM, Sessions, SessionSource, Threads, user_of
 from luthien_guard.records import EventType
 from luthien_guard.wire.format import WireFormat
 
@@ -42,9 +42,8 @@ class LocalControlPlane:
         self._services = services
         self._formats = formats
         self._recorder = recorder
-        self._sessions = body_sources(sessions)
+        self._sessions = Sessions(sessions)
         self._threads = Threads()
-        self._follows = "body:previous_response_id" in self._sessions
         self._streams = streams or LocalStream
         self._exchanges: dict[str, Exchange] = {}
 
@@ -102,7 +101,7 @@ class LocalControlPlane:
 
     def _received(self, exchange: Exchange, body: bytes | None) -> None:
         metadata, request = exchange.metadata, exchange.request
-        exchange.session = self._threads.of(metadata.session_id or session_of(request, self._sessions))
+        exchange.session = self._threads.of(metadata.session_id or self._sessions.of(request))
         exchange.record(
             EventType.REQUEST_RECEIVED,
             wire_format=exchange.format.name,
@@ -150,7 +149,7 @@ class LocalControlPlane:
     def _began_session(self, exchange: Exchange) -> dict[str, str]:
         """The id of a response is the session of those that go on from it, and of the first itself."""
         response = exchange.response
-        if not self._follows or exchange.format.name != "openai.responses":
+        if not self._sessions.follow_responses or exchange.format.name != "openai.responses":
             return {}
         if response is None or not response.reader.id:
             return {}

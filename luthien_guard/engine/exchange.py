@@ -246,7 +246,7 @@ class Exchange:
         """Law 7: fail closed, unless the deployer forgave this policy."""
         name = call.registered.name
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        enforced = call.registered.on_error != "allow" and call.registered.mode == "enforce"
+        enforced = call.registered.on_error != "allow" and call.enforces
         about = concerned(event)
         self.record(
             EventType.POLICY_ERROR, policy=name, hook=call.hook, error=reason, enforced=enforced, **about
@@ -266,7 +266,7 @@ class Exchange:
         self, call: HookCall, verdict: Block | Abort | Retry, event: Any = None
     ) -> Intervention | None:
         """Record a verdict and the piece that it concerned; None for one that only a shadow spoke."""
-        enforced = call.registered.mode == "enforce"
+        enforced = call.enforces
         self.record(
             EventType.VERDICT,
             policy=call.registered.name,
@@ -282,7 +282,7 @@ class Exchange:
         self.record(EventType.POLICY_RECORD, policy=policy, event=event, **details)
 
     async def observe(self, hook: str, event: Any) -> None:
-        """Call the hooks that only look on."""
+        """Call the hooks that only look on, when nothing can be done about it any more."""
         for call in self.plan.calls[hook]:
             await self.call(call, event)
 
@@ -303,7 +303,12 @@ class Exchange:
         for context in self._contexts.values():
             context.request = self.request
         self.body = self.format.write_request(body, request, self.request)
-        await self.observe("on_request_completed", self.request)
+        for call in self.plan.calls["on_request_completed"]:
+            result = await self.call(call, self.request)
+            if result is not None and not isinstance(result, Intervention):
+                result = self.nonsense(call, result, "nothing")
+            if result is not None:
+                return result
         return None
 
     def _change(self, call: HookCall, request: ChatRequest) -> None:

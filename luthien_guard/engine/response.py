@@ -141,7 +141,9 @@ class Response(ResponseState):
         event = completed(self)
         for call in self.plan.calls["on_response_completed"]:
             result = await self.exchange.call(call, event)
-            if isinstance(result, Intervention):
+            if result is not None and not isinstance(result, Intervention):
+                result = self.exchange.nonsense(call, result, "a verdict")
+            if result is not None:
                 self.intervene(result)
                 return
         self._judged = True

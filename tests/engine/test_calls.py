@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from luthien_guard.events import ToolCall, ToolCallChunk
-from luthien_guard.exchange import OutcomeStatus
+from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.policy import Abort, Block, Policy, PolicyContext, Retry, hookimpl
 from luthien_guard.records import EventType
 from tests.engine.drive import Bench, Limits
@@ -167,6 +167,63 @@ async def test_a_judge_past_its_deadline_blocks() -> None:
     assert run.outcome.status is OutcomeStatus.POLICY_ERROR
     assert "no answer in" in run.recorded(EventType.POLICY_ERROR)[0].details["error"]
     assert all("call" not in each for each in run.seen)
+
+
+@pytest.mark.parametrize("hook", ["on_request_started", "on_request_completed"])
+async def test_a_hook_on_the_request_has_a_deadline_of_its_own(hook: str) -> None:
+    async def forever(self: Any) -> None:
+        await anyio.sleep_forever()
+
+    policy = type("Hangs", (Policy,), {hook: hookimpl(specname=hook)(forever)})()
+    bench = Bench([policy], limits=Limits(hook_timeout=0.01))
+    with anyio.fail_after(10):
+        result = await bench.plane.decide_request(RequestMetadata("c", 0.0), "lines", b'{"model":"m"}')
+    (told,) = [r for r in bench.delivery.latest.records("c") if r.type is EventType.POLICY_ERROR]
+    assert "no answer in" in told.details["error"]
+    assert not result.allowed
+
+
+async def nonsense(self: Any) -> Any:
+    return ["nonsense"]
+
+
+async def says_block(self: Any) -> Any:
+    return Block("too late?")
+
+
+async def fails(self: Any) -> Any:
+    raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("does", [nonsense, says_block, fails])
+@pytest.mark.parametrize("on_error", ["block", "allow"])
+async def test_nothing_is_sent_that_the_last_look_at_the_request_failed_on(does: Any, on_error: str) -> None:
+    policy = type("Looks", (Policy,), {"on_request_completed": hookimpl(does)})()
+    bench = Bench([{"use": policy, "on_error": on_error}])
+    result = await bench.plane.decide_request(RequestMetadata("c", 0.0), "lines", b'{"model":"m"}')
+    forgiven = on_error == "allow" and does is not says_block
+    assert result.allowed == forgiven
+    kinds = (EventType.POLICY_ERROR, EventType.VERDICT)
+    assert [r.details["enforced"] for r in bench.delivery.latest.records("c") if r.type in kinds] == [not forgiven]
+
+
+@pytest.mark.parametrize("does", [says_block, fails])
+@pytest.mark.parametrize("hook", ["on_response_completed", "on_exchange_closed"])
+async def test_what_is_said_when_all_has_left_is_on_record_as_without_effect(hook: str, does: Any) -> None:
+    policy = type("Late", (Policy,), {hook: hookimpl(specname=hook)(does)})()
+    run = await Bench([policy]).run({"text": "so"}, {"finish": "stop"})
+    assert run.text == "so"
+    assert run.outcome == Outcome(OutcomeStatus.SUCCESS)
+    told = run.recorded(EventType.POLICY_ERROR) + run.recorded(EventType.VERDICT)
+    assert [record.details["enforced"] for record in told] == [False]
+
+
+async def test_nonsense_about_a_response_that_was_held_blocks_it() -> None:
+    policy = type("Holds", (Policy,), {"on_response_completed": hookimpl(nonsense), "hold": "response"})()
+    run = await Bench([policy]).run({"text": "so"}, {"finish": "stop"})
+    assert "so" not in run.text
+    assert run.outcome is not None
+    assert run.outcome.status is OutcomeStatus.POLICY_ERROR
 
 
 async def test_a_blocked_call_stays_blocked_for_a_while_without_asking_again() -> None:
