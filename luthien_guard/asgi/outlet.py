@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.types import Message
 from luthien_guard.control_plane.service import Answer, ControlPlaneService
+from luthien_guard.exchange import Outcome
 from luthien_guard.limits import Limits
 from luthien_guard.pipeline import Deadlines, Expiry, Lanes
 
-__all__ = ["Attempt", "Outlet"]
+__all__ = ["Attempt", "Outlet", "WatchedOutlet"]
 
 
-@dataclass(slots=True)
-class Outlet:
-    """What a response needs of the exchange that it belongs to."""
+class Outlet(Protocol):
+    """What an attempt needs of the exchange that it belongs to."""
 
-    call_id: str
-    wire_format: str
+    @property
+    def call_id(self) -> str: ...
+
+    @property
+    def wire_format(self) -> str: ...
+
+    @property
+    def client(self) -> Client: ...
+
+    @property
+    def raises(self) -> bool:
+        """ASGI >= 2.4 promises applications an OSError after a disconnect."""
+        ...
+
+    async def close(self, outcome: Outcome | None = None) -> None:
+        """The last byte of the answer is out; `outcome` is what the plane cannot know."""
+        ...
+
+    def error_answer(self, expiry: Expiry) -> Answer:
+        """An error in the wire format, when the plane cannot be asked any more."""
+        ...
+
+
+class WatchedOutlet(Outlet, Protocol):
+    """What it needs to be decided piece by piece."""
+
     plane: ControlPlaneService
-    client: Client
-    now: Callable[[], float]
     limits: Limits
+    now: Callable[[], float]
     deadlines: Deadlines
-    spawn: Callable[..., object]
-    wake: Callable[[], None]
-    #: Cancels the application.
-    cancel: Callable[[], None]
-    #: Called once the last byte of the answer is out; with the outcome where the plane cannot know it.
-    finished: Callable[..., Awaitable[None]]
-    #: An error in the wire format, when the plane cannot be asked any more.
-    error: Callable[[Expiry], Answer]
-    head: bool = False  # the request's method was HEAD
-    raises: bool = False  # ASGI >= 2.4 promises applications an OSError after a disconnect
+
+    def start(self, work: Callable[..., Coroutine[Any, Any, None]], /, *args: Any) -> None:
+        """Run `work(*args)` beside the application."""
+        ...
+
+    def wake(self) -> None:
+        """There may be a deadline that was not known before."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancel the application."""
+        ...
 
 
 class Attempt(Protocol):

@@ -8,7 +8,7 @@ from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.encoding import Decoder, decoder_for, layers
 from luthien_guard.asgi.headers import ANSWER_BOUND, first, frozen, is_utf8, values, without
-from luthien_guard.asgi.outlet import Outlet
+from luthien_guard.asgi.outlet import WatchedOutlet
 from luthien_guard.asgi.sniff import is_event_stream, says_event_stream
 from luthien_guard.asgi.types import Headers, Message
 from luthien_guard.control_plane.service import Release, StreamingContext
@@ -42,7 +42,7 @@ class Response:
         "retry",
     )
 
-    def __init__(self, outlet: Outlet, attempt: int) -> None:
+    def __init__(self, outlet: WatchedOutlet, attempt: int) -> None:
         self.lanes: Lanes | None = None
         self.retry: bytes | None = None
         self.began = False
@@ -139,7 +139,7 @@ class Response:
         return None
 
     async def _take_first(self, data: bytes, last: bool) -> None:
-        if self._outlet.head or self._status in _NO_BODY:
+        if self._outlet.client.bodiless or self._status in _NO_BODY:
             return await self._take_nothing(data, last)
         try:
             if not self._head and self._decoder is None:
@@ -163,12 +163,12 @@ class Response:
     async def _take_nothing(self, data: bytes, last: bool) -> None:
         """HEAD, 204, 304: headers only. A body here is one that nobody may see."""
         client = self._outlet.client
-        if data and not self._outlet.head:
+        if data and not self._outlet.client.bodiless:
             self._outlet.plane.record(self._outlet.call_id, "body.dropped", {"status": self._status})
         if last and not client.started:
             await client.begin(self._status, self._headers)
             await client.write(b"", end=True)
-            await self._outlet.finished()
+            await self._outlet.close()
 
     def _decoded(self, data: bytes, last: bool) -> bytes:
         if self._decoder is None:
@@ -190,7 +190,7 @@ class Response:
         context = StreamingContext(outlet.call_id, outlet.wire_format, self._status, stream, self._attempt)
         opened = await outlet.plane.open_stream(context)
         self.lanes = Lanes(
-            opened, self._write, spawn=outlet.spawn, deadlines=outlet.deadlines, wake=outlet.wake
+            opened, self._write, spawn=outlet.start, deadlines=outlet.deadlines, wake=outlet.wake
         )
         return self.lanes
 
@@ -215,7 +215,7 @@ class Response:
             await outlet.client.write(data, end=end)
         outlet.deadlines.told = outlet.now()
         if end:
-            await outlet.finished()
+            await outlet.close()
             if not self.finished:
                 outlet.cancel()
 

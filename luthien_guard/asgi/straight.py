@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Final
 
+from luthien_guard.asgi.endings import GONE
 from luthien_guard.asgi.headers import first, frozen
 from luthien_guard.asgi.outlet import Outlet
 from luthien_guard.asgi.sniff import says_event_stream
@@ -14,8 +14,6 @@ from luthien_guard.pipeline import Expiry, Lanes
 from luthien_guard.wire.formats import FORMATS
 
 __all__ = ["Straight"]
-
-_GONE: Final = Outcome(OutcomeStatus.CANCELLED, reason="the client disconnected")
 
 
 class Straight:
@@ -59,7 +57,7 @@ class Straight:
             self.finished = True
             await client.write(message.get("body", b""), end=True)
             if self.finished:
-                await self._outlet.finished(_GONE if client.gone else self._refused())
+                await self._outlet.close(GONE if client.gone else self._refused())
         else:
             raise RuntimeError(f"{kind} goes around the body of a guarded response")
         return None
@@ -69,9 +67,9 @@ class Straight:
         if client.started:
             await client.write(self._error_event(expiry), end=True)
         else:
-            await client.answer(self._outlet.error(expiry))
+            await client.answer(self._outlet.error_answer(expiry))
         status = OutcomeStatus.TIMEOUT if expiry.status == 504 else OutcomeStatus.UPSTREAM_ERROR
-        await self._outlet.finished(_GONE if client.gone else Outcome(status, reason=expiry.message))
+        await self._outlet.close(GONE if client.gone else Outcome(status, reason=expiry.message))
 
     def _error_event(self, expiry: Expiry) -> bytes:
         """What tells a stream's client that this was not the end. The blank line ends an event that was cut."""

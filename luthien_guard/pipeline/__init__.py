@@ -1,9 +1,9 @@
 """What moves a response through its decisions: two lanes, one order, and the deadlines over both."""
 
 from luthien_guard.pipeline.beside import Beside, beside
-from luthien_guard.pipeline.deadlines import Deadlines, Expiry
+from luthien_guard.pipeline.deadlines import Deadlines, Expiry, total_expiry
 from luthien_guard.pipeline.in_time import OutOfTime, in_time
 from luthien_guard.pipeline.lanes import Lanes
 from luthien_guard.pipeline.turn import Turn
 
-__all__ = ["Beside", "Deadlines", "Expiry", "Lanes", "OutOfTime", "Turn", "beside", "in_time"]
+__all__ = ["Beside", "Deadlines", "Expiry", "Lanes", "OutOfTime", "Turn", "beside", "in_time", "total_expiry"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from luthien_guard.limits import Limits
 
-__all__ = ["Deadlines", "Expiry"]
+__all__ = ["Deadlines", "Expiry", "total_expiry"]
 
 #: Seconds between two looks while a hook is waiting for somebody: how late an overdue hook may be noticed.
 POLL = 0.5
@@ -26,15 +26,21 @@ class Expiry:
     message: str
 
 
+def total_expiry(limits: Limits) -> Expiry:
+    message = f"the exchange took longer than {limits.total_timeout:g} seconds"
+    return Expiry(504, "total_timeout", message)
+
+
 class Deadlines:
     """Idle, total, hooks and keep-alives of one exchange, on one clock (seconds)."""
 
     __slots__ = ("_limits", "_now", "_total", "broken", "heard", "holding", "told", "upstream", "waiting")
 
-    def __init__(self, now: Callable[[], float], limits: Limits) -> None:
+    def __init__(self, now: Callable[[], float], limits: Limits, *, total: float | None = None) -> None:
+        """`total`: when all must be over; by default so long from now as the limits allow."""
         self._now = now
         self._limits = limits
-        self._total = now() + limits.total_timeout
+        self._total = now() + limits.total_timeout if total is None else total
         self.heard = 0.0  # when upstream spoke last; 0.0: not yet
         self.told = now()  # when the client got bytes last
         self.upstream = False  # True: it is upstream's turn to speak
@@ -69,9 +75,7 @@ class Deadlines:
         if overdue is not None:
             return Expiry(504, "policy_timeout", f"a policy took too long: {overdue}")
         if now >= self._total:
-            return Expiry(
-                504, "total_timeout", f"the exchange took longer than {limits.total_timeout:g} seconds"
-            )
+            return total_expiry(limits)
         # Before its first word a model may think for as long as the total allows: unstreamed answers do.
         if self.upstream and self.heard and now >= self.heard + limits.idle_timeout:
             return Expiry(504, "idle_timeout", f"upstream was silent for {limits.idle_timeout:g} seconds")

@@ -10,6 +10,7 @@ import pytest
 from luthien_guard.asgi import GuardMiddleware
 from luthien_guard.control_plane.service import Answer, RequestDecision
 from luthien_guard.exchange import OutcomeStatus
+from luthien_guard.limits import Limits
 from luthien_guard.testing.clock import VirtualClock
 from luthien_guard.testing.plane import ScriptedGuard, ScriptedPlane
 from tests.asgi.host import JSON, Speaker, Visit, visit, whole
@@ -74,6 +75,28 @@ async def test_an_answer_of_the_guard_is_still_sent(switched: Switched) -> None:
     switched.answer = Answer(403, "application/json", b"no")
     assert (await visit(switched.middleware)).status == 403
     assert switched.last is None
+
+
+async def test_a_decision_that_never_comes_gets_504() -> None:
+    hangs = False
+
+    async def decide(body: bytes) -> RequestDecision:
+        if hangs:
+            await anyio.sleep_forever()
+        return RequestDecision(body, covers_response=False)
+
+    plane, app, clock = ScriptedPlane(decide=decide), Speaker(b"x"), VirtualClock()
+    middleware = GuardMiddleware(app, guard=ScriptedGuard(plane, clock=clock, limits=Limits(total_timeout=30)))
+    await visit(middleware)
+    hangs = True
+    seen = Visit(middleware)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(seen.run)
+            await clock.advance(31)
+    assert seen.heard.status == 504
+    assert len(app.scopes) == 1
+    assert [outcome.status for _, outcome in plane.closed[1:] if outcome] == [OutcomeStatus.TIMEOUT]
 
 
 async def test_a_policy_that_looks_again_is_watched_again(switched: Switched) -> None:

@@ -1,0 +1,22 @@
+"""How exchanges end that nobody decided to end: what the client is told, and what goes on record."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from luthien_guard.exchange import Outcome, OutcomeStatus
+from luthien_guard.pipeline import Expiry
+
+__all__ = ["BROKEN", "CANCELLED", "ENDED", "GONE", "RETRIES", "failed"]
+
+ENDED: Final = Expiry(502, "upstream_error", "the upstream ended its answer before it was complete")
+BROKEN: Final = Expiry(500, "internal_error", "the guard failed to decide about this answer")
+RETRIES: Final = Expiry(502, "too_many_retries", "a policy asked for more retries than are allowed")
+
+GONE: Final = Outcome(OutcomeStatus.CANCELLED, reason="the client disconnected")
+CANCELLED: Final = Outcome(OutcomeStatus.CANCELLED, reason="the exchange was cancelled")
+
+
+def failed(error: BaseException) -> Outcome:
+    """The application raised it."""
+    return Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"the application raised {type(error).__name__}")

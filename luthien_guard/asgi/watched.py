@@ -1,0 +1,265 @@
+"""An exchange with somebody beside the application, who owns the server's `receive` and the deadlines.
+
+Two tasks share it: the caller's, in which the application runs, and the watcher's, which may end it. Whoever ends the
+answer does so in turn, and the exchange is closed once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from luthien_guard.asgi.endings import BROKEN, ENDED, GONE, RETRIES, failed
+from luthien_guard.asgi.inner import Replay
+from luthien_guard.asgi.outlet import Attempt
+from luthien_guard.asgi.response import Response
+from luthien_guard.asgi.straight import Straight
+from luthien_guard.cancellation import must_travel
+from luthien_guard.clock import MonotonicClock
+from luthien_guard.control_plane.service import Answer, RequestDecision
+from luthien_guard.exchange import Outcome, OutcomeStatus
+from luthien_guard.pipeline import Beside, Deadlines, Expiry, Turn, beside
+
+if TYPE_CHECKING:
+    from luthien_guard.asgi.exchange import Exchange
+
+__all__ = ["Watched"]
+
+logger = logging.getLogger("luthien_guard")
+
+
+class Watched:
+    """Runs the application of an `Exchange` until its answer is complete, the client gone or time up."""
+
+    __slots__ = (
+        "_beside",
+        "_exchange",
+        "_heard",
+        "_inside",
+        "_left",
+        "_planned",
+        "_running",
+        "_silent",
+        "_stopped",
+        "_turn",
+        "client",
+        "deadlines",
+        "limits",
+        "now",
+        "plane",
+    )
+
+    def __init__(self, exchange: Exchange) -> None:
+        clock = exchange.clock
+        self._exchange = exchange
+        self.client = exchange.client
+        self.plane = exchange.guard.plane
+        self.limits = exchange.guard.limits
+        self.now = clock.source if isinstance(clock, MonotonicClock) else clock
+        self.deadlines = Deadlines(self.now, self.limits, total=exchange.expires)
+        self._beside: Beside = beside(clock, self._looks)
+        self._silent = anyio.Event()  # the application may hear "http.disconnect" now
+        self._running: anyio.CancelScope | None = None  # around what the caller's task does now
+        self._stopped = False  # the client is gone or time is up: start nothing more
+        self._turn = Turn()  # of those who see to what happens beside the application
+        self._planned = 0.0  # when somebody looks at the deadlines next
+        self._inside = True  # the caller's task is in the application and its policies
+        self._left: anyio.Event | None = None  # it is out, for who waits for that
+        self._heard = False  # the watcher has seen the disconnect
+
+    async def run(self, body: bytes, decision: RequestDecision | None = None) -> None:
+        """Decide `body`, unless that has been done, and serve it."""
+        async with self._beside:
+            self.start(self._watch)
+            self._plan()
+            await self._serve(lambda: self._first(body, decision))
+            self._inside = False
+            if self._left is not None:
+                self._left.set()
+            # Most servers report the disconnect once the answer is complete: cheaper than a cancellation.
+            await checkpoint()
+            if not self._heard:
+                self._beside.cancel()
+
+    # -- the caller's task ---------------------------------------------------------------------------------------------
+
+    async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
+        exchange = self._exchange
+        await self._stoppable(work)
+        tries = 1
+        while (attempt := exchange.attempt) is not None and attempt.retry is not None and not self._stopped:
+            await self._again(attempt, attempt.retry, tries)
+            tries += 1
+        await self._concluded()
+        if self.client.gone and not exchange.closed:
+            await self.close(GONE)
+
+    async def _first(self, body: bytes, decision: RequestDecision | None) -> None:
+        """In one scope with the decision, because every request pays for it."""
+        decision = decision or await self._exchange.decide(body)
+        if decision is not None:
+            attempt = Response(self, 0) if decision.covers_response else Straight(self)
+            await self._run_app(attempt, decision.body)
+
+    async def _again(self, last: Attempt, body: bytes, tries: int) -> None:
+        if last.lanes is not None:
+            last.lanes.close()
+        response = Response(self, tries)
+        if tries <= self.limits.max_retries:
+            await self._stoppable(lambda: self._run_app(response, body))
+        else:
+            self._exchange.attempt = response
+            await self._stoppable(lambda: response.fail(RETRIES))
+
+    async def _run_app(self, attempt: Attempt, body: bytes) -> None:
+        await self._exchange.run_app(attempt, body, Replay(body, self._silent).receive)
+
+    async def _stoppable(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Await `work()` so that the watcher can end it. Its error is kept for later: a task group would wrap it, and
+        the answer has to be ended first."""
+        with anyio.CancelScope() as scope:
+            self._running = scope
+            if self._stopped:
+                scope.cancel()
+            try:
+                await work()
+            except BaseException as error:
+                if isinstance(error, anyio.get_cancelled_exc_class()) and must_travel(error):
+                    raise
+                if scope.cancel_called:
+                    logger.debug("the application failed while it was cancelled", exc_info=error)
+                else:
+                    self._exchange.error = error
+
+    async def _concluded(self) -> None:
+        """The application is out; see that its answer is complete."""
+        attempt, error = self._exchange.attempt, self._exchange.error
+        if self._exchange.closed or self.client.gone:
+            return
+        if self._stopped:
+            await self._silent.wait()  # the watcher is ending the answer
+        elif attempt is None:
+            await self.close(Outcome(OutcomeStatus.POLICY_ERROR, reason=f"the guard raised {error!r}"))
+        elif error is not None and not attempt.began:
+            await self.close(failed(error))
+        elif not attempt.finished:
+            await self._stoppable(lambda: attempt.fail(ENDED))
+        else:
+            await self._silent.wait()  # the stream lane is still at work
+
+    # -- the watcher's -------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Own the server's `receive`."""
+        try:
+            while (await self._exchange.receive())["type"] != "http.disconnect":
+                pass
+        except BaseException as error:
+            if must_travel(error):
+                raise
+            self._exchange.error = self._exchange.error or error
+        await self._alone(self._disconnected)
+
+    async def _looks(self) -> None:
+        """The alarm has rung."""
+        await self._alone(self._look)
+        self._plan()
+
+    async def _alone(self, work: Callable[[], Awaitable[None]]) -> None:
+        """One at a time; an error in it ends the exchange."""
+        await self._turn.take()
+        try:
+            await work()
+        except BaseException as error:
+            if must_travel(error):
+                raise
+            self._exchange.error = self._exchange.error or error
+            self._stopped = True
+            self._silent.set()
+            self.cancel()
+        finally:
+            self._turn.give()
+
+    async def _look(self) -> None:
+        attempt = self._exchange.attempt
+        lanes = None if attempt is None else attempt.lanes
+        self.deadlines.broken = False
+        if self.client.finished or self._heard:
+            self.deadlines.close()
+        elif lanes is not None and lanes.error is not None:
+            self._exchange.error = lanes.error
+            await self._expire(BROKEN)
+        elif expiry := self.deadlines.expired(None if lanes is None else lanes.stream.overdue()):
+            await self._expire(expiry)
+        elif lanes is not None and self.deadlines.keepalive_due():
+            self.start(lanes.keepalive)
+
+    async def _expire(self, expiry: Expiry) -> None:
+        """Time is up: stop the application, end the answer. It may be stuck where no cancellation reaches it (a
+        thread), so nothing here waits for it."""
+        self._stopped = True
+        self.deadlines.close()
+        self.cancel()
+        if self._exchange.attempt is not None:
+            with self._exchange.briefly():
+                await self._exchange.attempt.fail(expiry)
+        await self._exchange.cut(expiry)
+        self._silent.set()
+
+    async def _disconnected(self) -> None:
+        self._heard = True
+        self._silent.set()
+        if self.client.finished:
+            return  # servers say so after every complete answer
+        self.client.gone = self._stopped = True
+        self.deadlines.close()
+        self.cancel()
+        attempt = self._exchange.attempt
+        if attempt is not None and attempt.lanes is not None:
+            attempt.lanes.close()
+        with self._exchange.briefly():
+            if self._inside:
+                self._left = anyio.Event()
+                await self._left.wait()
+        if not self._exchange.closed:
+            await self.close(GONE)
+
+    def _plan(self) -> None:
+        self._planned = self.deadlines.wake_at()
+        self._beside.wake_at(self._planned)
+
+    # -- what its attempts need: see `WatchedOutlet` -------------------------------------------------------------------
+
+    @property
+    def call_id(self) -> str:
+        return self._exchange.call_id
+
+    @property
+    def wire_format(self) -> str:
+        return self._exchange.wire_format
+
+    @property
+    def raises(self) -> bool:
+        return self._exchange.raises
+
+    def start(self, work: Callable[..., Coroutine[Any, Any, None]], /, *args: Any) -> None:
+        self._beside.start(work, *args)
+
+    def wake(self) -> None:
+        if self.deadlines.wake_at() < self._planned:
+            self._plan()
+
+    def cancel(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+
+    async def close(self, outcome: Outcome | None = None) -> None:
+        await self._exchange.close(outcome)
+        self._silent.set()
+
+    def error_answer(self, expiry: Expiry) -> Answer:
+        return self._exchange.error_answer(expiry)
