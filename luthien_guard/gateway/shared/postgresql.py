@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 import anyio
 
 from luthien_guard.gateway.key import Key, key_of, row_of
-from luthien_guard.gateway.shared.loop_thread import LoopThread
 from luthien_guard.gateway.shared.pace import MICRO, Pace
+from luthien_guard.sinks.loop_thread import LoopThread
 from luthien_guard.sinks.postgresql.connection import checked, connected, told, where
 from luthien_guard.sinks.postgresql.driver import Database
 
@@ -74,7 +74,7 @@ class PostgresShared:
     def __init__(self, url: str) -> None:
         self.place = where(url)
         self._url = url
-        self._thread = LoopThread("luthien-guard-shared")
+        self._thread = LoopThread("luthien-guard-shared", wakes=True)
         self._one: anyio.Lock | None = None  # of the thread's own loop
         self._db: Database | None = None
 

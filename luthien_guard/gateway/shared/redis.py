@@ -11,9 +11,9 @@ import anyio
 
 from luthien_guard.errors import SinkError
 from luthien_guard.gateway.key import Key, key_of, row_of
-from luthien_guard.gateway.shared.loop_thread import LoopThread
 from luthien_guard.gateway.shared.pace import MICRO, Pace
 from luthien_guard.gateway.shared.redis_scripts import Client
+from luthien_guard.sinks.loop_thread import LoopThread
 from luthien_guard.sinks.redis_failures import place_of, told
 
 __all__ = ["RedisShared", "from_url"]
@@ -38,7 +38,7 @@ class RedisShared:
     def __init__(self, url: str) -> None:
         self.place = place_of(url)
         self._url = url
-        self._thread = LoopThread("luthien-guard-shared")
+        self._thread = LoopThread("luthien-guard-shared", wakes=True)
         self._open: tuple[Client, anyio.Event] | None = None
 
     async def take(self, bucket: str, pace: Pace) -> float:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import anyio
 
 from luthien_guard.errors import ConfigError, SinkError
-from luthien_guard.sinks.driver_thread import DriverThread
+from luthien_guard.sinks.loop_thread import LoopThread
 from luthien_guard.sinks.postgresql.driver import Database
 
 __all__ = ["COMMAND", "Connection", "checked", "connected", "told", "where"]
@@ -104,7 +104,7 @@ class Connection:
         self.url = url
         self._prepare = prepare
         self._patience = patience
-        self._thread = DriverThread("luthien-guard-postgresql")
+        self._thread = LoopThread("luthien-guard-postgresql")
         self._one = (
             threading.Lock()
         )  # who reads may give up waiting, and its command still runs when the next comes

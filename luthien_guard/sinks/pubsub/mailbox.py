@@ -10,7 +10,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from luthien_guard.pubsub import GAP, Notice
-from luthien_guard.sinks.driver_thread import soon
+from luthien_guard.sinks.loop_thread import soon
 
 __all__ = ["Mailbox", "gap"]
 

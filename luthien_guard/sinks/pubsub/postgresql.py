@@ -15,7 +15,7 @@ from anyio.to_thread import run_sync
 
 from luthien_guard.errors import SinkError
 from luthien_guard.pubsub import Notice
-from luthien_guard.sinks.driver_thread import DriverThread, finished
+from luthien_guard.sinks.loop_thread import LoopThread, finished
 from luthien_guard.sinks.postgresql.connection import Connection, checked, connected, told, where
 from luthien_guard.sinks.postgresql.driver import Database
 from luthien_guard.sinks.pubsub.mailbox import Mailbox, gap
@@ -43,7 +43,7 @@ class PostgresPubSub:
         self._url = url
         self._size = size
         self._sender = Connection(url, _unprepared)
-        self._listeners = DriverThread("luthien-guard-listen")
+        self._listeners = LoopThread("luthien-guard-listen")
 
     def open(self) -> None:
         self._sender.open()
@@ -69,7 +69,7 @@ class PostgresPubSub:
         await run_sync(self._listeners.start)
         ready: Future[None] = Future()
         with told(self._url):
-            task = self._listeners.portal.start_task_soon(partial(_listening, self._url, mailbox, ready))
+            task = self._listeners.promised(partial(_listening, self._url, mailbox, ready))
         try:
             with told(self._url):
                 await finished(ready)

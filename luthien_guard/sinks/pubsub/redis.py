@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import anyio
 from anyio.to_thread import run_sync
 
-from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.errors import ConfigError
 from luthien_guard.pubsub import Notice
-from luthien_guard.sinks.driver_thread import DriverThread
+from luthien_guard.sinks.loop_thread import LoopThread
 from luthien_guard.sinks.pubsub.mailbox import gap
 from luthien_guard.sinks.redis_failures import Closed, told
 
@@ -55,10 +55,10 @@ class RedisPubSub:
         self._url = url
         self._key = key
         self._kept = kept
-        self._thread = DriverThread("luthien-guard-redis")
+        self._thread = LoopThread("luthien-guard-redis")
         self._lock = threading.Lock()
         self._client: Any = None
-        self._context: AbstractContextManager[Any] | None = None
+        self._hosting: Future[None] | None = None  # the driver's own tasks belong to the one that opened it
 
     def open(self) -> None:
         with self._lock:
@@ -77,9 +77,21 @@ class RedisPubSub:
         client: Any = coredis.Redis.from_url(
             self._url, decode_responses=True, connect_timeout=_PATIENCE, stream_timeout=_PATIENCE
         )
-        context: AbstractContextManager[Any] = self._thread.portal.wrap_async_context_manager(client)
-        context.__enter__()
-        self._context = context
+        entered: Future[None] = Future()
+
+        async def hosted() -> None:
+            try:
+                async with client:
+                    entered.set_result(None)
+                    await anyio.sleep_forever()
+            except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 -- once it is open, who asks is told
+                if not entered.done():
+                    entered.set_exception(error)
+            finally:
+                entered.cancel()
+
+        self._hosting = self._thread.promised(hosted)
+        entered.result()
         self._client = client
         self._thread.call(client.ping)
 
@@ -89,11 +101,7 @@ class RedisPubSub:
             self._leave()
 
     def _leave(self) -> None:
-        context, self._context = self._context, None
-        self._client = None
-        if context is not None:
-            with contextlib.suppress(SinkError), told(self._url):
-                context.__exit__(None, None, None)
+        self._client = self._hosting = None
         self._thread.stop()
 
     def publish(self, notices: Sequence[Notice]) -> None:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-from luthien_guard.gateway.shared.loop_thread import LoopThread
+from luthien_guard.sinks.loop_thread import LoopThread
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ async def fails() -> None:
 
 
 async def test_it_runs_there_and_is_awaited_here() -> None:
-    loop = LoopThread("there")
+    loop = LoopThread("there", wakes=True)
     assert not loop.running
     assert await loop.awaited(named) == "there"
     assert await run_sync(loop.call, named) == "there"
@@ -52,7 +52,7 @@ async def test_it_runs_there_and_is_awaited_here() -> None:
 
 
 async def test_cancelling_here_does_not_cancel_there() -> None:
-    loop, began, go, ended = LoopThread("there"), threading.Event(), threading.Event(), threading.Event()
+    loop, began, go, ended = LoopThread("there", wakes=True), threading.Event(), threading.Event(), threading.Event()
 
     async def work() -> None:
         began.set()
@@ -69,7 +69,7 @@ async def test_cancelling_here_does_not_cancel_there() -> None:
 
 
 async def test_stopping_cancels_what_runs_there_and_it_starts_again() -> None:
-    loop, began, found = LoopThread("there"), threading.Event(), list[str]()
+    loop, began, found = LoopThread("there", wakes=True), threading.Event(), list[str]()
 
     async def work() -> None:
         loop.beside(beside)
@@ -102,3 +102,32 @@ def test_who_forgets_to_close_a_service_can_still_end() -> None:
         [sys.executable, "-c", FORGETS], check=True, capture_output=True, text=True, timeout=60
     )
     assert (found.stdout, found.stderr) == ("away\naway\n", "")
+
+
+async def test_one_that_is_to_be_opened_answers_nobody_before_and_after() -> None:
+    loop = LoopThread("there")
+    with pytest.raises(RuntimeError, match="not open"):
+        await loop.awaited(named)
+    await run_sync(loop.start)
+    await run_sync(loop.start)
+    assert await loop.awaited(named) == "there"
+    await run_sync(loop.stop)
+    with pytest.raises(RuntimeError, match="not open"):
+        await run_sync(loop.call, named)
+
+
+async def test_a_promise_can_be_cancelled() -> None:
+    loop, began, ended = LoopThread("there", wakes=True), threading.Event(), threading.Event()
+
+    async def work() -> None:
+        try:
+            began.set()
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    promise = loop.promised(work)
+    await run_sync(began.wait)
+    promise.cancel()
+    await run_sync(ended.wait)
+    await run_sync(loop.stop)
