@@ -52,7 +52,7 @@ class LocalControlPlane:
     ) -> PolicyResult[RequestDecision]:
         exchange = self._open(metadata, wire_format)
         result = await self._decided(exchange, body)
-        if (problem := await unrecorded(exchange)) is not None:
+        if exchange.record.owes and (problem := await unrecorded(exchange)) is not None:
             return PolicyResult(RequestDecision(body, problem), allowed=False, reason=UNRECORDED)
         return result
 

@@ -48,10 +48,14 @@ class Latest:
     ) -> None:
         kept = (seq, at, type, policy, _packed(details), secrets)
         with self._lock:
-            self._calls.setdefault(call_id, []).append(kept)
+            calls = self._calls
+            if (call := calls.get(call_id)) is None:
+                calls[call_id] = [kept]
+            else:
+                call.append(kept)
             self._bytes += _weight(kept)
-            while len(self._calls) > self._size or (self._bytes > self._max and len(self._calls) > 1):
-                _, oldest = self._calls.popitem(last=False)
+            while len(calls) > self._size or (self._bytes > self._max and len(calls) > 1):
+                _, oldest = calls.popitem(last=False)
                 self._bytes -= sum(map(_weight, oldest))
 
     def records(self, call_id: str) -> tuple[Record, ...]:
@@ -73,7 +77,7 @@ class Latest:
 
 def _packed(details: Mapping[str, Any]) -> bytes:
     try:
-        return marshal.dumps(dict(details))
+        return marshal.dumps(details if type(details) is dict else dict(details))
     except ValueError:  # holds something that is not plain data
         return marshal.dumps(json.loads(json.dumps(details, default=str, skipkeys=True)))
 
