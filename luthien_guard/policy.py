@@ -40,6 +40,9 @@ class Block:
     reason: str
     message: str | None = None
 
+    def __post_init__(self) -> None:
+        _spelled(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Abort:
@@ -48,6 +51,9 @@ class Abort:
     reason: str
     message: str | None = None
 
+    def __post_init__(self) -> None:
+        _spelled(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -55,6 +61,19 @@ class Retry:
 
     reason: str
     model: str | None = None
+
+    def __post_init__(self) -> None:
+        _spelled(self)
+        if self.model is not None:
+            self.model.encode()  # told here, where the policy makes it
+
+
+def _spelled(verdict: object) -> None:
+    """Whatever a policy gives as words is taken as words: a verdict must not fail because of them."""
+    for name in ("reason", "message"):
+        value = getattr(verdict, name, None)
+        if value is not None and type(value) is not str:
+            object.__setattr__(verdict, name, str(value))
 
 
 Verdict: TypeAlias = Block | Abort | Retry
@@ -166,8 +185,9 @@ class PolicyContext:
         return found
 
     def record(self, event: str, /, **details: Any) -> None:
-        """Put a fact into the exchange's record. Never blocks, never raises."""
-        self._record(event, policy=self.policy, **details)
+        """Put a fact into the exchange's record. Never blocks, never raises. Details called `type`, `event` or `policy`
+        get a `_` behind their names."""
+        self._record(event, **details)
 
     def keepalive(self) -> None:
         """Say that the policy is still at work: its deadline starts anew."""

@@ -188,7 +188,7 @@ class LocalStream:
         response = self._response
         items = await response.drain()
         if response.done:
-            return self._ended(items)
+            return await self._ended(items)
         if response.complete and not self._told:
             self._told = True
             await self._tell_end(response)
@@ -214,7 +214,7 @@ class LocalStream:
         if not exchange.plan.holds_response:
             await exchange.observe("on_response_completed", completed(response))
 
-    def _ended(self, items: list[tuple[bytes, int | None]]) -> Release:
+    async def _ended(self, items: list[tuple[bytes, int | None]]) -> Release:
         """The answer was ended by a verdict: with words in the stream, an answer instead, or another try."""
         response, exchange = self._response, self._exchange
         intervention, response.intervention = response.intervention, None
@@ -224,8 +224,12 @@ class LocalStream:
         if isinstance(verdict, Retry):
             if not exchange.released_any and exchange.retries < exchange.services.limits.max_retries:
                 response.recorded()
-                return Release(done=True, retry=exchange.retry_body(verdict, intervention.policy))
-            intervention = Intervention(intervention.policy, Abort(verdict.reason))
+                refused = await exchange.retry(verdict, intervention.policy)
+                if refused is None:
+                    return Release(done=True, retry=exchange.body)
+                intervention = refused
+            else:
+                intervention = Intervention(intervention.policy, Abort(verdict.reason))
             exchange.intervened(intervention)
             if response.left:
                 return Release(((response.closing(intervention), None),), done=True)

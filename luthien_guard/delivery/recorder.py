@@ -34,6 +34,7 @@ _OWED: Final = {
 }
 _NOTHING: Final[frozenset[EventType]] = frozenset()
 _UNCHANGEABLE: Final = (str, int, float, bool, type(None))
+_LARGEST: Final = 2**64
 
 
 class Recorder:
@@ -89,7 +90,12 @@ class Recorder:
 
 def _frozen(details: dict[str, Any]) -> dict[str, Any]:
     """What the policy cannot reach any more: a copy, where something in it can be changed."""
-    if all(type(value) in _UNCHANGEABLE for value in details.values()):
+    if all(type(value) in _UNCHANGEABLE for value in details.values()) and not _too_long(details):
         return details
     copy: dict[str, Any] = json.loads(json.dumps(details, default=str, skipkeys=True))
     return copy
+
+
+def _too_long(details: dict[str, Any]) -> bool:
+    """Holds a number that cannot be written in decimal: the copy fails on it, and not whoever reads it later."""
+    return any(type(value) is int and abs(value) > _LARGEST for value in details.values())

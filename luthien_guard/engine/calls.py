@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from luthien_guard.engine.exchange import Exchange, concerned
+from luthien_guard.engine.asking import concerned
+from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.verdicts import Intervention, message_for_call
 from luthien_guard.events import ToolCall, ToolCallChunk
 from luthien_guard.policy import Abort, Block

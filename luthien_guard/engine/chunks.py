@@ -80,15 +80,21 @@ class ChunkHooks:
         """Law 3 for a chunk of unknown kind. Raises Stop when it is blocked; False drops it."""
         exchange = self.exchange
         why = reason or chunk.reason or "unknown"
+        waived = False  # somebody takes it upon himself; those after him may object all the same
         for call in exchange.plan.calls["on_unknown_chunk"]:
-            result = await exchange.call(call, UnknownChunk(chunk, why, inspectable))
-            if isinstance(result, Intervention):
-                raise Stop(result)
-            if result == []:
+            event = UnknownChunk(chunk, why, inspectable)
+            result = await exchange.call(call, event)
+            if isinstance(result, list) and not result:
                 self._changed(call, chunk)
                 return False
             if result is True:
-                return True
+                waived = True
+            elif result is not None and not isinstance(result, Intervention):
+                result = exchange.nonsense(call, result, "True, [] or Abort", event)
+            if isinstance(result, Intervention):
+                raise Stop(result)
+        if waived:
+            return True
         exchange.record(EventType.RESPONSE_NOTED, unknown=why[:200], inspectable=inspectable)
         strict = exchange.services.unknown == "block"
         if exchange.plan.enforces and (strict or not inspectable):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from luthien_guard.events import ContentChunk
 from luthien_guard.wire.format import Piece, ReadChunk
 
-__all__ = ["Edit", "Run", "Slot", "cut", "edits_fit", "edits_of", "is_content", "split", "text_of"]
+__all__ = ["Edit", "Run", "Slot", "can_leave", "cut", "edits_fit", "edits_of", "has_edits", "is_content", "split", "text_of"]
 
 #: start, end, what stands there instead
 Edit = tuple[int, int, str]
@@ -33,9 +33,19 @@ class Run(NamedTuple):
 
 
 def is_content(result: Any) -> bool:
-    if isinstance(result, ContentChunk):
-        return isinstance(result.text, str)
-    return isinstance(result, list) and all(isinstance(each, ContentChunk) for each in result)
+    chunks = result if isinstance(result, list) else [result]
+    return all(isinstance(each, ContentChunk) and isinstance(each.text, str) for each in chunks)
+
+
+def can_leave(text: str) -> bool:
+    """No half of a surrogate pair is in it, which UTF-8 cannot say."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def text_of(result: ContentChunk | list[ContentChunk]) -> str:
@@ -53,9 +63,14 @@ def _edited(text: str, edits: Sequence[Edit]) -> str:
     return "".join(out) + text[at:]
 
 
+def has_edits(result: ContentChunk | list[ContentChunk], window: str) -> bool:
+    """It says itself what it changed of the window."""
+    return isinstance(result, ContentChunk) and bool(result.edits) and result.text == window
+
+
 def edits_of(result: ContentChunk | list[ContentChunk], window: str) -> list[Edit]:
     """The edits of a result; a text that was replaced whole is one edit from the first to the last difference."""
-    if isinstance(result, ContentChunk) and result.edits and result.text == window:
+    if isinstance(result, ContentChunk) and has_edits(result, window):
         return list(result.edits)
     text = text_of(result)
     if text == window:
@@ -69,11 +84,20 @@ def edits_fit(result: ContentChunk | list[ContentChunk]) -> bool:
     if isinstance(result, ContentChunk) and not result.edits:
         return True
     for each in [result] if isinstance(result, ContentChunk) else result:
-        at = 0
-        for start, end, _ in each.edits:
-            if not at <= start <= end <= len(each.text):
+        if not _fit(each.edits, len(each.text)):
+            return False
+    return True
+
+
+def _fit(edits: Any, length: int) -> bool:
+    at = 0
+    try:
+        for start, end, new in edits:
+            if not (isinstance(new, str) and at <= start <= end <= length):
                 return False
             at = end
+    except (TypeError, ValueError):  # no spans
+        return False
     return True
 
 
@@ -93,17 +117,22 @@ def cut(runs: list[Run], end: int, edits: Sequence[Edit]) -> tuple[list[Run], li
     for at, run in enumerate(runs):
         stop = begin + len(run.text)
         if begin >= end and (run.text or begin > end):
-            return out, runs[at:]
+            return _with_last(out, todo), runs[at:]
         last = min(stop, end)
         text = _portion(run.text, begin, last, todo)
         if stop > end:
             out.append(Run(run.slot, 0, text))
-            return out, [Run(run.slot, run.n, run.text[end - begin :]), *runs[at + 1 :]]
+            return _with_last(out, todo), [Run(run.slot, run.n, run.text[end - begin :]), *runs[at + 1 :]]
         out.append(Run(run.slot, run.n, text))
         begin = stop
-    if out and todo:  # an insertion at the very end
+    return _with_last(out, todo), []
+
+
+def _with_last(out: list[Run], todo: Sequence[Edit]) -> list[Run]:
+    """What is put in at the very end belongs to the last run."""
+    if out and todo:
         out[-1] = Run(out[-1].slot, out[-1].n, out[-1].text + "".join(new for _, _, new in todo))
-    return out, []
+    return out
 
 
 def split(runs: list[Run], end: int) -> tuple[list[Run], list[Run]]:

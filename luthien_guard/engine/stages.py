@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Final
 
-from luthien_guard.engine.exchange import Exchange, concerned
+from luthien_guard.engine.asking import concerned
+from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import TextStagePlan
-from luthien_guard.engine.runs import Run, cut, edits_fit, edits_of, is_content, split, text_of
+from luthien_guard.engine.runs import (
+    Edit,
+    Run,
+    can_leave,
+    cut,
+    edits_fit,
+    edits_of,
+    has_edits,
+    is_content,
+    split,
+    text_of,
+)
 from luthien_guard.engine.suspension import Later
 from luthien_guard.engine.verdicts import Intervention, Stop
 from luthien_guard.events import ContentChunk, ContentCompleted, content_chunk
@@ -15,6 +27,10 @@ from luthien_guard.records import EventType
 from luthien_guard.wire.format import Block
 
 __all__ = ["Stage", "settled", "stage_of"]
+
+_WORDS: Final = "text that UTF-8 can say"
+#: Characters of a window beyond which nobody waits any longer for a place at which a changed text can be cut.
+_PATIENCE: Final = 4096
 
 
 async def settled(text: str | Later[str]) -> str:
@@ -82,6 +98,9 @@ class Stage:
             return text
         changed = text_of(result)
         if changed != text:
+            if not can_leave(changed):
+                self._refuse(result, _WORDS)
+                return text
             self._note_change()
         return changed
 
@@ -120,11 +139,12 @@ class _Window(Stage):
     more characters behind it is decided. An edit counts when it begins in the decided part: there, everything that
     it can depend on is in sight, so the result is the same however the text was cut."""
 
-    __slots__ = ("held",)
+    __slots__ = ("_begun", "held")
 
     def __init__(self, exchange: Exchange, plan: TextStagePlan, block: Block) -> None:
         super().__init__(exchange, plan, block)
         self.held: list[Run] = []
+        self._begun = False  # something of the block has gone on
 
     async def push(self, runs: list[Run]) -> list[Run]:
         self.held += runs
@@ -137,16 +157,55 @@ class _Window(Stage):
         window = "".join([run.text for run in self.held])
         result = await self._ask(window, final=final)
         decided = len(window) if final else max(len(window) - self.plan.lookahead, 0)
-        if result is None:
-            out, self.held = split(self.held, decided)
-            return out
-        edits = edits_of(result, window)
-        edits = edits if final else [edit for edit in edits if edit[0] < decided]
+        edits: list[Edit] = []
+        if result is not None:
+            edits = edits_of(result, window)
+            if edits and not can_leave(text_of(result)):
+                self._refuse(result, _WORDS)
+                edits = []
+            if edits and not final:
+                edits, decided = self._due(result, window, edits, decided)
         if edits:
             self._note_change()
         end = max([decided, *(edit[1] for edit in edits)])
         out, self.held = cut(self.held, end, edits)
+        self._begun = self._begun or end > 0
         return out
+
+    def _due(
+        self, result: ContentChunk | list[ContentChunk], window: str, edits: list[Edit], decided: int
+    ) -> tuple[list[Edit], int]:
+        """The edits that count now, and up to where the window is decided."""
+        if not has_edits(result, window):
+            return self._due_of_text(result, len(window), edits[0], decided)
+        # What is put in behind a word must stay with it until it is due: alone, it is nowhere to be seen.
+        behind = [start for start, end, _ in edits if start == end > decided]
+        decided = max(min([decided, *(at - self.plan.lookahead for at in behind)]), 0)
+        due: list[Edit] = []
+        reach = decided
+        for edit in edits:
+            start, end, _ = edit
+            if end == 0 and self._begun:
+                continue  # put in already, when what stands before it left
+            if start < reach or start == end == reach > 0:
+                due.append(edit)
+                reach = max(reach, end)
+        return due, decided
+
+    def _due_of_text(
+        self, result: Any, length: int, change: Edit, decided: int
+    ) -> tuple[list[Edit], int]:
+        """A policy that gives another text does not say which part of it stands for what. What it changed may begin as
+        much as the look-ahead before the first difference, and end as much behind the last one: only beyond that the text
+        can be cut."""
+        start, end, _ = change
+        look = self.plan.lookahead
+        if end + look <= decided:
+            return [change], decided
+        if length > _PATIENCE + 16 * look:
+            self._refuse(result, "chunk.edit(...): so much text that is changed everywhere cannot be held")
+            return [], decided
+        return [], max(min(decided, start - look), 0)
 
 
 class _Whole(Stage):
@@ -179,6 +238,8 @@ class _Whole(Stage):
             self._refuse(result, "ContentCompleted, a str or a verdict")
         elif text != whole and not block.writable:
             self._refuse(result, "text as it was: this channel cannot be rewritten, only blocked")
+        elif text != whole and not can_leave(text):
+            self._refuse(result, _WORDS)
         elif text != whole:
             self._note_change()
             return cut(held, len(whole), [(0, len(whole), text)])[0]

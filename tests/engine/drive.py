@@ -11,7 +11,7 @@ import anyio
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import Release, StreamingContext
 from luthien_guard.delivery import Delivery
-from luthien_guard.engine.exchange import Services
+from luthien_guard.engine.asking import Overdue, Services
 from luthien_guard.engine.plan import Plan
 from luthien_guard.exchange import Outcome, RequestMetadata
 from luthien_guard.limits import Limits
@@ -70,9 +70,11 @@ class Bench:
         return run
 
 
-async def _within(awaitable: Any, seconds: float) -> Any:
-    with anyio.fail_after(seconds):
+async def _within(awaitable: Any, seconds: float, began: Any) -> Any:
+    with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
+        began(lambda: setattr(scope, "deadline", anyio.current_time() + seconds))
         return await awaitable
+    raise Overdue
 
 
 __all__ = ["Bench", "Limits", "Run"]

@@ -270,3 +270,89 @@ async def test_an_abort_ends_the_exchange() -> None:
     run = await Bench([Each(lambda _: Abort("enough"))]).run({"text": "a"}, {"text": "b"})
     assert run.releases[-1].done
     assert run.seen == [{"text": "⛔ Blocked by the policy each.", "finish": "stop"}]
+
+
+MARKS = {
+    "behind": lambda text: [(m.end(), m.end(), "(!)") for m in re.finditer("aba", text)],
+    "before": lambda text: [(m.start(), m.start(), "(!)") for m in re.finditer("aba", text)],
+    "both": lambda text: [
+        edit
+        for m in re.finditer("aba", text)
+        for edit in ((m.start(), m.start(), "<"), (m.start(), m.end(), "X"), (m.end(), m.end(), ">"))
+    ],
+}
+PUT_IN = {"behind": r"\g<0>(!)", "before": r"(!)\g<0>", "both": "<X>"}
+
+
+@given(
+    text=st.text("ab ", max_size=30),
+    cuts=st.lists(st.integers(1, 6), max_size=20),
+    lookahead=st.integers(3, 7),
+    where=st.sampled_from(list(MARKS)),
+)
+def test_what_is_put_in_is_the_same_however_the_text_was_cut(
+    text: str, cuts: list[int], lookahead: int, where: str
+) -> None:
+    policy = Each(lambda chunk: chunk.edit(*MARKS[where](chunk.text)), lookahead=lookahead)
+    assert in_deltas(policy, text, cuts) == re.sub("aba", PUT_IN[where], text)
+
+
+@given(
+    text=st.text("ab ", max_size=30),
+    cuts=st.lists(st.integers(1, 6), max_size=20),
+    lookahead=st.integers(3, 7),
+    new=st.sampled_from(["", "X", "ab[gone]", "[gone]ba", "abba", "a"]),
+)
+def test_a_text_that_is_given_anew_is_the_same_however_it_was_cut(
+    text: str, cuts: list[int], lookahead: int, new: str
+) -> None:
+    policy = Each(lambda chunk: chunk.replace(text=chunk.text.replace("aba", new)), lookahead=lookahead)
+    assert in_deltas(policy, text, cuts) == text.replace("aba", new)
+
+
+async def test_a_text_that_is_changed_everywhere_is_not_held_for_ever() -> None:
+    policy = Each(lambda chunk: chunk.replace(text=chunk.text.swapcase()), lookahead=4)
+    run = await Bench([policy]).run(*({"text": "words and words "} for _ in range(400)), {"finish": "stop"})
+    assert run.outcome is not None
+    assert run.outcome.status is OutcomeStatus.POLICY_ERROR
+    assert "chunk.edit" in run.recorded(EventType.POLICY_ERROR)[0].details["error"]
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        lambda chunk: [chunk.replace(text=None)],
+        lambda chunk: chunk.edit((0,)),
+        lambda chunk: chunk.edit((0, 1, None)),
+        lambda chunk: chunk.edit(("0", "1", "x")),
+        lambda chunk: chunk.edit(7),
+        lambda chunk: chunk.replace(text="\ud800"),
+        lambda chunk: [chunk, chunk.replace(text="\udfff")],
+        lambda chunk: chunk.edit((0, 1, "\ud800")),
+    ],
+)
+@pytest.mark.parametrize("lookahead", [0, 3])
+async def test_nonsense_inside_of_a_result_blocks(does: Any, lookahead: int) -> None:
+    run = await Bench([Each(does, lookahead=lookahead)]).run({"text": "marker"}, {"finish": "stop"})
+    assert run.outcome is not None
+    assert (run.outcome.status, run.outcome.policy) == (OutcomeStatus.POLICY_ERROR, "each")
+    assert "marker" not in run.text
+
+
+async def test_whole_text_that_cannot_be_said_blocks() -> None:
+    run = await Bench([Whole(lambda _: "\ud800")]).run({"text": "marker"}, {"finish": "stop"})
+    assert run.outcome is not None
+    assert (run.outcome.status, run.outcome.policy) == (OutcomeStatus.POLICY_ERROR, "whole")
+
+
+def in_deltas(policy: Policy, text: str, cuts: list[int]) -> str:
+    chunks, at = [], 0
+    for cut in cuts:
+        chunks.append({"text": text[at : at + cut]})
+        at += cut
+    chunks.append({"text": text[at:]})
+
+    async def run() -> str:
+        return (await Bench([policy]).run(*chunks, {"finish": "stop"})).text
+
+    return anyio.run(run)

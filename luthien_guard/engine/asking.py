@@ -1,0 +1,283 @@
+"""How a hook is called: its context, its deadline, what its result and its failure mean."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Protocol
+
+from luthien_guard.cancellation import must_travel
+from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.suspension import Later, Rest
+from luthien_guard.engine.verdicts import Intervention, VerdictCache
+from luthien_guard.errors import PolicyError, PolicyTimeout
+from luthien_guard.events import (
+    Chunk,
+    ContentChunk,
+    ContentCompleted,
+    ToolCall,
+    ToolCallChunk,
+    UnknownChunk,
+)
+from luthien_guard.exchange import ChatRequest, RequestMetadata
+from luthien_guard.limits import Limits
+from luthien_guard.policy import Abort, Block, Judge, ObservabilityContext, PolicyContext, Retry
+from luthien_guard.records import EventType
+from luthien_guard.registry import HookCall
+from luthien_guard.wire.format import WireFormat
+
+__all__ = ["Asking", "Overdue", "RecordFunction", "Services", "concerned"]
+
+
+#: What `record` calls its own arguments.
+_RESERVED: Final = frozenset({"type", "policy", "event"})
+
+
+class Overdue(Exception):
+    """What `Services.within` raises when the time is up."""
+
+
+class Within(Protocol):
+    """Await something, at most so many seconds. Raises Overdue. `began` is given a function that starts them anew."""
+
+    def __call__(
+        self, awaitable: Awaitable[Any], seconds: float, began: Callable[[Callable[[], None]], None]
+    ) -> Awaitable[Any]: ...
+
+
+class RecordFunction(Protocol):
+    """Records facts of one exchange. `owes`: something of it has to be durable before it may have an effect."""
+
+    owes: bool
+
+    def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None: ...
+
+    async def settle(self) -> None:
+        """Wait until it is. Raises SinkError."""
+        ...
+
+
+@dataclass(slots=True)
+class Services:
+    """What the engine is given: everything that touches the world."""
+
+    clock: Callable[[], float]
+    within: Within
+    judge: Judge | None = None
+    limits: Limits = field(default_factory=Limits)
+    on_block: str = "refuse"
+    unknown: str = "allow"  # or "block": chunks of kinds that the format does not know
+    cache: VerdictCache = field(default_factory=VerdictCache)
+    keeps_content: bool = False  # a store wants every response, also those that no policy looks at
+    on_unrecorded: str = "block"  # or "allow": what happens when a decision cannot be made durable
+
+
+def concerned(event: Any) -> dict[str, Any]:
+    """What of the exchange an event is, for the record; its text is in the record of the response."""
+    if isinstance(event, (ToolCall, ToolCallChunk)):
+        return {"tool_call": event.id, "tool": event.name, "choice": event.choice}
+    if isinstance(event, (ContentChunk, ContentCompleted)):
+        return {"channel": event.channel, "choice": event.choice, "index": event.index}
+    if isinstance(event, (Chunk, UnknownChunk)):
+        chunk = event if isinstance(event, Chunk) else event.chunk
+        return {"chunk": chunk.event or chunk.kind}
+    return {}
+
+
+def told(error: BaseException) -> str:
+    """An error in words; some fail when they are asked for them."""
+    name = type(error).__name__
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001
+        return name
+    return f"{name}: {words}" if words else name
+
+
+class Asking:
+    """The policies of one exchange, as far as they are asked."""
+
+    __slots__ = ("_contexts", "_running", "_timed_now", "format", "metadata", "plan", "record", "request", "services", "spent")
+
+    def __init__(
+        self,
+        plan: Plan,
+        services: Services,
+        format: WireFormat,
+        metadata: RequestMetadata,
+        record: RecordFunction,
+    ) -> None:
+        self.plan = plan
+        self.services = services
+        self.format = format
+        self.metadata = metadata
+        self.record = record
+        self.request = ChatRequest(format.name, {})
+        self.spent: dict[str, dict[str, float]] = {}  # seconds that hooks waited, by policy and hook
+        self._contexts: dict[int, PolicyContext] = {}
+        #: What waits now: the call, and its deadline where somebody else looks after it, or how its own begins anew.
+        self._running: dict[object, tuple[HookCall, float]] = {}
+        self._timed_now: dict[object, tuple[HookCall, Callable[[], None]]] = {}
+
+    def context(self, call: HookCall) -> PolicyContext:
+        """The context of the call's policy, made on first use."""
+        found = self._contexts.get(call.position)
+        if found is None:
+            record = partial(self._policy_record, call.registered.name)
+            found = self._contexts[call.position] = PolicyContext(
+                call_id=self.metadata.call_id,
+                policy=call.registered.name,
+                wire_format=self.format.name,
+                request=self.request,
+                record=record,
+                clock=self.services.clock,
+                judge=self.services.judge,
+                observability=ObservabilityContext(self.metadata.trace_id, None, record),
+                keepalive=lambda: self._keepalive(call.position),
+            )
+        return found
+
+    async def call(self, call: HookCall, event: Any) -> Any:
+        """What the hook says about `event`: its result, or an Intervention when it failed and blocks on errors. A policy
+        in shadow says nothing."""
+        said = self.ask(call, event)
+        return await said if type(said) is Later else said
+
+    def ask(self, call: HookCall, event: Any) -> Any:
+        """`call` without a step of its own, for every token: `Later` only where the hook waits for somebody.
+
+        Here and in `_said`, nowhere else, a policy's exceptions are caught.
+        """
+        try:
+            result = call.function(event, self._contexts.get(call.position) or self.context(call))
+            if result is None:
+                return None
+            if call.is_async and not call.timed:
+                try:
+                    first = result.send(None)  # a hook that never waits needs no deadline
+                except StopIteration as stop:
+                    result = stop.value
+                else:
+                    return Later(self._said(call, event, self._watched(call, result, first)))
+            elif call.is_async or hasattr(result, "__await__"):
+                return Later(self._said(call, event, self._timed(call, result)))
+        except BaseException as error:
+            if must_travel(error):
+                raise
+            return self._failed(call, error, event)
+        return None if result is None else self._taken(call, event, result)
+
+    async def _said(self, call: HookCall, event: Any, awaitable: Awaitable[Any]) -> Any:
+        try:
+            result = await awaitable
+        except BaseException as error:
+            if must_travel(error):
+                raise
+            return self._failed(call, error, event)
+        return self._taken(call, event, result)
+
+    def _taken(self, call: HookCall, event: Any, result: Any) -> Any:
+        if isinstance(result, (Block, Abort, Retry)):
+            return self.verdict(call, result, event)
+        return result if call.enforces else None
+
+    async def _watched(self, call: HookCall, awaitable: Any, first: Any) -> Any:
+        """A policy that waits, or whose failure is forgiven, gets a scope of its own; others are watched from
+        outside (`overdue`), because a scope per chunk costs more than the chunk."""
+        key, begun = object(), self.services.clock()
+        self._running[key] = (call, self._begin(call))
+        try:
+            return await Rest(awaitable, first)
+        finally:
+            self._running.pop(key, None)
+            self._waited(call, begun)
+
+    async def _timed(self, call: HookCall, awaitable: Any) -> Any:
+        key, begun, seconds = object(), self.services.clock(), self._seconds(call)
+        self._begin(call)
+
+        def began(anew: Callable[[], None]) -> None:
+            self._timed_now[key] = (call, anew)
+
+        try:
+            return await self.services.within(awaitable, seconds, began)
+        except Overdue:
+            message = f"no answer in {seconds:g} s"
+            raise PolicyTimeout(message, policy=call.registered.name, hook=call.hook) from None
+        finally:
+            self._timed_now.pop(key, None)
+            self._waited(call, begun)
+
+    def _waited(self, call: HookCall, begun: float) -> None:
+        spent = self.spent.setdefault(call.registered.name, {})
+        spent[call.hook] = spent.get(call.hook, 0.0) + self.services.clock() - begun
+
+    def _seconds(self, call: HookCall) -> float:
+        return call.registered.timeout or self.services.limits.hook_timeout
+
+    def _keepalive(self, position: int) -> None:
+        for key, (call, _) in list(self._running.items()):
+            if call.position == position:
+                self._running[key] = (call, self._begin(call))
+        for call, anew in self._timed_now.values():
+            if call.position == position:
+                self._begin(call)
+                anew()
+
+    def _begin(self, call: HookCall) -> float:
+        """Its time begins now; when it will be over."""
+        deadline = self.context(call).deadline = self.services.clock() + self._seconds(call)
+        return deadline
+
+    def overdue(self) -> HookCall | None:
+        """The call that has run past its deadline, if one has."""
+        if not self._running:
+            return None
+        now = self.services.clock()
+        return next((call for call, deadline in self._running.values() if now >= deadline), None)
+
+    def _failed(self, call: HookCall, error: BaseException, event: Any) -> Intervention | None:
+        """Law 7: fail closed, unless the deployer forgave this policy."""
+        name = call.registered.name
+        reason = told(error)
+        enforced = call.registered.on_error != "allow" and call.enforces
+        about = concerned(event)
+        self.record(
+            EventType.POLICY_ERROR, policy=name, hook=call.hook, error=reason, enforced=enforced, **about
+        )
+        if not enforced:
+            return None
+        return Intervention(name, Abort(f"{call.hook} failed: {reason}"), failure=True)
+
+    def nonsense(self, call: HookCall, result: Any, wanted: str, event: Any = None) -> Intervention | None:
+        """The hook returned something that it may not: a failure like any other."""
+        error = PolicyError(
+            f"returned {type(result).__name__}, not {wanted}", policy=call.registered.name, hook=call.hook
+        )
+        return self._failed(call, error, event)
+
+    def verdict(
+        self, call: HookCall, verdict: Block | Abort | Retry, event: Any = None
+    ) -> Intervention | None:
+        """Record a verdict and the piece that it concerned; None for one that only a shadow spoke."""
+        enforced = call.enforces
+        self.record(
+            EventType.VERDICT,
+            policy=call.registered.name,
+            hook=call.hook,
+            verdict=type(verdict).__name__.lower(),
+            reason=verdict.reason,
+            enforced=enforced,
+            **concerned(event),
+        )
+        return Intervention(call.registered.name, verdict) if enforced else None
+
+    def _policy_record(self, policy: str, event: str, /, **details: Any) -> None:
+        """A fact of a policy's own: it never fails, whatever the policy calls it and puts in it."""
+        for taken in _RESERVED & details.keys():
+            details[f"{taken}_"] = details.pop(taken)
+        try:
+            self.record(EventType.POLICY_RECORD, policy=policy, event=event, **details)
+        except Exception as error:  # noqa: BLE001 -- values that are no data, or that fail when they are looked at
+            self.record(EventType.POLICY_RECORD, policy=policy, event=event, unrecordable=type(error).__name__)
