@@ -7,6 +7,7 @@ from typing import Any
 
 from luthien_guard.engine.asking import concerned
 from luthien_guard.engine.exchange import Exchange
+from luthien_guard.engine.runs import can_leave
 from luthien_guard.engine.verdicts import Intervention, message_for_call
 from luthien_guard.events import ToolCall, ToolCallChunk
 from luthien_guard.policy import Abort, Block
@@ -21,13 +22,14 @@ __all__ = ["CallLane"]
 class CallLane:
     """The chain of one tool call. While `held`, each of its pieces keeps its chunk waiting."""
 
-    __slots__ = ("_told", "block", "exchange", "fragments", "held", "pieces")
+    __slots__ = ("_changed_fragments", "_told", "block", "exchange", "fragments", "held", "pieces")
 
     def __init__(self, exchange: Exchange, block: WireBlock) -> None:
         self.exchange = exchange
         self.block = block
         self.held = exchange.plan.holds_calls
         self.pieces: list[tuple[ReadChunk, Piece]] = []
+        self._changed_fragments = False
         self._told: set[int] = set()  # positions of the policies whose change of fragments is on record
         self.fragments = [block.prefix] if block.prefix else []
 
@@ -54,7 +56,7 @@ class CallLane:
                 text = changed
         if text != piece.text:
             piece.out = text
-            self.block.changed = True
+            self.block.changed = self._changed_fragments = True
         self.fragments.append(text)
         return None
 
@@ -110,12 +112,22 @@ class CallLane:
             if seconds and isinstance(verdict, (Block, Abort)) and not result.failure:
                 cache.put(policy, call, verdict, clock() + seconds)
             return result
-        if result is None or isinstance(result, str) or _is_call(result):
+        if result is None or (isinstance(result, str) and can_leave(result)):
             return result
-        return self.exchange.nonsense(hook, result, "a ToolCall, a str or a verdict", call)
+        if not _is_call(result):
+            return self.exchange.nonsense(hook, result, "a ToolCall, a str or a verdict", call)
+        if not self._can_be_said(call, result):
+            return self.exchange.nonsense(hook, result, "arguments that are a JSON object, as they were", call)
+        return result
+
+    def _can_be_said(self, before: ToolCall, after: ToolCall) -> bool:
+        """Where a format wants an object as arguments, what was one has to stay one."""
+        if not self.exchange.format.no_arguments or after.arguments == before.arguments:
+            return True
+        return isinstance(after.parsed, dict) or not isinstance(before.parsed, dict)
 
     def _note_change(self, hook: HookCall, before: ToolCall, after: ToolCall) -> None:
-        if before != after:
+        if (before.name, before.arguments) != (after.name, after.arguments):
             self._changed(hook, before, to="call")
 
     def _changed(self, hook: HookCall, call: ToolCall | ToolCallChunk, *, to: str) -> None:
@@ -140,7 +152,7 @@ class CallLane:
         block.released = [call.arguments]
         if call.name != original.name:
             block.new_name, block.changed = call.name, True
-        if call.arguments == original.arguments:
+        if call.arguments == original.arguments and not self._changed_fragments:
             return
         block.changed = True
         deltas = [piece for _, piece in self.pieces if piece.kind.value == "delta"]
@@ -159,12 +171,14 @@ class CallLane:
 
 
 def _is_call(result: Any) -> bool:
-    return isinstance(result, ToolCall) and isinstance(result.arguments, str) and isinstance(result.name, str)
+    return isinstance(result, ToolCall) and all(
+        isinstance(each, str) and can_leave(each) for each in (result.arguments, result.name)
+    )
 
 
 def _fragment_text(result: Any) -> str | None:
-    if isinstance(result, ToolCallChunk) and isinstance(result.text, str):
-        return result.text
-    if isinstance(result, list) and all(isinstance(each, ToolCallChunk) for each in result):
-        return "".join(each.text for each in result)
-    return None
+    chunks = result if isinstance(result, list) else [result]
+    if not all(isinstance(each, ToolCallChunk) and isinstance(each.text, str) for each in chunks):
+        return None
+    text = "".join(each.text for each in chunks)
+    return text if can_leave(text) else None

@@ -68,7 +68,8 @@ class Plan:
         }
         self.call_fragments = self.calls["on_tool_call_chunk"]
         self.call_completed = self.calls["on_tool_call_completed"]
-        self.holds_calls = any(_enforces(call) for call in self.call_completed)
+        # A verdict on a fragment is one on the call, which leaves whole or not at all.
+        self.holds_calls = any(_enforces(call) for call in (*self.call_completed, *self.call_fragments))
         self.calls_wait = any(call.registered.policy.waits for call in self.call_completed)
         self.holds_response = any(
             _enforces(call) and call.registered.policy.hold == "response"
@@ -92,7 +93,12 @@ class Plan:
         """(policy, what it holds back) for everything that is held: the leak bound, as told to the operator."""
         found = [(stage.call.registered.name, held) for stage in self.text if (held := stage.holds())]
         found += [
-            (call.registered.name, "tool calls: whole") for call in self.call_completed if _enforces(call)
+            (name, "tool calls: whole")
+            for name in dict.fromkeys(
+                call.registered.name
+                for call in (*self.call_completed, *self.call_fragments)
+                if _enforces(call)
+            )
         ]
         found += [
             (call.registered.name, "response: whole")

@@ -78,7 +78,7 @@ async def through(guard: Guard, app: ASGIApp) -> Reply:
 async def test_a_policy_that_lets_it_out_has_failed(
     hook: str, failure: Callable[[], Awaitable[None]], step: int, waits: bool
 ) -> None:
-    guard = Guard([failing(hook, failure, waits=waits, hold="response" if hook == "on_response_completed" else None)])
+    guard = Guard([failing(hook, failure, waits=waits, hold="response" if hook == "on_response_completed" else "")])
     body = SCRIPT.body
     cuts = [step] * (len(body) // step) if step else []
     reply = await through(guard, replay(body, status=200, content_type="text/event-stream", cuts=cuts))
