@@ -55,7 +55,8 @@ def on_content_chunk(chunk: ContentChunk, ctx: PolicyContext) -> Any:
 
 @hookspec
 def on_tool_call_chunk(chunk: ToolCallChunk, ctx: PolicyContext) -> Any:
-    """Each fragment of a tool call's arguments. May return a changed chunk, a list of chunks, `Block` or `Abort`."""
+    """Each fragment of a tool call's arguments; implementing it holds the call. May return a changed chunk, a list of
+    chunks, `Block` or `Abort`."""
 
 
 @hookspec

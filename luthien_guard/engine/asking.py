@@ -98,7 +98,19 @@ def told(error: BaseException) -> str:
 class Asking:
     """The policies of one exchange, as far as they are asked."""
 
-    __slots__ = ("_contexts", "_running", "_timed_now", "format", "metadata", "plan", "record", "request", "services", "spent")
+    __slots__ = (
+        "_contexts",
+        "_running",
+        "_timed_now",
+        "changed_by",
+        "format",
+        "metadata",
+        "plan",
+        "record",
+        "request",
+        "services",
+        "spent",
+    )
 
     def __init__(
         self,
@@ -114,6 +126,7 @@ class Asking:
         self.metadata = metadata
         self.record = record
         self.request = ChatRequest(format.name, {})
+        self.changed_by: HookCall | None = None  # who last changed something of the answer
         self.spent: dict[str, dict[str, float]] = {}  # seconds that hooks waited, by policy and hook
         self._contexts: dict[int, PolicyContext] = {}
         #: What waits now: the call, and its deadline where somebody else looks after it, or how its own begins anew.

@@ -132,6 +132,7 @@ class CallLane:
 
     def _changed(self, hook: HookCall, call: ToolCall | ToolCallChunk, *, to: str) -> None:
         """`to`: what became of it, still a "call" or a "text" in its place."""
+        self.exchange.changed_by = hook
         self.exchange.record(EventType.CHANGED, policy=hook.registered.name, to=to, **concerned(call))
 
     def _intervene(
@@ -152,7 +153,9 @@ class CallLane:
         block.released = [call.arguments]
         if call.name != original.name:
             block.new_name, block.changed = call.name, True
-        if call.arguments == original.arguments and not self._changed_fragments:
+        # where arguments have to be an object, changed ones are written whole, and looked at
+        whole = self._changed_fragments and self.exchange.format.no_arguments
+        if call.arguments == original.arguments and not whole:
             return
         block.changed = True
         deltas = [piece for _, piece in self.pieces if piece.kind.value == "delta"]

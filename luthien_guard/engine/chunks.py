@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
+from luthien_guard.engine.asking import told
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.flow import Flow
 from luthien_guard.engine.transcript import Transcript
@@ -14,6 +12,8 @@ from luthien_guard.events import Chunk, UnknownChunk
 from luthien_guard.policy import Abort
 from luthien_guard.records import EventType
 from luthien_guard.registry import HookCall
+from luthien_guard.wire.chunks import BodyDecoder, StreamDecoder
+from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.sse import canonical
 
 __all__ = ["ChunkHooks"]
@@ -58,16 +58,17 @@ class ChunkHooks:
             return [chunk]
         if isinstance(result, Intervention):
             raise Stop(result)
-        made = [result] if isinstance(result, Chunk) else result
-        if isinstance(made, list) and all(isinstance(each, Chunk) for each in made):
-            if made != [chunk]:
-                self.made_by = call
-                self._changed(call, chunk)
-            return [each if each is chunk else _encoded(each, chunk) for each in made]
-        failed = self.exchange.nonsense(call, result, "a Chunk, a list of them or Abort")
-        if failed is not None:
-            raise Stop(failed)
-        return [chunk]
+        try:
+            made = _remade([result] if isinstance(result, Chunk) else result, chunk)
+        except Exception as error:  # noqa: BLE001 -- a policy may put anything there
+            wanted = f"a Chunk, a list of them or Abort ({told(error)})"
+            if (failed := self.exchange.nonsense(call, result, wanted, chunk)) is not None:
+                raise Stop(failed) from None
+            return [chunk]
+        if len(made) != 1 or made[0] is not chunk:
+            self.made_by = self.exchange.changed_by = call
+            self._changed(call, chunk)
+        return made
 
     def _changed(self, call: HookCall, chunk: Chunk) -> None:
         """On record once for each kind of chunk: there may be thousands, and each such record is waited for."""
@@ -108,7 +109,7 @@ class ChunkHooks:
     def illegal(self, error: IllegalOutput) -> Intervention:
         """Name the policy that made what the grammar forbids: the one that made a chunk, else the last that changed
         something."""
-        call = self.made_by
+        call = self.made_by or self.exchange.changed_by
         name = call.registered.name if call is not None else (error.policy or "unknown")
         self.exchange.record(
             EventType.POLICY_ERROR, policy=name, hook=call.hook if call else "", error=str(error)
@@ -116,10 +117,32 @@ class ChunkHooks:
         return Intervention(name, Abort(f"illegal output: {error}"), failure=True)
 
 
-def _encoded(made: Chunk, original: Chunk) -> Chunk:
-    """A chunk that a policy made, with the bytes that say what its data says."""
-    if made.data is None or (made.raw != original.raw and made.data is original.data):
-        return made
-    text = json.dumps(made.data, ensure_ascii=False, separators=(",", ":"))
-    raw: Any = text.encode() if made.kind == "body" else canonical(text.encode(), made.event)
-    return made.replace(raw=raw)
+def _remade(made: list[Chunk], original: Chunk) -> list[Chunk]:
+    """The chunks that a policy put in the place of one, as everybody will read them. Raises what is wrong with them."""
+    if not isinstance(made, list) or not all(isinstance(each, Chunk) for each in made):
+        raise TypeError(f"not {type(made).__name__}")
+    if original.kind == "body" and len(made) != 1:
+        raise ValueError("a body stays one body")
+    out: list[Chunk] = []
+    for each in made:
+        chunk = original if each is original or each == original else _written(each, original)
+        # the same one twice: only the first leaves as it came
+        out.append(chunk.replace() if any(chunk is one for one in out) else chunk)
+    return out
+
+
+def _written(made: Chunk, original: Chunk) -> Chunk:
+    """It is written anew from its data, unless only its bytes were changed; and then read, for its data may not be what
+    its bytes say."""
+    raw = made.raw
+    if made.data is not None and (raw == original.raw or made.data != original.data):
+        text = dumps(made.data).encode()
+        raw = text if made.kind == "body" else canonical(text, made.event)
+    whole = original.kind == "body"
+    decoder = BodyDecoder(max_bytes=len(raw)) if whole else StreamDecoder(max_event_bytes=len(raw))
+    read = [*decoder.feed(raw), *decoder.close()]
+    if len(read) != 1 or read[0].kind != made.kind or made.kind == "unknown":
+        raise ValueError("its bytes are not one chunk of its kind")
+    if read[0].event != made.event:
+        raise ValueError("its event has no name that can be written")
+    return read[0]

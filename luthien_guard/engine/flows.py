@@ -154,9 +154,8 @@ class Flows:
             if read.pieces[0].out == "":
                 return None
             ready.append(read)
-        for read in ready:
-            response.queue.popleft()
-            response.held_bytes -= len(read.chunk.raw)
+        for _ in ready:
+            response.next_held()
         return tuple([written(read) for read in ready])
 
 

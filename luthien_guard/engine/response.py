@@ -34,7 +34,7 @@ _SUBSTANCE: Final = frozenset({PieceKind.FINISH, PieceKind.FAILED, PieceKind.END
 class Response(ResponseState):
     """The engine's side of one response. `take` chunks, then `drain` what may leave; `jobs` are verdicts that wait."""
 
-    __slots__ = ("_hooks", "_judged", "_judging", "_leaving", "_pieces", "_started", "flows")
+    __slots__ = ("_hooks", "_judged", "_judging", "_leaving", "_looked", "_pieces", "_started", "flows")
 
     def __init__(self, exchange: Exchange, *, status: int, stream: bool) -> None:
         super().__init__(exchange, status=status, stream=stream)
@@ -43,6 +43,7 @@ class Response(ResponseState):
         self._leaving = Leaving(self._hooks, stream=stream) if self._hooks.after else None
         self.flows = Flows(self, self._pieces, self._hooks, self._read)
         self._started = False  # on_response_started was called
+        self._looked = 0  # chunks of the queue that are known to be of the envelope, before anything has left
         self._judged = not self.plan.holds_response
         self._judging = False
 
@@ -181,7 +182,7 @@ class Response(ResponseState):
         if not ready or self.done:
             return self._last_words() if self.done else []
         # what a policy made may be illegal, and then only that must not leave: not what stands before it
-        batches = [[read] for read in ready] if self._hooks.made_by is not None else [ready]
+        batches = [[read] for read in ready] if self.exchange.changed_by is not None else [ready]
         items: list[Item] = []
         try:
             for batch in batches:
@@ -204,19 +205,26 @@ class Response(ResponseState):
         return items if self._leaving is None else told(items)
 
     def _ready(self) -> list[ReadChunk]:
-        queue = self.queue
         ready: list[ReadChunk] = []
-        while queue and queue[0].waiting == 0:
-            ready.append(queue.popleft())
-        if not self.left and not self.ended and self.plan.holds_start and not _has_substance(ready):
-            queue.extendleft(reversed(ready))
-            return []
+        if not self.left and self.plan.holds_start and not self._may_start():
+            return ready
+        while self.queue and self.queue[0].waiting == 0:
+            ready.append(self.next_held())
+        self._looked = 0
         for read in ready:
-            self.held_bytes -= len(read.chunk.raw)
             for piece in read.pieces:
                 if piece.kind is PieceKind.ECHO and piece.block is not None and piece.block.changed:
                     piece.out = piece.block.released_text
         return ready
+
+    def _may_start(self) -> bool:
+        """As long as only the envelope could leave, another status, another try or another answer is possible."""
+        queue = self.queue
+        while self._looked < len(queue) and queue[self._looked].waiting == 0:
+            if _has_substance(queue[self._looked]):
+                return True
+            self._looked += 1  # once, however often is asked
+        return self.ended and self._looked == len(queue) and not self.jobs
 
     async def _after(self, leaving: Leaving, ready: list[ReadChunk]) -> list[ReadChunk]:
         try:
@@ -244,9 +252,7 @@ class Response(ResponseState):
         return self.writer.end(message, self.usage)
 
 
-def _has_substance(ready: list[ReadChunk]) -> bool:
+def _has_substance(read: ReadChunk) -> bool:
     return any(
-        piece.kind in _SUBSTANCE or (piece.kind is PieceKind.DELTA and piece.text)
-        for read in ready
-        for piece in read.pieces
+        piece.kind in _SUBSTANCE or (piece.kind is PieceKind.DELTA and piece.text) for piece in read.pieces
     )

@@ -17,7 +17,6 @@ from luthien_guard.engine.runs import (
     edits_of,
     has_edits,
     is_content,
-    split,
     text_of,
 )
 from luthien_guard.engine.suspension import Later
@@ -64,6 +63,7 @@ class Stage:
         """The record says once a block who changed it."""
         if not self._noted:
             self._noted = True
+            self.exchange.changed_by = self.plan.call
             name = self.plan.call.registered.name
             self.exchange.record(EventType.CHANGED, policy=name, **concerned(self._event("")))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, Final
 
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.flow import Flow
@@ -20,6 +20,8 @@ __all__ = ["Item", "Job", "ResponseState"]
 #: Bytes that leave, and the number of the chunk that leaves as it came in them.
 Item = tuple[bytes, int | None]
 Job = Callable[[], Coroutine[Any, Any, None]]
+#: Bytes that a chunk takes besides its own: an upstream may send millions of tiny ones.
+_FRAME: Final = 256
 
 
 class ResponseState:
@@ -103,8 +105,15 @@ class ResponseState:
         self.queue.append(read)
         self.held_bytes += len(read.chunk.raw)
 
+    def next_held(self) -> ReadChunk:
+        """Take the first chunk out of the queue."""
+        read = self.queue.popleft()
+        self.held_bytes -= len(read.chunk.raw)
+        return read
+
     def check_held(self) -> None:
-        if self.held_bytes > self.exchange.services.limits.max_held_bytes and not self.done:
+        held = self.held_bytes + len(self.queue) * _FRAME
+        if held > self.exchange.services.limits.max_held_bytes and not self.done:
             self.abort("more bytes are held than the limit allows")
 
     def note_usage(self, usage: Any) -> None:

@@ -7,10 +7,13 @@ from typing import Any
 import anyio
 import pytest
 
-from luthien_guard.events import ToolCall, ToolCallChunk
+from luthien_guard.control_plane.service import StreamingContext
+from luthien_guard.engine.plan import Plan
+from luthien_guard.events import ResponseFailed, ToolCall, ToolCallChunk
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.policy import Abort, Block, Policy, PolicyContext, Retry, hookimpl
 from luthien_guard.records import EventType
+from luthien_guard.testing import Script, run
 from tests.engine.drive import Bench, Limits
 from tests.engine.lines import wire
 
@@ -107,7 +110,7 @@ async def test_fragments_can_be_changed_as_they_stream() -> None:
     size = len(wire({"call": "a"}))
     run = await Bench([Upper()]).run({"call": "a"}, {"call": "b"}, {"called": "0"}, step=size)
     assert [each.get("call") for each in run.seen[:2]] == ["A", "B"]
-    assert len(run.releases[0].items) == 1  # nobody wants the whole call: nothing is held
+    assert not run.releases[0].items  # a call leaves whole
 
 
 async def test_a_cut_inside_a_call_is_an_error_and_no_part_of_it_leaves() -> None:
@@ -365,3 +368,128 @@ async def test_a_verdict_is_remembered_for_the_policy_that_spoke_it_and_for_no_o
     lenient.services.cache = strict.services.cache
     assert (await strict.run({"call": "rm"}, {"called": "0"})).text == "NO"
     assert (await lenient.run({"call": "rm"}, {"called": "0"})).seen[0] == {"call": "rm"}
+
+
+class Fragments(Policy):
+    def __init__(self, does: Any) -> None:
+        self._does = does
+
+    @hookimpl
+    def on_tool_call_chunk(self, chunk: ToolCallChunk) -> Any:
+        return self._does(chunk)
+
+
+async def test_a_call_leaves_whole_or_not_at_all_also_where_only_fragments_are_looked_at() -> None:
+    policy = Fragments(lambda chunk: Block("rm") if "rf" in chunk.text else None)
+    call = ({"call": "rm -", "id": "0"}, {"call": "rf /", "id": "0"}, {"called": "0"}, {"finish": "calls"})
+    bench = Bench([policy])
+    found = await bench.run(*call)
+    assert "rm -" not in found.data.decode()
+    assert ("fragments", "tool calls: whole") in Plan([policy]).bounds()
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        lambda chunk: [chunk.replace(text=None)],
+        lambda chunk: chunk.replace(text="\ud800"),
+        lambda chunk: 7,
+    ],
+)
+async def test_nonsense_about_a_fragment_blocks(does: Any) -> None:
+    run = await Bench([Fragments(does)]).run({"call": "ls"}, {"called": "0"}, {"finish": "calls"})
+    assert run.outcome is not None
+    assert (run.outcome.status, run.outcome.policy) == (OutcomeStatus.POLICY_ERROR, "fragments")
+
+
+@pytest.mark.parametrize("arguments", ["[]", "{", '"x"', "\ud800"])
+async def test_arguments_that_the_format_cannot_say_are_the_policy_s_failure(arguments: str) -> None:
+    policy = Calls(lambda call: call.replace(arguments=arguments))
+    script = Script().text("Sure.").tool_call("bash", {"c": "ls"})
+    for one in await run(policy, script, wire_formats=["anthropic.messages"]):
+        assert one.outcome is not None
+        assert (one.outcome.status, one.outcome.policy) == (OutcomeStatus.POLICY_ERROR, "calls")
+        assert one.transcript.text.startswith("Sure.")
+        assert not one.transcript.tool_calls
+
+
+async def test_an_answer_can_be_asked_for_again_until_the_last_call_is_decided() -> None:
+    async def again(call: ToolCall) -> Retry:
+        await anyio.lowlevel.checkpoint()
+        return Retry("no")
+
+    bench = Bench([Judge(again)])
+    run = await bench.run({"open": "x"}, {"call": "ls"}, {"called": "0"}, {"finish": "calls"})
+    assert any(release.retry is not None for release in run.releases)
+    assert not run.data
+
+
+async def test_what_happened_to_an_answer_that_nobody_got_is_not_the_outcome() -> None:
+    verdicts = iter([Retry("no"), None])
+    bench = Bench([Calls(lambda _: next(verdicts))])
+    await bench.plane.decide_request(RequestMetadata("c", 0.0), "lines", b'{"model":"m"}')
+    for attempt in range(2):
+        stream = await bench.plane.open_stream(StreamingContext("c", "lines", 200, True, attempt))
+        release = await stream.feed(wire({"call": "ls"}, {"called": "0"}, {"finish": "calls"}), last=True)
+        assert (release.retry is not None) == (attempt == 0)
+    assert (await bench.plane.close("c")).status is OutcomeStatus.SUCCESS
+
+
+@pytest.mark.parametrize("fails", ["policy", "upstream", "twice"])
+async def test_a_failure_is_told_once(fails: str) -> None:
+    told: list[ResponseFailed] = []
+
+    class Hears(Policy):
+        @hookimpl
+        def on_error(self, error: ResponseFailed) -> None:
+            told.append(error)
+
+        @hookimpl
+        def on_content_chunk(self, chunk: Any) -> None:
+            if fails == "policy":
+                raise RuntimeError("no")
+
+    chunks = {"policy": [{"text": "x"}, {"finish": "stop"}], "upstream": [{"text": "x"}]}
+    run = await Bench([Hears()]).run(*chunks.get(fails, [{"error": "a"}, {"error": "b"}]))
+    assert run.outcome is not None
+    assert run.outcome.status is not OutcomeStatus.SUCCESS
+    assert len(told) == 1
+
+
+async def test_what_a_policy_records_never_fails_it() -> None:
+    class Odd:
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    circle: list[Any] = []
+    circle.append(circle)
+
+    class Records(Policy):
+        @hookimpl
+        def on_content_chunk(self, chunk: Any, ctx: PolicyContext) -> None:
+            ctx.record("a", event="mine", policy="mine", type="mine")
+            for value in (circle, Odd(), 10**5000, {"x": Odd()}):
+                ctx.record("b", value=value)
+
+    run = await Bench([Records()]).run({"text": "so"}, {"finish": "stop"})
+    assert run.text == "so"
+    first, *others = run.recorded(EventType.POLICY_RECORD)
+    assert first.details == {"event": "a", "event_": "mine", "policy_": "mine", "type_": "mine"}
+    assert [record.details["event"] for record in others] == ["b"] * 4
+
+
+async def test_a_policy_that_is_still_at_work_says_so() -> None:
+    class Works(Policy):
+        waits = True
+
+        @hookimpl
+        async def on_tool_call_completed(self, call: ToolCall, ctx: PolicyContext) -> None:
+            end = anyio.current_time() + 0.2
+            while anyio.current_time() < end:
+                await anyio.lowlevel.checkpoint()
+                ctx.keepalive()
+
+    run = await Bench([Works()], limits=Limits(hook_timeout=0.1)).run(
+        {"call": "ls"}, {"called": "0"}, {"finish": "calls"}
+    )
+    assert run.outcome == Outcome(OutcomeStatus.SUCCESS)
