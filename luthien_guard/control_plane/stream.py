@@ -36,7 +36,7 @@ _OUTCOMES: Final = {
 class LocalStream:
     """Implements `GuardedStream` for one attempt."""
 
-    __slots__ = ("_decoder", "_exchange", "_late", "_response", "_status", "_told")
+    __slots__ = ("_begun", "_decoder", "_exchange", "_late", "_response", "_sent", "_status", "_told")
 
     def __init__(self, exchange: Exchange, context: StreamingContext) -> None:
         limits = exchange.services.limits
@@ -48,6 +48,9 @@ class LocalStream:
             if context.stream
             else BodyDecoder(max_bytes=limits.max_response_bytes)
         )
+        #: What leaves of the piece at hand: whoever ends the answer in its middle sends this first.
+        self._begun: list[Item] = []
+        self._sent = False  # something of an earlier piece has left
         self._told = False
         self._late: HookCall | None = None  # the shell cancels what it found overdue before it calls `fail`
 
@@ -59,22 +62,21 @@ class LocalStream:
             if items is None or self._exchange.record.owes:
                 return await self._release(items or (), drain=items is None)
             return Release(items, held=response.held_bytes)
-        begun, data = await self._frames(data)
+        data = await self._frames(data)
         if data or last:
-            begun += await self._take(self._decoder.feed(data))
+            await self._take(self._decoder.feed(data))
         if last:
-            begun += await self._take(self._decoder.close())
-            begun += await self._finish()
-        release = await self._release(tuple(begun))
+            await self._take(self._decoder.close())
+            await self._finish()
+        release = await self._release()
         if self._decoder.idle:  # otherwise what comes next is the rest of a frame, whatever it looks like
             response.flows.begin()
         return release
 
-    async def _frames(self, data: bytes) -> tuple[list[Item], bytes]:
-        """Several frames in one piece: what leaves for all but the last, and the rest, as if each had come alone."""
+    async def _frames(self, data: bytes) -> bytes:
+        """Several frames in one piece: all but the last, as if each had come alone. What is left of the piece."""
         frames = data.split(b"\n\n")
-        response, rest, at = self._response, frames.pop(), 0
-        items: list[Item] = []
+        response, rest, at, items = self._response, frames.pop(), 0, self._begun
         while at < len(frames):
             flow, done = response.flow, at
             if flow is not None:
@@ -82,39 +84,37 @@ class LocalStream:
             if at == done:
                 if not response.stream or (at == len(frames) - 1 and not rest):
                     break  # the last one: whoever called sees to it
-                items += await self._take(self._decoder.feed(frames[at] + b"\n\n"))
+                await self._take(self._decoder.feed(frames[at] + b"\n\n"))
                 at += 1
             if response.done:
-                return items, b""
+                return b""
             if response.flow is None or response.queue:
                 items += await response.drain()
             if response.flow is None and self._decoder.idle:
                 response.flows.begin()
-        return items, b"\n\n".join([*frames[at:], rest])
+        return b"\n\n".join([*frames[at:], rest])
 
-    async def _finish(self) -> list[Item]:
+    async def _finish(self) -> None:
         response = self._response
-        items = await response.drain() if response.stream and response.queue else []
+        if response.stream and response.queue:
+            self._begun += await response.drain()
         await response.finish()
-        return items
 
-    async def _take(self, chunks: Sequence[Chunk]) -> list[Item]:
+    async def _take(self, chunks: Sequence[Chunk]) -> None:
         """What leaves before the last of the chunks is looked at: a verdict on it takes nothing back, as it would not
         if each had come alone."""
         response = self._response
-        items: list[Item] = []
         response.flow = None
         for chunk in chunks:
             if response.queue:
-                items += await response.drain()
+                self._begun += await response.drain()
             await response.take(chunk)
-        return items
 
     async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
-        begun = await self._take([self._chunk(data) for data in chunks])
+        await self._take([self._chunk(data) for data in chunks])
         if last:
-            begun += await self._finish()
-        return await self._release(tuple(begun))
+            await self._finish()
+        return await self._release()
 
     def _chunk(self, data: Mapping[str, Any]) -> Chunk:
         text = dumps(data).encode()
@@ -157,7 +157,7 @@ class LocalStream:
         if not response.left:
             return Release(done=True, answer=error_answer(exchange.format, status, code, message))
         raw = response.writer.fail(status, code, message)
-        return Release(items=((raw, None),) if raw else (), done=True)
+        return Release((*self._first_out(), *(((raw, None),) if raw else ())), done=True)
 
     def keepalive(self) -> bytes:
         if not self._response.stream:
@@ -170,18 +170,24 @@ class LocalStream:
         call = self._late = self._exchange.overdue()
         return None if call is None else f"{call.registered.name}.{call.hook}"
 
+    def _first_out(self) -> list[Item]:
+        begun, self._begun = self._begun, []
+        return begun
+
     async def _release(self, begun: tuple[Item, ...] = (), *, drain: bool = True) -> Release:
         """What may leave, behind what has `begun` to."""
         response = self._response
-        left = response.left
         release = await self._released() if drain else Release(held=response.held_bytes)
-        release.items = (*begun, *release.items)
+        if begun or self._begun:
+            release.items = (*self._first_out(), *begun, *release.items)
         if self._exchange.record.owes:
             problem = await unrecorded(self._exchange)
             if problem is not None:  # what was decided does not happen
-                raw = response.writer.fail(problem.status, "not_recorded", UNRECORDED) if left else b""
+                sent = self._sent
+                raw = response.writer.fail(problem.status, "not_recorded", UNRECORDED) if sent else b""
                 response.done, response.flow = True, None
-                return Release(((raw, None),) if raw else (), done=True, answer=None if left else problem)
+                return Release(((raw, None),) if raw else (), done=True, answer=None if sent else problem)
+        self._sent = self._sent or bool(release.items)
         return release
 
     async def _released(self) -> Release:

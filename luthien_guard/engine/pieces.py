@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from luthien_guard.engine.calls import CallLane
 from luthien_guard.engine.runs import Slot
+from luthien_guard.engine.stages import Job
 from luthien_guard.engine.state import ResponseState
 from luthien_guard.engine.text import TextLane, inspect_opaque, settle
 from luthien_guard.engine.verdicts import Stop
@@ -76,7 +77,7 @@ class Pieces:
         if block.kind == "text":
             plans = self._response.plan.text_by_channel[block.channel]
             if plans:
-                self._text[id(block)] = TextLane(self._response.exchange, plans, block, settle)
+                self._text[id(block)] = TextLane(self._response.exchange, plans, block, settle, self._beside)
             return
         if self._response.plan.call_completed or self._response.plan.call_fragments:
             lane = self._calls[id(block)] = CallLane(self._response.exchange, block)
@@ -145,6 +146,9 @@ class Pieces:
             lane.busy = True
             self._response.jobs.append(lambda: self._work(lane))
 
+    def _beside(self, job: Job) -> None:
+        self._response.jobs.append(job)
+
     async def _work(self, lane: TextLane) -> None:
         try:
             await lane.work()
@@ -193,7 +197,7 @@ class Pieces:
     async def opaque(self, text: str, place: Any) -> None:
         plans = self._response.plan.text_by_channel["other"]
         if plans and text:
-            await inspect_opaque(self._response.exchange, plans, text, self._tails, place)
+            await inspect_opaque(self._response.exchange, plans, text, self._tails, place, self._beside)
 
     async def _failure(self, piece: Piece) -> None:
         await self.opaque(piece.text, piece.path)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.runs import Run, Slot
-from luthien_guard.engine.stages import Stage, settled, stage_of
+from luthien_guard.engine.stages import Job, Stage, settled, stage_of
 from luthien_guard.engine.suspension import Later
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk
@@ -28,11 +28,16 @@ class TextLane:
     __slots__ = ("_settle", "block", "busy", "inbox", "stages", "through", "waits")
 
     def __init__(
-        self, exchange: Exchange, plans: Sequence[TextStagePlan], block: Block, settle: Callable[[Slot], None]
+        self,
+        exchange: Exchange,
+        plans: Sequence[TextStagePlan],
+        block: Block,
+        settle: Callable[[Slot], None],
+        later: Callable[[Job], None],
     ) -> None:
         self.block = block
-        self.stages = [stage_of(exchange, plan, block) for plan in plans]
-        self.waits = any(plan.call.registered.policy.waits for plan in plans)
+        self.stages = [stage_of(exchange, plan, block, later) for plan in plans]
+        self.waits = any(plan.call.registered.policy.waits and not plan.shadow for plan in plans)
         self._settle = settle
         # nobody keeps anything back: texts go straight through, without runs
         self.through = not self.waits and all(type(stage) is Stage for stage in self.stages)
@@ -112,7 +117,12 @@ _NO_CHUNK: Final = ReadChunk(Chunk("comment", b""), ())
 
 
 async def inspect_opaque(
-    exchange: Exchange, plans: Sequence[TextStagePlan], text: str, tails: dict[Any, str], place: Any
+    exchange: Exchange,
+    plans: Sequence[TextStagePlan],
+    text: str,
+    tails: dict[Any, str],
+    place: Any,
+    later: Callable[[Job], None],
 ) -> None:
     """Show one string of the channel `other` to the text policies; raises Stop on a verdict.
 
@@ -125,7 +135,7 @@ async def inspect_opaque(
             key = (plan.call.position, place)
             seen = tails.get(key, "") + text
             tails[key] = seen[-plan.lookahead :]
-        stage = stage_of(exchange, plan, _OPAQUE_BLOCK)
+        stage = stage_of(exchange, plan, _OPAQUE_BLOCK, later)
         piece = Piece(PieceKind.DELTA, block=_OPAQUE_BLOCK, text=seen)
         await stage.push([Run(Slot(_NO_CHUNK, piece), len(seen), seen)])
         await stage.finish()

@@ -57,14 +57,22 @@ class Bench:
     async def run(self, *chunks: Any, step: int | None = None, raw: bytes | None = None) -> Run:
         """One exchange; `step` cuts the bytes into pieces of that size."""
         run = Run()
-        await self.plane.decide_request(RequestMetadata("c", 0.0), "lines", b'{"model":"m"}')
-        stream = await self.plane.open_stream(StreamingContext("c", "lines", 200, True))
+        await self.begin()
+        stream = self.stream
         data = wire(*chunks) if raw is None else raw
         cuts = [data] if step is None else [data[at : at + step] for at in range(0, len(data), step)]
         for last, cut in [*((False, cut) for cut in cuts), (True, b"")]:
             run.releases.append(await stream.feed(cut, last=last))
             while run.releases[-1].pending:
                 run.releases.append(await stream.settle())
+        return await self.end(run)
+
+    async def begin(self) -> None:
+        await self.plane.decide_request(RequestMetadata("c", 0.0), "lines", b'{"model":"m"}')
+        self.stream = await self.plane.open_stream(StreamingContext("c", "lines", 200, True))
+
+    async def end(self, run: Run | None = None) -> Run:
+        run = run or Run()
         run.outcome = await self.plane.close("c")
         run.records = self.delivery.latest.records("c")
         return run
