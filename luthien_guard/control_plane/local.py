@@ -18,7 +18,7 @@ from luthien_guard.engine.asking import RecordFunction, Services
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.verdicts import Intervention, message_for
-from luthien_guard.errors import WireError
+from luthien_guard.errors import ConfigError, WireError
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.identity import SESSION_FROM, Sessions, SessionSource, Threads, user_of
 from luthien_guard.records import EventType
@@ -51,7 +51,11 @@ class LocalControlPlane:
     async def decide_request(
         self, metadata: RequestMetadata, wire_format: str, body: bytes
     ) -> PolicyResult[RequestDecision]:
-        exchange = self._open(metadata, wire_format)
+        try:
+            exchange = self._open(metadata, wire_format, self._plan(metadata))
+        except ConfigError as error:
+            answer = self.reject(metadata, wire_format, 503, "no_policies", str(error))
+            return PolicyResult(RequestDecision(body, answer), allowed=False, reason=str(error))
         result = await self._decided(exchange, body)
         if exchange.record.owes and (problem := await unrecorded(exchange)) is not None:
             return PolicyResult(RequestDecision(body, problem), allowed=False, reason=UNRECORDED)
@@ -89,9 +93,9 @@ class LocalControlPlane:
         )
         return PolicyResult(decision)
 
-    def _open(self, metadata: RequestMetadata, wire_format: str) -> Exchange:
+    def _open(self, metadata: RequestMetadata, wire_format: str, plan: Plan) -> Exchange:
         exchange = Exchange(
-            self._plan(metadata),
+            plan,
             self._services,
             self._formats[wire_format],
             metadata,
@@ -171,7 +175,11 @@ class LocalControlPlane:
         self, metadata: RequestMetadata, wire_format: str, status: int, code: str, message: str
     ) -> Answer:
         """A request that the shell refused never opens an exchange: its record is these two facts."""
-        exchange = self._open(metadata, wire_format)
+        try:
+            plan = self._plan(metadata)
+        except ConfigError:  # its policies are gone; what happened is on record all the same
+            plan = Plan()
+        exchange = self._open(metadata, wire_format, plan)
         del self._exchanges[metadata.call_id]
         self._received(exchange, None)
         exchange.record(EventType.REQUEST_REJECTED, status=status, code=code, reason=message)

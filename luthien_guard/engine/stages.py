@@ -182,6 +182,8 @@ class _Window(Stage):
         """The edits that count now, and up to where the window is decided."""
         if not has_edits(result, window):
             return self._due_of_text(result, len(window), edits[0], decided)
+        if edits[-1][1] == len(window):  # something has to be left for the last look, which may put something in
+            decided = min(decided, edits[-1][0])
         # What is put in behind a word must stay with it until it is due: alone, it is nowhere to be seen.
         behind = [start for start, end, _ in edits if start == end > decided]
         decided = max(min([decided, *(at - self.plan.lookahead for at in behind)]), 0)

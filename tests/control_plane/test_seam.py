@@ -79,3 +79,15 @@ def test_a_live_object_does_not_get_through() -> None:
         crossed({"x": object()}, Any)
     release = Release(((b"\xff\x00", 3), (b"", None)), pending=1, held=7)
     assert crossed(release, Release) == release
+
+
+@pytest.mark.anyio
+async def test_a_request_whose_policies_are_gone_is_refused_and_on_record() -> None:
+    guard = Guard()
+    metadata = RequestMetadata("c", 0.0, policy_set="gone")
+    result = await guard.plane.decide_request(metadata, "openai.chat", b'{"model":"m","messages":[]}')
+    assert not result.allowed
+    assert result.value.answer is not None
+    assert result.value.answer.status == 503
+    assert [record.type.value for record in guard.records_of("c")][-1] == "exchange.closed"
+    assert guard.plane.reject(metadata, "openai.chat", 413, "too_large", "x").status == 413

@@ -356,3 +356,13 @@ def in_deltas(policy: Policy, text: str, cuts: list[int]) -> str:
         return (await Bench([policy]).run(*chunks, {"finish": "stop"})).text
 
     return anyio.run(run)
+
+
+@given(text=st.text("ab ", min_size=1, max_size=20), cuts=st.lists(st.integers(1, 6), max_size=20))
+def test_the_last_look_comes_whatever_was_changed_before(text: str, cuts: list[int]) -> None:
+    def signed(chunk: ContentChunk) -> ContentChunk:
+        edits = [(m.start(), m.end(), "X") for m in re.finditer("aba", chunk.text)]
+        end = len(chunk.text)
+        return chunk.edit(*edits, *([(end, end, " -- checked")] if chunk.final else []))
+
+    assert in_deltas(Each(signed, lookahead=3), text, cuts) == re.sub("aba", "X", text) + " -- checked"
