@@ -13,17 +13,19 @@ __all__ = ["Client"]
 class Client:
     """Writes one response to the server. Outlives the attempts that make it."""
 
-    __slots__ = ("_call_id", "bodiless", "finished", "gone", "send", "started")
+    __slots__ = ("_call_id", "bodiless", "finished", "gone", "preflight", "refused", "send", "started")
 
-    def __init__(self, send: Send, call_id: str, *, bodiless: bool = False) -> None:
+    def __init__(self, send: Send, call_id: str, *, method: str = "POST") -> None:
         self.started = False
         self.finished = (
             False  # set before the last message is sent: the server may report a disconnect within it
         )
         self.gone = False
+        self.refused = False  # the server has raised something else than that nobody listens
         self.send = send  # the server's own
         self._call_id = call_id.encode()
-        self.bodiless = bodiless  # HEAD
+        self.bodiless = method == "HEAD"
+        self.preflight = method == "OPTIONS"  # what it asks is answered by headers
 
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send status and headers, with the exchange's id."""
@@ -36,6 +38,9 @@ class Client:
             await self.send({"type": "http.response.start", "status": status, "headers": kept})
         except OSError:
             self.gone = True
+        except Exception:
+            self.refused = True
+            raise
 
     async def write(self, data: bytes, *, end: bool) -> None:
         """Send body bytes; nothing after `end`."""
@@ -47,6 +52,9 @@ class Client:
             await self.send({"type": "http.response.body", "body": body, "more_body": not end})
         except OSError:  # what servers of ASGI 2.4 and later raise when nobody listens any more
             self.gone = True
+        except Exception:
+            self.refused = True
+            raise
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; if the response has begun, as much of it as an SSE client can take."""

@@ -7,7 +7,7 @@ from typing import Final
 from luthien_guard.exchange import Outcome, OutcomeStatus
 from luthien_guard.pipeline import Expiry
 
-__all__ = ["BROKEN", "CANCELLED", "ENDED", "GONE", "RETRIES", "failed"]
+__all__ = ["BROKEN", "CANCELLED", "ENDED", "GONE", "RETRIES", "ended", "failed", "refused"]
 
 ENDED: Final = Expiry(502, "upstream_error", "the upstream ended its answer before it was complete")
 BROKEN: Final = Expiry(500, "internal_error", "the guard failed to decide about this answer")
@@ -20,3 +20,14 @@ CANCELLED: Final = Outcome(OutcomeStatus.CANCELLED, reason="the exchange was can
 def failed(error: BaseException) -> Outcome:
     """The application raised it."""
     return Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"the application raised {type(error).__name__}")
+
+
+def ended(expiry: Expiry) -> Outcome:
+    """It was ended from here, and the plane was not asked."""
+    statuses = {504: OutcomeStatus.TIMEOUT, 502: OutcomeStatus.UPSTREAM_ERROR}
+    return Outcome(statuses.get(expiry.status, OutcomeStatus.POLICY_ERROR), reason=expiry.message)
+
+
+def refused(status: int) -> Outcome | None:
+    """It is complete, and nobody has looked at its body."""
+    return None if status < 400 else Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"status {status}")

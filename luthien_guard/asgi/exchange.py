@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from luthien_guard.asgi.client import Client
-from luthien_guard.asgi.endings import CANCELLED, ENDED, failed
+from luthien_guard.asgi.endings import CANCELLED, ENDED, GONE, ended, failed
 from luthien_guard.asgi.handle import ExchangeHandle, current
 from luthien_guard.asgi.inner import Onward, Seal, inner_scope, promises_errors
 from luthien_guard.asgi.outlet import Attempt
@@ -15,7 +15,7 @@ from luthien_guard.asgi.watched import Watched
 from luthien_guard.cancellation import must_travel
 from luthien_guard.clock import Clock
 from luthien_guard.control_plane.service import Answer, RequestDecision
-from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
+from luthien_guard.exchange import Outcome, RequestMetadata
 from luthien_guard.pipeline import Expiry, OutOfTime, in_time, total_expiry
 
 __all__ = ["Exchange"]
@@ -89,8 +89,6 @@ class Exchange:
         finally:
             if not self.closed:
                 await self.close(CANCELLED)
-            if self.attempt is not None and self.attempt.lanes is not None:
-                self.attempt.lanes.close()
         if self.error is not None:
             raise self.error
 
@@ -125,26 +123,34 @@ class Exchange:
             return
         self.closed = True
         self._seal.open = False
-        if self._ends_at_once:
-            await self.guard.plane.close(self.metadata.call_id, outcome)
-        else:
-            with self.briefly() as scope:
-                scope.shield = True
+        try:
+            if self._ends_at_once:
                 await self.guard.plane.close(self.metadata.call_id, outcome)
+            else:
+                with self.briefly() as scope:
+                    scope.shield = True
+                    await self.guard.plane.close(self.metadata.call_id, outcome)
+        finally:  # a verdict that is still awaited has nobody left to tell
+            if self.attempt is not None and self.attempt.lanes is not None:
+                self.attempt.lanes.close()
 
     def briefly(self) -> anyio.CancelScope:
         """A scope for what must not take longer than it takes to close."""
         return self.clock.until(self.clock() + self.guard.limits.close_timeout)
 
     async def cut(self, expiry: Expiry) -> None:
-        """End what is left of the answer, and the exchange: time is up."""
-        if not self.client.finished:
-            with self.briefly():
-                if self.client.started:
-                    await self.client.write(b"", end=True)
-                else:
-                    await self.client.answer(self.error_answer(expiry))
-        await self.close(Outcome(OutcomeStatus.TIMEOUT, reason=expiry.message))
+        """End what is left of the answer, and the exchange, without asking anybody."""
+        if self.closed:
+            return
+        try:
+            if not self.client.finished:
+                with self.briefly():
+                    if self.client.started:
+                        await self.client.write(b"", end=True)
+                    else:
+                        await self.client.answer(self.error_answer(expiry))
+        finally:
+            await self.close(GONE if self.client.gone else ended(expiry))
 
     # -- what its attempts need: see `Outlet` --------------------------------------------------------------------------
 
@@ -182,15 +188,18 @@ class Exchange:
         except BaseException as error:
             if must_travel(error):
                 raise
-            if attempt.began:
-                await self._broken_off(attempt)
-            else:
+            self.error = error
+            if not attempt.began:
                 await self.close(failed(error))
-            raise
-        if not attempt.finished:
+        if not self.closed:
             await self._broken_off(attempt)
 
     async def _broken_off(self, attempt: Attempt) -> None:
         """End the answer as far as the client takes it: nobody watches, and it may have stopped reading."""
-        with self.briefly():
-            await attempt.fail(ENDED)
+        try:
+            with self.briefly():
+                await attempt.fail(ENDED)
+        except BaseException as error:
+            if must_travel(error):
+                raise
+            self.error = self.error or error  # the first is the application's own

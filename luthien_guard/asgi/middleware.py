@@ -85,7 +85,7 @@ class GuardMiddleware:
         metadata = self.guard.callers.metadata(headers, scope["path"])
         if policy_set := (scope.get("state") or {}).get(POLICY_SET):
             metadata = replace(metadata, policy_set=policy_set)
-        client = Client(send, metadata.call_id, bodiless=scope["method"] == "HEAD")
+        client = Client(send, metadata.call_id, method=scope["method"])
         try:
             body = await self._body(scope, receive, route, headers)
         except ClientGone:

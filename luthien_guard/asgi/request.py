@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from anyio.lowlevel import checkpoint
+
 from luthien_guard.asgi.encoding import decode_body, layers
 from luthien_guard.asgi.headers import frozen, is_utf8, values, without
 from luthien_guard.asgi.types import Headers, Receive, Scope
@@ -17,12 +19,15 @@ __all__ = [
     "RequestTimeout",
     "body_headers",
     "check_headers",
+    "has_left",
     "headers_of",
     "read_body",
 ]
 
 #: Headers of which two different values mean two different requests.
 _SINGLE: Final = (b"content-type", b"content-encoding", b"content-length")
+#: Messages about a body that is over, before a `receive` is taken for one that says the same thing for ever.
+_REPEATS: Final = 8
 #: Said about the body as it came, or an invitation to encode the answer so that it cannot be inspected.
 _REPLACED: Final = frozenset(
     {
@@ -92,6 +97,16 @@ async def _received(receive: Receive, limit: int) -> bytes:
         parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def has_left(receive: Receive) -> bool:
+    """Wait until the client has left. False when `receive` will never say so: middleware further out may replay the body
+    at every call, which would turn this into a loop that lets nobody else run."""
+    for _ in range(_REPEATS):
+        if (await receive())["type"] == "http.disconnect":
+            return True
+        await checkpoint()
+    return False
 
 
 def body_headers(headers: Headers, body: bytes) -> list[tuple[bytes, bytes]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.encoding import Decoder, decoder_for, layers
+from luthien_guard.asgi.endings import GONE, refused
 from luthien_guard.asgi.headers import ANSWER_BOUND, first, frozen, is_utf8, values, without
 from luthien_guard.asgi.outlet import WatchedOutlet
 from luthien_guard.asgi.sniff import is_event_stream, says_event_stream
@@ -30,6 +32,7 @@ class Response:
     __slots__ = (
         "_attempt",
         "_decoder",
+        "_dropped",
         "_head",
         "_headers",
         "_hurry",
@@ -53,6 +56,7 @@ class Response:
         self._headers: Headers = ()
         self._decoder: Decoder | None = None
         self._head: list[bytes] = []  # bytes that do not yet say what the body is
+        self._dropped = False  # it had a body where there is none
         self._stream = False
         self._hurry = 0  # messages in one breath
 
@@ -66,7 +70,10 @@ class Response:
             if (self.finished or outlet.client.gone or (lanes and lanes.over)) and await self._is_deaf():
                 return
             data, last = message.get("body", b""), not message.get("more_body", False)
+            if type(data) is not bytes:
+                data = _as_bytes(data)
             if lanes is not None and not last and self._decoder is None and lanes.batches.takes(data):
+                outlet.deadlines.heard = outlet.now()
                 return
             # a clock that tests move stands still
             in_one_breath = 0.0 < outlet.now() - outlet.deadlines.heard < BREATH
@@ -139,7 +146,8 @@ class Response:
         return None
 
     async def _take_first(self, data: bytes, last: bool) -> None:
-        if self._outlet.client.bodiless or self._status in _NO_BODY:
+        client = self._outlet.client
+        if client.bodiless or client.preflight or self._status in _NO_BODY:
             return await self._take_nothing(data, last)
         try:
             if not self._head and self._decoder is None:
@@ -161,14 +169,21 @@ class Response:
         return None
 
     async def _take_nothing(self, data: bytes, last: bool) -> None:
-        """HEAD, 204, 304: headers only. A body here is one that nobody may see."""
+        """HEAD, OPTIONS, 204, 304: headers only. A body here is one that nobody may see."""
         client = self._outlet.client
-        if data and not self._outlet.client.bodiless:
+        if data and not client.bodiless and not self._dropped:
+            self._dropped = True
             self._outlet.plane.record(self._outlet.call_id, "body.dropped", {"status": self._status})
         if last and not client.started:
-            await client.begin(self._status, self._headers)
+            await client.begin(self._status, self._bare_headers())
             await client.write(b"", end=True)
-            await self._outlet.close()
+            await self._outlet.close(GONE if client.gone else refused(self._status))
+
+    def _bare_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """HEAD, 204 and 304 may have the length of a body that is elsewhere."""
+        if not self._outlet.client.preflight or self._status in _NO_BODY:
+            return self._headers
+        return [*without(self._headers, ANSWER_BOUND), (b"content-length", b"0")]
 
     def _decoded(self, data: bytes, last: bool) -> bytes:
         if self._decoder is None:
@@ -215,7 +230,7 @@ class Response:
             await outlet.client.write(data, end=end)
         outlet.deadlines.told = outlet.now()
         if end:
-            await outlet.close()
+            await outlet.close(GONE if outlet.client.gone else None)
             if not self.finished:
                 outlet.cancel()
 
@@ -230,6 +245,11 @@ class Response:
             # Without a label a client would sniff for itself.
             kept.append((b"content-type", b"text/event-stream" if self._stream else b"application/json"))
         return kept
+
+
+def _as_bytes(body: Any) -> bytes:
+    """Applications send whatever their server takes. Not `bytes(body)`, which makes a number that many zeros."""
+    return b"" if body is None else memoryview(body).tobytes()
 
 
 def _says(headers: Headers, *, stream: bool) -> bool:

@@ -25,11 +25,15 @@ _HARMLESS: Final = ("/messages/count_tokens", "/responses/input_tokens")
 #: Below a guarded route, requests that carry many requests in a shape that no policy sees.
 _BUNDLES: Final = ("/messages/batches",)
 _METHOD: Final = re.compile(r"[A-Z]+\Z")
-_ABSOLUTE: Final = re.compile(r"/?[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE)
+#: From the beginning of a run of such letters only: tried from everywhere within one, a long run takes for ever.
+_ABSOLUTE: Final = re.compile(r"/?(?<![a-z0-9+.-])[0-9+.-]*[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE)
 _UNSEEN: Final = re.compile(
     r"[\x00-\x20\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060\ufeff\ufffd\ud800-\udfff]"
 )
-_BARE: Final = "/:@!$&'()*+,=~-._"  # what a path may hold without an escape
+_QUERY: Final = re.compile(r"[?#]")
+_UNESCAPED: Final = "/:@!$&'()*+,=~-._"  # what a path may hold without an escape
+_KEPT: Final = 1024  # characters of a path, and of what else is said about it, that is worth remembering
+_LONG: Final = 4096  # characters: no path to a guarded route comes near it
 _ROUNDS: Final = 4  # of percent-decoding; no stack of servers and frameworks decodes more often
 
 
@@ -63,12 +67,19 @@ class Routes:
                 raise ValueError(
                     f"routes: unknown wire format {name!r}; known are {', '.join(sorted(formats))}"
                 )
+        #: What the path to a guarded route ends in, however it is spelled.
+        self._ends = {
+            path.rsplit("/", 1)[1]: name
+            for path, name in [*self._exact.items(), *((_plain(s), n) for s, n in self._suffixes.items())]
+        }
         self._found = lru_cache(maxsize=2048)(self._find)
 
     def match(self, scope: Scope) -> Route | None:
         """The route of an http or websocket scope; None when it is not guarded."""
         raw: Any = scope.get("raw_path")
-        route = self._found(scope["path"], bytes(raw) if raw else b"", scope.get("root_path", ""))
+        raw, path, root = bytes(raw) if raw else b"", scope["path"], scope.get("root_path", "")
+        find = self._found if len(path) + len(raw) + len(root) <= _KEPT else self._find
+        route = find(path, raw, root)
         if route is None or route.refusal is not None:
             return route
         method = scope.get("method", "GET")
@@ -88,6 +99,8 @@ class Routes:
 
     def _find(self, path: str, raw: bytes, root: str) -> Route | None:
         raw, root = raw.split(b"?", 1)[0], root.rstrip("/")
+        if max(len(path), len(raw)) > _LONG:
+            return self._refused(path, raw, root)
         plain = self._is_plain(path, raw, root)
         if plain and self._exempt.intersection(_mounted(path, root)):
             return None
@@ -98,6 +111,15 @@ class Routes:
         if plain and len({hit[0] for hit in hits}) == 1:
             return None if not exact and self._is_harmless(path) else Route(name, exact)
         return Route(name, exact, "the path is not spelled in its canonical form")
+
+    def _refused(self, path: str, raw: bytes, root: str) -> Route | None:
+        """What has no end is not read in every way: it is refused if any of them could lead to a guarded route."""
+        for spelling in _spellings(path, raw):
+            text = _bare(root + spelling).casefold()
+            for end, name in self._ends.items():
+                if end in text:
+                    return Route(name, True, "the path is too long for this route")
+        return None
 
     def _lookup(self, path: str) -> tuple[str, bool] | None:
         """The wire format, and whether this is the route itself or something below it."""
@@ -112,7 +134,7 @@ class Routes:
     def _is_plain(self, path: str, raw: bytes, root: str) -> bool:
         """True when every reader takes the path for the same one."""
         if raw and not any(
-            raw.upper() == quote(way, safe=_BARE).upper().encode() for way in _mounted(path, root)
+            raw.upper() == quote(way, safe=_UNESCAPED).upper().encode() for way in _mounted(path, root)
         ):
             return False  # a letter that is dressed up as an escape, or another path altogether
         if (self._spelled | self._exempt).intersection(_mounted(path, root)):
@@ -138,25 +160,43 @@ def _mounted(path: str, root: str) -> tuple[str, ...]:
 
 def _readings(path: str, raw: bytes, root: str) -> Iterator[str]:
     """Everything that a server or framework could take the path for, in plain form."""
-    spellings = {path, unquote(raw.decode("latin-1")), raw.decode("latin-1")} if raw else {path}
-    for spelling in spellings:
-        for candidate in _mounted(spelling, root):
-            plain = _plain(candidate)
-            yield plain
-            if "/.." in plain:
-                yield _resolved(plain)
+    candidates = {each for spelling in _spellings(path, raw) for each in _mounted(spelling, root)}
+    for bare in {_bare(candidate) for candidate in candidates}:
+        # Who does not drop a host or a query takes it for a part of the path.
+        for whole in {bare, _ABSOLUTE.sub("", bare, count=1)}:
+            for reading in {whole, _before_query(whole)}:
+                plain = _joined(reading)
+                yield plain
+                if "/.." in plain:
+                    yield _resolved(plain)
+
+
+def _spellings(path: str, raw: bytes) -> set[str]:
+    return {path, unquote(raw.decode("latin-1")), raw.decode("latin-1")} if raw else {path}
 
 
 def _plain(path: str) -> str:
-    """The path without anything that some reader drops: escapes, parameters, empty segments, controls, case."""
+    """The path without anything that some reader drops: escapes, host, query, parameters, empty segments, controls,
+    case."""
+    return _joined(_before_query(_ABSOLUTE.sub("", _bare(path), count=1)))
+
+
+def _bare(path: str) -> str:
+    """Without escapes and controls."""
     for _ in range(_ROUNDS):
         decoded = unquote(path, errors="replace")
         if decoded == path:
             break
         path = decoded
-    path = _UNSEEN.sub("", path).replace("\\", "/")
-    path = _ABSOLUTE.sub("", path, count=1)
-    path = re.split(r"[?#]", path, maxsplit=1)[0]
+    return _UNSEEN.sub("", path).replace("\\", "/")
+
+
+def _before_query(path: str) -> str:
+    return _QUERY.split(path, maxsplit=1)[0]
+
+
+def _joined(path: str) -> str:
+    """Without parameters, empty segments and case."""
     segments = [segment.split(";", 1)[0] for segment in path.split("/")]
     return "/" + "/".join(segment for segment in segments if segment not in ("", ".")).casefold()
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from luthien_guard.asgi.endings import GONE
+from luthien_guard.asgi.endings import GONE, ended, refused
 from luthien_guard.asgi.headers import first, frozen
 from luthien_guard.asgi.outlet import Outlet
 from luthien_guard.asgi.sniff import says_event_stream
 from luthien_guard.asgi.types import Message
-from luthien_guard.exchange import Outcome, OutcomeStatus
 from luthien_guard.pipeline import Expiry, Lanes
 from luthien_guard.wire.formats import FORMATS
 
@@ -56,20 +55,20 @@ class Straight:
                 return await client.write(message.get("body", b""), end=False)
             self.finished = True
             await client.write(message.get("body", b""), end=True)
-            if self.finished:
-                await self._outlet.close(GONE if client.gone else self._refused())
+            await self._outlet.close(GONE if client.gone else refused(self._status))
         else:
             raise RuntimeError(f"{kind} goes around the body of a guarded response")
         return None
 
     async def fail(self, expiry: Expiry) -> None:
         client = self._outlet.client
-        if client.started:
-            await client.write(self._error_event(expiry), end=True)
-        else:
-            await client.answer(self._outlet.error_answer(expiry))
-        status = OutcomeStatus.TIMEOUT if expiry.status == 504 else OutcomeStatus.UPSTREAM_ERROR
-        await self._outlet.close(GONE if client.gone else Outcome(status, reason=expiry.message))
+        try:
+            if client.started:
+                await client.write(self._error_event(expiry), end=True)
+            else:
+                await client.answer(self._outlet.error_answer(expiry))
+        finally:  # servers do not take an end where they were promised more
+            await self._outlet.close(GONE if client.gone else ended(expiry))
 
     def _error_event(self, expiry: Expiry) -> bytes:
         """What tells a stream's client that this was not the end. The blank line ends an event that was cut."""
@@ -77,8 +76,3 @@ class Straight:
             return b""
         writer = FORMATS[self._outlet.wire_format].writer(stream=True, model="", call_id=self._outlet.call_id)
         return b"\n\n" + writer.fail(expiry.status, expiry.code, expiry.message)
-
-    def _refused(self) -> Outcome | None:
-        if self._status < 400:
-            return None
-        return Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"status {self._status}")

@@ -16,13 +16,14 @@ from anyio.lowlevel import checkpoint
 from luthien_guard.asgi.endings import BROKEN, ENDED, GONE, RETRIES, failed
 from luthien_guard.asgi.inner import Replay
 from luthien_guard.asgi.outlet import Attempt
+from luthien_guard.asgi.request import has_left
 from luthien_guard.asgi.response import Response
 from luthien_guard.asgi.straight import Straight
 from luthien_guard.cancellation import must_travel
 from luthien_guard.clock import MonotonicClock
 from luthien_guard.control_plane.service import Answer, RequestDecision
 from luthien_guard.exchange import Outcome, OutcomeStatus
-from luthien_guard.pipeline import Beside, Deadlines, Expiry, Turn, beside
+from luthien_guard.pipeline import Beside, Deadlines, Expiry, Lanes, Turn, beside
 
 if TYPE_CHECKING:
     from luthien_guard.asgi.exchange import Exchange
@@ -88,14 +89,13 @@ class Watched:
     # -- the caller's task ---------------------------------------------------------------------------------------------
 
     async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
-        exchange = self._exchange
         await self._stoppable(work)
         tries = 1
-        while (attempt := exchange.attempt) is not None and attempt.retry is not None and not self._stopped:
+        while (attempt := await self._heard_out()) is not None and attempt.retry is not None:
             await self._again(attempt, attempt.retry, tries)
             tries += 1
         await self._concluded()
-        if self.client.gone and not exchange.closed:
+        if self.client.gone and not self._exchange.closed:
             await self.close(GONE)
 
     async def _first(self, body: bytes, decision: RequestDecision | None) -> None:
@@ -133,35 +133,76 @@ class Watched:
                 if scope.cancel_called:
                     logger.debug("the application failed while it was cancelled", exc_info=error)
                 else:
-                    self._exchange.error = error
+                    self._keep(error)
+
+    async def _heard_out(self) -> Attempt | None:
+        """The attempt, once its stream lane is done with what the application has said; None when it is too late for
+        another."""
+        attempt = self._exchange.attempt
+        if attempt is None or self._is_over():
+            return None
+        lanes, again = attempt.lanes, attempt.retry is not None
+        if lanes is not None and not again and (lanes.ending or (attempt.finished and lanes.busy)):
+            await self._stoppable(self._silent.wait)  # a retry ends it
+        return None if self._is_over() else attempt
+
+    def _is_over(self) -> bool:
+        return self._exchange.closed or self._stopped or self.client.gone
 
     async def _concluded(self) -> None:
         """The application is out; see that its answer is complete."""
         attempt, error = self._exchange.attempt, self._exchange.error
-        if self._exchange.closed or self.client.gone:
-            return
-        if self._stopped:
+        if not self._is_over():
+            if attempt is None:
+                await self.close(Outcome(OutcomeStatus.POLICY_ERROR, reason=f"the guard raised {error!r}"))
+            elif error is not None and not attempt.began:
+                await self.close(failed(error))
+            else:
+                await self._stoppable(self._broken_off)
+        if self._stopped and not self.client.gone:
             await self._silent.wait()  # the watcher is ending the answer
-        elif attempt is None:
-            await self.close(Outcome(OutcomeStatus.POLICY_ERROR, reason=f"the guard raised {error!r}"))
-        elif error is not None and not attempt.began:
-            await self.close(failed(error))
-        elif not attempt.finished:
-            await self._stoppable(lambda: attempt.fail(ENDED))
-        else:
-            await self._silent.wait()  # the stream lane is still at work
+
+    # -- ending an answer that does not end by itself --------------------------------------------------------------------
+
+    async def _broken_off(self) -> None:
+        await self._exchange.cut(await self._failed(self._fault()))
+
+    def _fault(self) -> Expiry:
+        """Whose it is that the answer is not complete: the guard's, or the application's and its server's."""
+        attempt = self._exchange.attempt
+        if attempt is None or attempt.lanes is None or attempt.lanes.error is None:
+            return ENDED
+        self._keep(attempt.lanes.error)
+        return ENDED if self.client.refused else BROKEN
+
+    async def _failed(self, expiry: Expiry) -> Expiry:
+        """End the answer in its own words. Returns what is left to say without them."""
+        attempt = self._exchange.attempt
+        if attempt is not None and not self._exchange.closed:
+            try:
+                await attempt.fail(expiry)
+            except BaseException as error:
+                if must_travel(error):
+                    raise
+                self._keep(error)
+                return expiry if self.client.refused else BROKEN
+        return expiry
+
+    def _keep(self, error: BaseException) -> None:
+        """For the host, when the answer has been ended. The first is the one that the others follow from."""
+        self._exchange.error = self._exchange.error or error
 
     # -- the watcher's -------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         """Own the server's `receive`."""
         try:
-            while (await self._exchange.receive())["type"] != "http.disconnect":
-                pass
+            if not await has_left(self._exchange.receive):
+                return
         except BaseException as error:
             if must_travel(error):
                 raise
-            self._exchange.error = self._exchange.error or error
+            self._keep(error)
         await self._alone(self._disconnected)
 
     async def _looks(self) -> None:
@@ -177,7 +218,7 @@ class Watched:
         except BaseException as error:
             if must_travel(error):
                 raise
-            self._exchange.error = self._exchange.error or error
+            self._keep(error)
             self._stopped = True
             self._silent.set()
             self.cancel()
@@ -188,15 +229,20 @@ class Watched:
         attempt = self._exchange.attempt
         lanes = None if attempt is None else attempt.lanes
         self.deadlines.broken = False
-        if self.client.finished or self._heard:
+        if self._exchange.closed or self.client.gone:
             self.deadlines.close()
         elif lanes is not None and lanes.error is not None:
-            self._exchange.error = lanes.error
-            await self._expire(BROKEN)
-        elif expiry := self.deadlines.expired(None if lanes is None else lanes.stream.overdue()):
+            await self._expire(self._fault())
+        elif expiry := self._expired(lanes):
             await self._expire(expiry)
         elif lanes is not None and self.deadlines.keepalive_due():
             self.start(lanes.keepalive)
+
+    def _expired(self, lanes: Lanes | None) -> Expiry | None:
+        if not self.client.finished:
+            return self.deadlines.expired(None if lanes is None else lanes.stream.overdue())
+        self.deadlines.ending()  # the client may still be reading
+        return self.deadlines.expired(None)
 
     async def _expire(self, expiry: Expiry) -> None:
         """Time is up: stop the application, end the answer. It may be stuck where no cancellation reaches it (a
@@ -204,17 +250,16 @@ class Watched:
         self._stopped = True
         self.deadlines.close()
         self.cancel()
-        if self._exchange.attempt is not None:
-            with self._exchange.briefly():
-                await self._exchange.attempt.fail(expiry)
+        with self._exchange.briefly():
+            expiry = await self._failed(expiry)
         await self._exchange.cut(expiry)
         self._silent.set()
 
     async def _disconnected(self) -> None:
         self._heard = True
+        if self._exchange.closed or (self.client.finished and not self.client.refused):
+            return  # servers say so after every complete answer, some of them before they have taken the end
         self._silent.set()
-        if self.client.finished:
-            return  # servers say so after every complete answer
         self.client.gone = self._stopped = True
         self.deadlines.close()
         self.cancel()

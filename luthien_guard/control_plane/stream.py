@@ -30,6 +30,7 @@ _OUTCOMES: Final = {
     "idle_timeout": OutcomeStatus.TIMEOUT,
     "total_timeout": OutcomeStatus.TIMEOUT,
     "cancelled": OutcomeStatus.CANCELLED,
+    "internal_error": OutcomeStatus.POLICY_ERROR,
 }
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import anyio
 
+from luthien_guard.asgi.request import has_left
 from luthien_guard.asgi.types import Receive
 
 __all__ = ["kept"]
@@ -110,5 +111,5 @@ async def _kept_anywhere(work: Work, receive: Receive, time_left: TimeLeft, ever
 
 
 async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    if not await has_left(receive):
+        await anyio.sleep_forever()

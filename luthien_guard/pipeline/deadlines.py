@@ -48,10 +48,14 @@ class Deadlines:
         self.broken = False  # something failed that the watcher has to see to at once
         self.waiting = 0  # hooks (or settlements) that wait for somebody now
 
+    def ending(self) -> None:
+        """The end is on its way to the client: only the total counts."""
+        self.holding = self.upstream = False
+
     def close(self) -> None:
         """The answer is complete: nothing is late any more."""
+        self.ending()
         self._total = float("inf")
-        self.holding = self.upstream = False
         self.waiting = 0
 
     def wake_at(self) -> float:
@@ -60,13 +64,15 @@ class Deadlines:
             return self._total
         if self.broken:
             return self._now()
-        wake = min(self._total, self._now() + self._limits.keepalive_interval)
+        limits = self._limits
+        # No later than either: nobody wakes the watcher when upstream has said its first word.
+        wake = min(self._total, self._now() + min(limits.keepalive_interval, limits.idle_timeout))
         if self.waiting:
             wake = min(wake, self._now() + POLL)
         if self.holding:
-            wake = min(wake, self.told + self._limits.keepalive_interval)
+            wake = min(wake, self.told + limits.keepalive_interval)
         if self.upstream and self.heard:
-            wake = min(wake, self.heard + self._limits.idle_timeout)
+            wake = min(wake, self.heard + limits.idle_timeout)
         return wake
 
     def expired(self, overdue: str | None) -> Expiry | None:

@@ -66,7 +66,7 @@ class Lanes:
         self.stream = stream
         self.batches = Batches()  # what waits for the stream lane
         self.over = False  # the last byte was written, or may not be written any more
-        self.error: BaseException | None = None  # what broke the stream lane
+        self.error: BaseException | None = None  # what a decision or the stream lane failed with
         self.broken = False  # a feed did not finish: only `fail` may end the answer
         self._write = write
         self._spawn = spawn  # a task group's `start_soon`
@@ -90,6 +90,16 @@ class Lanes:
         """True while pieces go through the stream lane."""
         return self._queued
 
+    @property
+    def ending(self) -> bool:
+        """True while the end of the answer is being written."""
+        return self.over and self._writing
+
+    @property
+    def busy(self) -> bool:
+        """True while the stream lane will say more of what the application has said."""
+        return not self.broken and (self._draining or self._settling > 0 or bool(self._scopes))
+
     async def feed(self, data: bytes, *, last: bool, hurried: bool = False) -> None:
         """The next piece from the application. Returns when it may send the next one. `hurried`: they follow so closely on
         one another that there will be more, for which a task is worth its while: it takes them together."""
@@ -112,8 +122,10 @@ class Lanes:
             await self._enqueue(data, last)
 
     async def fail(self, expiry: Expiry) -> None:
-        """End the answer for a reason that is not the policies'. Halts the stream lane first."""
-        self._halt()
+        """End the answer for a reason that is not the policies'. Halts the stream lane first, unless it is writing the
+        end already: half of that would be worse than none."""
+        if not self.ending:
+            self._halt()
         await self._turn.take()
         try:
             if self._queued and not self._settling and not self._closed:
@@ -128,6 +140,9 @@ class Lanes:
     async def keepalive(self) -> None:
         """A sign of life, unless something is just being written. Needs no turn: the hook that makes the client
         wait has it."""
+        await self._scoped(self._breathe)
+
+    async def _breathe(self) -> None:
         if self._writing or self._breath is not None or self._closed:
             return
         if data := self.stream.keepalive():
@@ -159,9 +174,11 @@ class Lanes:
                 release: Release = stop.value
             else:
                 release = await self._waited(coroutine, first)
-        except BaseException:
+        except BaseException as error:
             # Cancelled or broken in the middle of a piece: what would follow has lost its place.
             self.broken = True
+            if not must_travel(error):
+                self.error = error
             raise
         if last:
             self._fed_last = True
@@ -196,10 +213,10 @@ class Lanes:
             await self._written(release)
 
     async def _written(self, release: Release) -> None:
-        if self._breath is not None:
-            await self._breath.wait()
         self._writing = True
         try:
+            if self._breath is not None:
+                await self._breath.wait()
             await self._write(release, end=self.over)
         finally:
             self._writing = False

@@ -92,3 +92,20 @@ def test_nothing_is_late_after_the_end() -> None:
     clock.now += 1e6
     assert deadlines.expired(None) is None
     assert deadlines.wake_at() == float("inf")
+
+
+def test_a_short_silence_is_noticed_although_nobody_told_of_the_first_word() -> None:
+    clock = VirtualClock(start=5000)
+    deadlines = Deadlines(clock, Limits(idle_timeout=2, keepalive_interval=15))
+    assert deadlines.wake_at() == clock.now + 2
+
+
+def test_only_the_total_counts_while_the_end_is_on_its_way() -> None:
+    clock, deadlines = made()
+    deadlines.upstream, deadlines.heard, deadlines.holding = True, clock.now, True
+    deadlines.ending()
+    clock.now += 999
+    assert deadlines.expired(None) is None
+    assert not deadlines.keepalive_due()
+    clock.now += 1
+    assert deadlines.expired(None) is not None

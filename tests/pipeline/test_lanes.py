@@ -330,3 +330,45 @@ async def test_a_release_waits_for_a_keepalive_on_its_way() -> None:
         b.gate.set()
         await b.clock.rest()
         assert b.written == [b": keep-alive\n\n", b"x?"]
+
+
+async def test_failing_does_not_halt_the_end_that_is_being_written() -> None:
+    stream = Held()
+    async with bench(stream) as b, anyio.create_task_group() as tasks:
+        await b.lanes.feed(b"x?", last=True)
+        await b.clock.rest()
+        assert b.lanes.busy
+        b.gate = anyio.Event()
+        stream.verdicts[b"x?"].set()
+        await b.clock.rest()
+        assert b.lanes.ending
+        tasks.start_soon(b.lanes.fail, LATE)
+        await b.clock.rest()
+        b.gate.set()
+        await b.clock.rest()
+        assert (b.written, b.ended) == ([b"x?"], 1)
+        assert not (b.lanes.ending or b.lanes.busy)
+        assert stream.failed == []
+
+
+async def test_an_error_in_the_direct_lane_is_kept_too() -> None:
+    class Broken(ScriptedStream):
+        async def take(self, data: bytes, *, last: bool) -> Release:
+            raise LookupError("broken")
+
+    async with bench(Broken(CONTEXT)) as b:
+        with pytest.raises(LookupError):
+            await b.lanes.feed(b"a", last=False)
+        assert isinstance(b.lanes.error, LookupError)
+        assert not b.lanes.busy
+
+
+async def test_an_error_in_a_keepalive_is_kept_and_wakes_the_watcher() -> None:
+    class Breathless(Held):
+        def keepalive(self) -> bytes:
+            raise LookupError("no")
+
+    async with bench(Breathless()) as b:
+        await b.lanes.keepalive()
+        assert isinstance(b.lanes.error, LookupError)
+        assert b.woken == 1
