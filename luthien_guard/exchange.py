@@ -7,9 +7,17 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
-__all__ = ["ChatRequest", "Outcome", "OutcomeStatus", "RequestMetadata", "TextInRequest", "new_call_id"]
+__all__ = [
+    "ChatRequest",
+    "Outcome",
+    "OutcomeStatus",
+    "RequestMetadata",
+    "TextInRequest",
+    "is_count",
+    "new_call_id",
+]
 
 
 def new_call_id() -> str:
@@ -69,7 +77,8 @@ class TextInRequest:
     text: str
 
 
-#: The neutral names of parameters and how each wire format spells them; the first key is the one that is written.
+#: The neutral names of parameters and how each wire format spells them; the first key is the one that is written where
+#: the request has none.
 _KEYS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "openai.chat": {
         "messages": ("messages",),
@@ -87,7 +96,8 @@ _KEYS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "stop": (),
     },
 }
-_PROMPT_KEYS = ("system", "instructions", "messages", "input", "prompt")
+_PROMPT_KEYS = ("system", "instructions", "litellm_system_prompt", "messages", "input", "prompt")
+_SYSTEM_KEYS = ("system", "instructions", "litellm_system_prompt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +123,7 @@ class ChatRequest:
     @property
     def messages(self) -> list[Any]:
         """The conversation; a plain-string `input` (openai.responses) becomes one user message."""
-        value = self.raw.get(self._spelling("messages"))
+        value = self.raw.get(self.spellings("messages")[0])
         if isinstance(value, str):
             return [{"role": "user", "content": value}]
         return value if isinstance(value, list) else []
@@ -125,25 +135,23 @@ class ChatRequest:
 
     @property
     def max_tokens(self) -> int | None:
-        for key in _KEYS[self.wire_format]["max_tokens"]:
-            value = self.raw.get(key)
-            if isinstance(value, int) and not isinstance(value, bool):
-                return value
-        return None
+        """The largest that is asked for, where two spellings are; what is no whole number from 1 names none."""
+        values = [self.raw.get(key) for key in self.spellings("max_tokens")]
+        return max((value for value in values if is_count(value)), default=None)
 
     def replace(self, **changes: Any) -> ChatRequest:
-        """A changed copy. Neutral names (`messages`, `max_tokens`, `stop`) are spelled as the wire format does;
-        any other name is a key of the raw JSON; `None` removes it."""
+        """A changed copy. Neutral names (`messages`, `max_tokens`, `stop`) are spelled as the wire format does, in
+        every spelling that is there; any other name is a key of the raw JSON; `None` removes it."""
         raw = dict(self.raw)
         for name, value in changes.items():
             if name == "raw":
                 raw = dict(value)
                 continue
-            key = self._spelling(name)
-            if value is None:
-                raw.pop(key, None)
-            else:
-                raw[key] = value
+            for key in self.spellings(name):
+                if value is None:
+                    raw.pop(key, None)
+                else:
+                    raw[key] = value
         return ChatRequest(self.wire_format, raw)
 
     def texts(self) -> Iterator[TextInRequest]:
@@ -152,16 +160,22 @@ class ChatRequest:
             if key in self.raw:
                 yield from _strings(self.raw[key], (key,), _role_of_key(key))
 
-    def _spelling(self, name: str) -> str:
+    def spellings(self, name: str) -> tuple[str, ...]:
+        """The keys by which this request names it (providers differ in which of two they heed), or the one to write.
+        Raises ValueError where the wire format has none."""
         keys = _KEYS[self.wire_format].get(name, (name,))
-        first = next(iter(keys), None)
-        if first is None:
+        if not keys:
             raise ValueError(f"{self.wire_format} has no {name}")
-        return next((key for key in keys if key in self.raw), first)
+        return tuple(key for key in keys if key in self.raw) or keys[:1]
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number from 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _role_of_key(key: str) -> str:
-    return "system" if key in ("system", "instructions") else "user"
+    return "system" if key in _SYSTEM_KEYS else "user"
 
 
 def _strings(value: Any, path: tuple[str | int, ...], role: str) -> Iterator[TextInRequest]:

@@ -1,8 +1,9 @@
 """A call's arguments and the request that policies see: the same thing in two spellings.
 
 What is JSON is the request. What is secret (keys, headers), or steers the connection and litellm itself, goes around
-the policies and their record untouched: none of it reaches the model. What litellm would merge into the request
-(`extra_body`) is merged before the policies look, so that nothing can hide there.
+the policies and their record untouched: none of it reaches the model. Inside of what policies see a stand-in shows
+where a secret is. What litellm would merge into the request (`extra_body`) is merged before the policies look, so that
+nothing can hide there.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from luthien_guard.client.credentials import Veil, is_private, is_secret, secrets_in
 from luthien_guard.wire.json_text import dumps
 
 __all__ = ["Arguments", "as_json"]
 
-#: Never shown to policies: credentials, connections, litellm's own switches. No provider gets them as text.
+#: Never shown to policies, beside credentials: connections, litellm's own switches. No provider gets them as text
+#: (`litellm_system_prompt` becomes one).
 _AROUND: Final = re.compile(
-    r"api_key|api_base|base_url|api_version|api_type|organization|headers|extra_headers|default_headers|"
-    r"client|timeout|request_timeout|stream_timeout|shared_session|max_retries|num_retries|retry_.*|"
-    r"metadata|litellm_.*|mock_.*|aws_.*|azure_.*|vertex_.*|watsonx_.*|proxy_.*|user_api_key.*|"
-    r".*_(?:secret|token|password|credentials)|custom_llm_provider|model_list|deployment_id|model_info|"
-    r"context_window_fallback_dict|caching|cache|ttl|logger_fn|verbose|drop_params|allowed_openai_params|"
-    r"additional_drop_params|(?:input|output)_cost_per_.*|no-log|ssl_verify"
+    r"api_version|api_type|organization|client|timeout|request_timeout|stream_timeout|shared_session|max_retries|"
+    r"num_retries|retry_.*|metadata|litellm_(?!system_prompt).*|mock_.*|aws_.*|azure_.*|vertex_.*|watsonx_.*|proxy_.*|"
+    r"user_api_key.*|custom_llm_provider|model_list|deployment_id|model_info|context_window_fallback_dict|caching|"
+    r"cache|ttl|logger_fn|verbose|drop_params|allowed_openai_params|additional_drop_params|"
+    r"(?:input|output)_cost_per_.*|no-log|ssl_verify"
 )
-_SECRET: Final = re.compile(r"api_key|.*_(?:secret|token|password|credentials|access_key)")
 #: What carries prompt text or decides about it: must be JSON, or the call is refused.
 _POLICED: Final = frozenset(
     {
@@ -36,6 +37,7 @@ _POLICED: Final = frozenset(
         "functions",
         "input",
         "instructions",
+        "litellm_system_prompt",
         "messages",
         "model",
         "prediction",
@@ -51,31 +53,45 @@ class Arguments:
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
         self._extra: frozenset[str] = frozenset()
+        self._veil = Veil()
+        self._secrets: list[str] = []
         self.request: dict[str, Any] = {}
         for name, value in given.items():
-            if value is not None and not _AROUND.fullmatch(name):
+            if value is None:
+                continue
+            if _AROUND.fullmatch(name) or is_private(name):
+                self._secrets += secrets_in(name, value)
+            else:
                 self._place(name, value)
-        self.body = dumps(self.request).encode()
+        self.body = _text(self.request)
+
+    @property
+    def key(self) -> str | None:
+        """The credential that stands for the caller: the provider's key first."""
+        named = sorted((name != "api_key", name) for name in self._given if is_secret(name))
+        return next((value for _, name in named if isinstance(value := self._given[name], str)), None)
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The credentials among the arguments, the provider's key first."""
-        named = sorted(name for name in self._given if _SECRET.fullmatch(name))
-        return tuple(value for name in named if isinstance(value := self._given[name], str))
+        """The credentials among the arguments, at any depth; the longest first, since one may hold another."""
+        return tuple(sorted(dict.fromkeys(self._secrets), key=len, reverse=True))
 
     def _place(self, name: str, value: Any) -> None:
-        plain = _OPAQUE
         try:
             plain = as_json(value, strict=name in _POLICED)
         except TypeError as error:
             raise TypeError(f"{name} holds {error}, which is not JSON: no policy could see it") from None
+        except RecursionError:
+            raise TypeError(f"{name} is nested too deep: no policy could see it") from None
         if plain is _OPAQUE:
             return
-        if name == "extra_body" and isinstance(plain, dict):
-            self._extra = frozenset(plain)
-            self.request.update(plain)
+        self._secrets += secrets_in(name, plain)
+        shown = self._veil.hide(name, plain)
+        if name == "extra_body" and isinstance(shown, dict):
+            self._extra = frozenset(shown)
+            self.request.update(shown)
         elif name not in self._extra:  # extra_body wins upstream, wherever it stands in the call
-            self.request[name] = plain
+            self.request[name] = shown
 
     def decided(self, body: bytes) -> dict[str, Any]:
         """The arguments for the real call after policies have turned the request into `body`. What they left alone
@@ -84,12 +100,12 @@ class Arguments:
             return dict(self._given)
         wanted: dict[str, Any] = json.loads(body)
         given = {name: value for name, value in self._given.items() if self._stays(name, wanted)}
-        extra = {name: wanted[name] for name in self._extra if name in wanted}
+        extra = {name: self._veil.show(name, wanted[name]) for name in self._extra if name in wanted}
         if extra:
             given["extra_body"] = extra
         for name, value in wanted.items():
             if name not in self._extra and (name not in given or value != self.request.get(name)):
-                given[name] = value
+                given[name] = self._veil.show(name, value)
         return given
 
     def _stays(self, name: str, wanted: Mapping[str, Any]) -> bool:
@@ -108,7 +124,10 @@ def as_json(value: Any, *, strict: bool = True) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_none=True, serialize_as_any=True, warnings=False)
     if isinstance(value, Mapping):
-        return {_key(key): _part(one, strict) for key, one in value.items()}
+        plain = {_key(key): _part(one, strict) for key, one in value.items()}
+        if len(plain) != len(value):  # readers differ in which of the two counts
+            raise TypeError("two keys of one spelling")
+        return plain
     if isinstance(value, (list, tuple)):
         return [_part(one, strict) for one in value]
     if strict:
@@ -122,6 +141,18 @@ def _part(value: Any, strict: bool) -> Any:
 
 
 def _key(key: Any) -> str:
-    if not isinstance(key, str):
-        raise TypeError(f"a key of type {type(key).__name__}")
-    return key
+    """As `json.dumps` spells it."""
+    if isinstance(key, str):
+        return key
+    if key is None or isinstance(key, (bool, int, float)):
+        return json.dumps(key)
+    raise TypeError(f"a key of type {type(key).__name__}")
+
+
+def _text(request: dict[str, Any]) -> bytes:
+    """The JSON. What no JSON can say (NaN, a lone surrogate) is written so that the guard's reader refuses it: that is
+    how every other unreadable request ends."""
+    try:
+        return dumps(request).encode()
+    except ValueError:
+        return json.dumps(request).encode()

@@ -114,15 +114,14 @@ class ClientExchange:
         return decision.answer
 
     def _metadata(self) -> RequestMetadata:
-        secrets = self.arguments.secrets
-        key = secrets[0] if secrets else None
+        key = self.arguments.key
         return RequestMetadata(
             self.call_id,
             time.time(),
             user_id=_text(self.arguments.request.get("user")),
             api_key_hash=self.guard.callers.hashed(key.encode()) if key else None,
             endpoint=f"litellm.{self.dialect.function}",
-            secrets=secrets,
+            secrets=self.arguments.secrets,
         )
 
     async def ask(self) -> Any:

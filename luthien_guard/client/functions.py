@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from luthien_guard.client.litellm_api import needs_asyncio
 from luthien_guard.client.signature import bound, signed_like
 from luthien_guard.client.stream import stream_type
 from luthien_guard.client.sync import run_sync
+from luthien_guard.client.threads import SYNC_CHAT
 from luthien_guard.config import config_from_environment
 from luthien_guard.errors import ConfigError
 from luthien_guard.guard import Guard
@@ -34,10 +36,18 @@ _ON_BLOCK: Final = ("refuse", "error", "raise")
 
 
 @cache
-def default_guard() -> Guard:
-    """The guard of the module-level functions: the file that POLICY_CONFIG names, or no policies."""
+def _made_guard() -> Guard:
     path = config_from_environment()
     return Guard() if path is None else Guard.from_config(path)
+
+
+_making = threading.Lock()
+
+
+def default_guard() -> Guard:
+    """The guard of the module-level functions: the file that POLICY_CONFIG names, or no policies."""
+    with _making:  # `cache` alone may make two, which would not share a store
+        return _made_guard()
 
 
 async def guarded(guard: ClientGuard, dialect: Dialect, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -83,7 +93,7 @@ async def _exchanged(exchange: ClientExchange) -> Any:
 
 async def guarded_completion(guard: ClientGuard, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`guarded` for arguments in the order of `litellm.completion`, which is not that of `acompletion`."""
-    return await _call(guard, CHAT, "completion", args, kwargs)
+    return await _call(guard, SYNC_CHAT, "completion", args, kwargs)
 
 
 @signed_like("acompletion")
@@ -107,5 +117,5 @@ async def anthropic_messages(*args: Any, **kwargs: Any) -> Any:
 @signed_like("completion")
 def completion(*args: Any, **kwargs: Any) -> Any:
     """`litellm.completion` under policy, for code that is not async. Works beside a running event loop too; there it
-    blocks that loop, as litellm's own does."""
+    blocks that loop, as litellm's own does. Not in a policy's hook, which can await `acompletion`: RuntimeError."""
     return run_sync(lambda: guarded_completion(default_guard(), args, kwargs))

@@ -176,7 +176,8 @@ class GuardedIterator:
                 if "error" in data:
                     raise litellm().APIError(502, str(data["error"].get("message")), PROVIDER, exchange.model)
                 if "usage" in data and not exchange.wants_usage:
-                    continue  # litellm keeps it from callers who did not ask: they read `choices[0]`
+                    continue  # litellm keeps it from callers who did not ask
+                data["choices"] = [{"index": 0, "delta": {}}]  # as litellm does: callers read `choices[0]`
             yield exchange.dialect.chunk(data, self._like)
 
     async def _again(self, body: bytes) -> None:

@@ -41,7 +41,13 @@ class _Loop:
             await portal.sleep_until_stopped()
 
     def call(self, function: Callable[[], Awaitable[Any]]) -> Any:
-        """The result of `await function()` there; an interrupt of the waiting thread cancels it."""
+        """The result of `await function()` there; an interrupt of the waiting thread cancels it. Raises RuntimeError
+        in the loop's own thread, which cannot wait for itself."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(
+                "a policy of a guarded `completion` cannot call `completion` itself: await `acompletion` in an "
+                "async hook, or call it in a thread"
+            )
         future = self.portal.start_task_soon(function)
         try:
             return future.result()

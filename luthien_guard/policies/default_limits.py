@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from luthien_guard.events import ContentChunk, ToolCall
-from luthien_guard.exchange import ChatRequest
+from luthien_guard.exchange import ChatRequest, is_count
 from luthien_guard.policy import Block, Policy, PolicyContext, hookimpl
 
 __all__ = ["DefaultLimits"]
@@ -17,28 +18,26 @@ class DefaultLimits(Policy):
     are blocked, whatever their case, in prompts, in every channel of the answer and in tool calls."""
 
     def __init__(self, max_tokens: int | None = None, forbidden_words: Iterable[str] = ()) -> None:
-        if max_tokens is not None and (isinstance(max_tokens, bool) or max_tokens < 1):
+        if max_tokens is not None and not is_count(max_tokens):
             raise ValueError(f"max_tokens is {max_tokens!r}: a whole number from 1")
-        words = (forbidden_words,) if isinstance(forbidden_words, str) else tuple(forbidden_words)
-        if not all(isinstance(word, str) and word for word in words):
-            raise ValueError("forbidden_words are strings that are not empty")
+        words = _words(forbidden_words)
         self.max_tokens = max_tokens
         self.forbidden_words = words
-        # a match is at most this long once case is folded both ways ("ß" and "SS")
-        self.lookahead = max((2 * len(word) for word in words), default=0)
-        self._pattern = re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
+        # A letter stands for three at most once case is folded in full ("ΐ"), so that no match is longer than this.
+        self.lookahead = max((max(2 * len(word), len(word.casefold())) for word in words), default=0)
+        self._pattern = _pattern(words)
+        self._folded = _pattern(tuple(word.casefold() for word in words))
 
     def listens(self, hook: str) -> bool:
         return bool(self.forbidden_words) or hook == "on_request_started"
 
     @hookimpl
     def on_request_started(self, request: ChatRequest) -> ChatRequest | Block | None:
-        for each in request.texts():
-            if (found := self._find(each.text)) is not None:
+        for each in request.texts() if self.forbidden_words else ():
+            is_call = each.path[-1] == "arguments"
+            if (found := self._find_in_call(each.text) if is_call else self._find(each.text)) is not None:
                 return found
-        if self.max_tokens is None or (request.max_tokens or self.max_tokens + 1) <= self.max_tokens:
-            return None
-        return request.replace(max_tokens=self.max_tokens)
+        return None if self.max_tokens is None else _clamped(request, self.max_tokens)
 
     @hookimpl
     def on_content_chunk(self, chunk: ContentChunk, ctx: PolicyContext) -> Block | None:
@@ -46,22 +45,56 @@ class DefaultLimits(Policy):
 
     @hookimpl
     def on_tool_call_completed(self, call: ToolCall, ctx: PolicyContext) -> Block | None:
-        return self._find(call.name) or self._find(call.arguments) or self._find_in(call.parsed)
+        return self._find(call.name) or self._find_in_call(call.arguments)
 
     def _find(self, text: str) -> Block | None:
-        if self._pattern is None or self._pattern.search(text) is None:
+        """Both ways: folding in full knows that "ß" is "SS", the pattern's own that "ı" is an "I"."""
+        if self._pattern is None or self._folded is None:
+            return None
+        if self._pattern.search(text) is None and self._folded.search(text.casefold()) is None:
             return None
         return Block("a forbidden word", "⛔ Blocked: it holds a word that is not allowed here.")
 
-    def _find_in(self, value: object) -> Block | None:
-        """JSON escapes hide words in the arguments' text: look at the strings that they mean."""
-        todo = [value]
+    def _find_in_call(self, arguments: str) -> Block | None:
+        """JSON escapes hide words in the arguments' text: look at the strings that they mean too, keys and what is
+        said twice included."""
+        if (found := self._find(arguments)) is not None:
+            return found
+        try:
+            todo: list[object] = [json.loads(arguments, object_pairs_hook=list)]
+        except RecursionError:
+            return Block("arguments too deep to be read")
+        except ValueError:
+            return None  # no JSON: it means no more than it says
         while todo:
             value = todo.pop()
             if isinstance(value, str) and (found := self._find(value)) is not None:
                 return found
-            if isinstance(value, dict):
-                todo.extend([*value.keys(), *value.values()])
-            elif isinstance(value, list):
+            if isinstance(value, (list, tuple)):
                 todo.extend(value)
         return None
+
+
+def _words(given: object) -> tuple[str, ...]:
+    """Raises ValueError for anything but strings that are not empty."""
+    if isinstance(given, str):
+        given = (given,)
+    words = tuple(given) if isinstance(given, Iterable) and not isinstance(given, Mapping) else (None,)
+    found = tuple(word for word in words if isinstance(word, str) and word)
+    if len(found) != len(words):
+        raise ValueError(f"forbidden_words is {given!r}: a list of strings that are not empty")
+    return found
+
+
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
+
+
+def _clamped(request: ChatRequest, limit: int) -> ChatRequest | None:
+    """No spelling may ask for more, whichever the provider heeds. Some take -1 for "without end", so that what is no
+    count is replaced; a null names nothing."""
+    named = {key: request.raw.get(key) for key in request.spellings("max_tokens")}
+    given = {key: value for key, value in named.items() if value is not None}
+    asked = given or dict.fromkeys(request.spellings("max_tokens")[:1])
+    changes = {key: limit for key, value in asked.items() if not is_count(value) or value > limit}
+    return request.replace(raw={**request.raw, **changes}) if changes else None

@@ -1,0 +1,148 @@
+"""Credentials among a call's arguments, at any depth: known by the names under which they stand.
+
+What may reach the model as text (prompts, tools, schemas) is never taken for a credential, whatever its name: nothing
+may hide there from the policies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from luthien_guard.wire.json_text import dumps
+
+__all__ = ["Veil", "is_private", "is_secret", "secrets_in"]
+
+_SECRET: Final = re.compile(
+    r"(?:.*_)?(?:api_?keys?|access_key_id|secrets?(?:_.*)?|token|password|passwd|passphrase|bearer|cookie|auth|"
+    r"authorization|credentials?)|.+_keys?"
+)
+#: Keys that open nothing, tokens of the model's own language, prices.
+_ORDINARY: Final = re.compile(
+    r"(?:.*_)?(?:cache|public|idempotency|primary|foreign|partition|sort|group|routing)_keys?|"
+    r"(?:.*_)?(?:bos|eos|sos|pad|unk|sep|cls|mask|stop|start|begin|end|image|audio|video|text|per|special|prompt|"
+    r"completion|reasoning|thinking|input|output|max|min|first|last|next|new)_token"
+)
+#: Private as a whole: also what is no credential opens doors together with one.
+_WHOLE: Final = re.compile(r"(?:.*_)?(?:headers?|credentials?)|api_base|base_url")
+_SCHEME: Final = re.compile(r"(?:Bearer|Basic|Token) +(.+)", re.IGNORECASE | re.DOTALL)
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+#: Text for the model, or the shape of text. `properties`: the names in a JSON schema are anybody's.
+_PROMPTS: Final = frozenset(
+    {
+        "function_call",
+        "functions",
+        "input",
+        "instructions",
+        "messages",
+        "output_config",
+        "output_format",
+        "prediction",
+        "prompt",
+        "prompt_variables",
+    }
+    | {"properties", "response_format", "system", "text", "tool_choice", "tools"}
+)
+
+
+def _plain(name: object) -> str:
+    """`clientSecret`, `client-secret` and `client_secret` are one name."""
+    return _HUMP.sub("_", name).replace("-", "_").lower() if isinstance(name, str) else ""
+
+
+def is_secret(name: object) -> bool:
+    """Whether a string under this name opens doors."""
+    plain = _plain(name)
+    return _SECRET.fullmatch(plain) is not None and _ORDINARY.fullmatch(plain) is None
+
+
+def _is_whole(name: object) -> bool:
+    return _WHOLE.fullmatch(_plain(name)) is not None
+
+
+def is_private(name: object) -> bool:
+    """Whether an argument of this name goes around the policies."""
+    return is_secret(name) or _is_whole(name)
+
+
+def secrets_in(name: object, value: Any) -> list[str]:
+    """Every credential in an argument, as it is and as JSON spells it. Walks without recursion and nowhere twice:
+    what goes around the policies may have any shape."""
+    found: list[str] = []
+    seen: set[int] = set()
+    todo: list[tuple[object, Any]] = [(name, value)]
+    while todo:
+        name, value = todo.pop()
+        if isinstance(value, str):
+            found += _spellings(value) if is_secret(name) else ()
+        elif id(value) not in seen:
+            seen.add(id(value))
+            todo += _parts(name, value)
+    return found
+
+
+def _parts(name: object, value: Any) -> Iterator[tuple[object, Any]]:
+    """What is in a container, each part with the name under which it stands."""
+    if isinstance(value, Mapping):
+        inherits = is_secret(name) and _is_whole(name)  # `credentials`: whatever they hold
+        yield from (
+            () if name in _PROMPTS else ((name if inherits else key, each) for key, each in value.items())
+        )
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            if name not in _PROMPTS:
+                yield name, each
+            elif name == "tools" and _is_server(each):
+                yield "server", each
+
+
+def _is_server(tool: Any) -> bool:
+    """A tool that the provider calls over the network: its headers are for that, the model does not get them."""
+    return isinstance(tool, Mapping) and tool.get("type") == "mcp"
+
+
+def _spellings(secret: str) -> set[str]:
+    """With and without "Bearer": it may be said again without."""
+    scheme = _SCHEME.fullmatch(secret)
+    return {form for each in (secret, scheme[1] if scheme else secret) for form in (each, dumps(each)[1:-1])}
+
+
+class Veil:
+    """Stand-ins for the private parts of the arguments that policies see."""
+
+    def __init__(self) -> None:
+        self._hidden: dict[object, tuple[object, Any]] = {}  # stand-in -> the name there, what it stands for
+
+    def hide(self, name: object, value: Any) -> Any:
+        """A copy of the JSON `value` of an argument with stand-ins for what is private in it."""
+        if isinstance(value, (str, dict, list)) and _is_whole(name):
+            return self._stand_in(name, value)
+        if isinstance(value, str):
+            return self._stand_in(name, value) if is_secret(name) else value
+        return _mapped(self.hide, name, value)
+
+    def show(self, name: object, value: Any) -> Any:
+        """The value with what the stand-ins stand for, wherever a policy has moved them: under the same name."""
+        if isinstance(value, str):
+            stood, real = self._hidden.get(value, (None, value))
+            return real if stood == name else value
+        return _mapped(self.show, name, value)
+
+    def _stand_in(self, name: object, value: Any) -> str:
+        made = f"[secret {len(self._hidden) + 1}]"
+        self._hidden[made] = name, value
+        return made
+
+
+def _mapped(function: Callable[[object, Any], Any], name: object, value: Any) -> Any:
+    """The value with each part that is no prompt replaced by `function(its name, it)`."""
+    if name == "tools" and isinstance(value, list):
+        return [function("server", each) if _is_server(each) else each for each in value]
+    if name in _PROMPTS:
+        return value
+    if isinstance(value, dict):
+        return {key: function(key, each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [function(name, each) for each in value]
+    return value
