@@ -25,6 +25,7 @@ __all__ = [
     "SinkError",
     "UnsupportedEncoding",
     "WireError",
+    "told",
 ]
 
 
@@ -80,3 +81,13 @@ class UnsupportedEncoding(WireError):
 
 class SinkError(LuthienError):
     """A sink could not take a record."""
+
+
+def told(error: BaseException) -> str:
+    """An error in words; some fail when they are asked for them."""
+    name = type(error).__name__
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001
+        return name
+    return f"{name}: {words}" if words else name

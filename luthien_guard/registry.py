@@ -6,7 +6,6 @@ Everything that an author or a deployer can get wrong is told here, at start.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +17,14 @@ from typing import Any, Final, get_args
 import pluggy
 
 from luthien_guard import hookspecs
-from luthien_guard.errors import ConfigError
+from luthien_guard.declared import (
+    check_attributes,
+    check_declared,
+    check_parameters,
+    check_value,
+    did_you_mean,
+)
+from luthien_guard.errors import ConfigError, told
 from luthien_guard.policy import ErrorMode, Mode, Policy
 
 __all__ = ["GROUP", "HookCall", "Registered", "available", "build"]
@@ -30,7 +36,6 @@ _ON_REQUEST: Final = frozenset({"on_request_started", "on_request_completed"})
 #: Hooks that come when there is nothing left to decide about.
 _AFTER_ALL: Final = frozenset({"on_error", "on_exchange_closed"})
 _SETTINGS: Final = frozenset({"use", "config", "mode", "on_error", "timeout", "name"})
-_MUTABLE: Final = (list, dict, set, bytearray)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +68,13 @@ class HookCall:
 
     def __post_init__(self) -> None:
         policy, registered = self.registered.policy, self.registered
-        timed = policy.waits or registered.on_error == "allow" or self.hook in _ON_REQUEST
         late = self.hook in _AFTER_ALL or (self.hook == "on_response_completed" and policy.hold != "response")
+        enforces = registered.mode == "enforce" and not late
+        timed = policy.waits or registered.on_error == "allow" or self.hook in _ON_REQUEST
+        if not enforces:  # who has no say may not end the answer by taking too long
+            timed = self.hook != "on_exchange_closed"  # the shell's own time for closing is over that one
         object.__setattr__(self, "timed", timed)
-        object.__setattr__(self, "enforces", registered.mode == "enforce" and not late)
+        object.__setattr__(self, "enforces", enforces)
 
 
 @cache
@@ -87,8 +95,7 @@ def build(
     registered = _numbered([_resolve(item, allow_paths) for item in items])
     manager = pluggy.PluginManager("luthien_guard")
     manager.add_hookspecs(hookspecs)
-    # pluggy calls the last registered first: registering backwards makes the configuration's order the calling order
-    for each in reversed(registered):
+    for each in registered:
         _register(manager, each)
     _check_names(manager)
     by_policy = {id(each.policy): (at, each) for at, each in enumerate(registered)}
@@ -107,16 +114,21 @@ def _resolve(item: Any, allow_paths: bool) -> Registered:
         raise ConfigError(f"{item.__name__} is a class: give an instance, {item.__name__}(...)")
     if not isinstance(item, Policy):
         raise ConfigError(f"{item!r} is no policy: subclass luthien_guard.Policy")
-    return Registered(item, item.name or _kebab(type(item).__name__), timeout=item.timeout)
+    return Registered(item, _name_of(item), timeout=item.timeout)
 
 
 def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
     unknown = set(item) - _SETTINGS
     if unknown:
-        raise ConfigError(f"unknown key {_did_you_mean(min(unknown), _SETTINGS)} in a policy's settings")
+        key = min(unknown, key=str)
+        raise ConfigError(f"unknown key {did_you_mean(key, _SETTINGS)} in a policy's settings")
     use, config = item.get("use"), None
     if isinstance(use, Policy):
-        policy, name = use, use.name or _kebab(type(use).__name__)
+        policy, name = use, _name_of(use)
+        if item.get("config"):
+            raise ConfigError(
+                f"config of {name}: nobody reads it, as `use` is an instance: configure that one"
+            )
     elif isinstance(use, str):
         config = item.get("config") or {}
         policy, name = _make(use, config, allow_paths), use.rpartition(":")[2]
@@ -127,12 +139,11 @@ def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
         raise ConfigError(f"mode of {name} is {mode!r}: use enforce, shadow or off")
     if on_error not in get_args(ErrorMode):
         raise ConfigError(f"on_error of {name} is {on_error!r}: use block or allow")
-    timeout = item.get("timeout", policy.timeout)
-    if timeout is not None and (
-        isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0
-    ):
-        raise ConfigError(f"timeout of {name} is {timeout!r}: seconds, more than 0")
-    return Registered(policy, str(item.get("name") or name), mode, on_error, timeout, config)
+    timeout, given = item.get("timeout", policy.timeout), item.get("name")
+    check_value("timeout", name, timeout)
+    if given is not None:
+        check_value("name", name, given)
+    return Registered(policy, given or name, mode, on_error, timeout, config)
 
 
 def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
@@ -141,30 +152,41 @@ def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
         module, _, attribute = use.partition(":")
         found = EntryPoint(name=attribute, value=f"{module}:{attribute}", group=GROUP)
     if found is None:
-        raise ConfigError(f"no policy {_did_you_mean(use, available())} is installed")
+        raise ConfigError(f"no policy {did_you_mean(use, available())} is installed")
     try:
         made = found.load()
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"policy {use!r} cannot be loaded: {error}") from error
+    except Exception as error:  # its module is other people's code
+        raise ConfigError(f"policy {use!r} cannot be loaded: {told(error)}") from error
     if not (inspect.isclass(made) and issubclass(made, Policy)):
         raise ConfigError(f"policy {use!r} is {made!r}, not a subclass of luthien_guard.Policy")
     try:
         return made.from_config(config)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"configuration of policy {use!r}: {error}") from error
+    except Exception as error:
+        said = str(error) if isinstance(error, (TypeError, ValueError)) else told(error)
+        raise ConfigError(f"configuration of policy {use!r}: {said}") from error
 
 
 def _numbered(registered: Sequence[Registered]) -> list[Registered]:
     """The same policy may stand twice with two configurations; records need to tell them apart."""
+    if len({id(each.policy) for each in registered}) != len(registered):
+        raise ConfigError("the same policy instance stands twice: make two instances")
     seen: dict[str, int] = {}
-    result: list[Registered] = []
+    result: dict[str, Registered] = {}
     for each in registered:
         seen[each.name] = count = seen.get(each.name, 0) + 1
         name = each.name if count == 1 else f"{each.name}#{count}"
-        result.append(replace(each, name=name))
-    if len({id(each.policy) for each in result}) != len(result):
-        raise ConfigError("the same policy instance stands twice: make two instances")
-    return result
+        if name in result:
+            raise ConfigError(f"two policies are called {name!r}: give each a name of its own")
+        result[name] = replace(each, name=name)
+    return [*result.values()]
+
+
+def _name_of(policy: Policy) -> str:
+    """What an instance is called; `check_declared` tells one whose name is no text."""
+    named = isinstance(policy.name, str) and policy.name
+    return named or _kebab(type(policy).__name__)
 
 
 def _kebab(name: str) -> str:
@@ -175,24 +197,15 @@ def _kebab(name: str) -> str:
 
 
 def _register(manager: pluggy.PluginManager, registered: Registered) -> None:
-    policy = registered.policy
-    for name in dir(type(policy)):
-        if name.startswith("on_") and callable(getattr(policy, name)) and not _is_marked(policy, name):
-            raise ConfigError(f"{registered.name}.{name} looks like a hook: mark it with @hookimpl")
-    for name, value in vars(policy).items():
-        if not name.startswith("_") and isinstance(value, _MUTABLE):
-            raise ConfigError(
-                f"{registered.name}.{name} is a {type(value).__name__}: a policy is shared by all exchanges, so "
-                "use a tuple or a frozenset, and keep what changes in ctx.scratchpad"
-            )
+    policy, name = registered.policy, registered.name
     try:
-        manager.register(policy, name=registered.name)
-    except pluggy.PluginValidationError as error:
-        raise ConfigError(f"policy {registered.name}: {error}") from error
-
-
-def _is_marked(policy: Policy, name: str) -> bool:
-    return getattr(getattr(policy, name), "luthien_guard_impl", None) is not None
+        check_attributes(policy, name)
+        manager.register(policy, name=name)
+    except ConfigError:
+        raise
+    except Exception as error:  # also a property that fails when pluggy looks at it
+        raise ConfigError(f"policy {name}: {told(error)}") from error
+    check_declared(policy, name, {caller.name for caller in manager.get_hookcallers(policy) or ()})
 
 
 def _check_names(manager: pluggy.PluginManager) -> None:
@@ -200,12 +213,7 @@ def _check_names(manager: pluggy.PluginManager) -> None:
         caller = getattr(manager.hook, hook)
         if isinstance(caller, pluggy.HookCaller) and not caller.has_spec():
             names = ", ".join(impl.plugin_name for impl in caller.get_hookimpls())
-            raise ConfigError(f"policy {names} implements an unknown hook {_did_you_mean(hook, HOOKS)}")
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"{name!r} (did you mean {close[0]!r}?)" if close else f"{name!r}"
+            raise ConfigError(f"policy {names} implements an unknown hook {did_you_mean(hook, HOOKS)}")
 
 
 # -- compiled calls ----------------------------------------------------------------------------------------------------
@@ -216,28 +224,30 @@ def _calls(
 ) -> list[HookCall]:
     arguments = tuple(inspect.signature(getattr(hookspecs, hook)).parameters)
     found: list[HookCall] = []
-    for impl in reversed(getattr(manager.hook, hook).get_hookimpls()):
+    for impl in getattr(manager.hook, hook).get_hookimpls():
         position, registered = by_policy[id(impl.plugin)]
         if impl.wrapper or impl.hookwrapper:
             raise ConfigError(
                 f"{registered.name}.{hook}: wrappers cannot span what hooks await; use two hooks"
             )
+        check_parameters(f"{registered.name}.{hook}", impl.function, arguments)
         if registered.mode == "off" or not registered.policy.listens(hook):
             continue
-        function = _with_arguments(impl.function, tuple(impl.argnames), arguments)
+        function = _with_arguments(impl.function, arguments)
         is_async = inspect.iscoroutinefunction(impl.function)
         tier = int(impl.trylast) - int(impl.tryfirst)
         found.append(HookCall(registered, hook, function, position, is_async, tier))
-    return found
+    # not pluggy's order, which is another one for each tier
+    return sorted(found, key=lambda call: (call.tier, call.position))
 
 
-def _with_arguments(
-    function: Callable[..., Any], wanted: tuple[str, ...], given: tuple[str, ...]
-) -> Callable[..., Any]:
+def _with_arguments(function: Callable[..., Any], given: tuple[str, ...]) -> Callable[..., Any]:
     """Hooks may take any subset of the arguments: adapt once, here, not at every call."""
-    if wanted == given:
+    parameters = tuple(inspect.signature(function).parameters)
+    wanted = tuple(name for name in parameters if name in given)
+    if parameters[: len(given)] == given:
         return function
-    if wanted == given[:1] and len(given) == 2:
+    if wanted == parameters[:1] == given[:1] and len(given) == 2:
 
         def first(event: Any, _: Any) -> Any:
             return function(event)

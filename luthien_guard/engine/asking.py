@@ -11,7 +11,7 @@ from luthien_guard.cancellation import must_travel
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.suspension import Later, Rest
 from luthien_guard.engine.verdicts import Intervention, VerdictCache
-from luthien_guard.errors import PolicyError, PolicyTimeout
+from luthien_guard.errors import PolicyError, PolicyTimeout, told
 from luthien_guard.events import (
     Chunk,
     ContentChunk,
@@ -83,16 +83,6 @@ def concerned(event: Any) -> dict[str, Any]:
         chunk = event if isinstance(event, Chunk) else event.chunk
         return {"chunk": chunk.event or chunk.kind}
     return {}
-
-
-def told(error: BaseException) -> str:
-    """An error in words; some fail when they are asked for them."""
-    name = type(error).__name__
-    try:
-        words = str(error)
-    except Exception:  # noqa: BLE001
-        return name
-    return f"{name}: {words}" if words else name
 
 
 class Asking:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from luthien_guard.engine.asking import told
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.flow import Flow
 from luthien_guard.engine.transcript import Transcript
 from luthien_guard.engine.verdicts import Intervention, Stop
-from luthien_guard.errors import IllegalOutput
+from luthien_guard.errors import IllegalOutput, told
 from luthien_guard.events import Chunk, UnknownChunk
 from luthien_guard.policy import Abort
 from luthien_guard.records import EventType
