@@ -142,9 +142,12 @@ class Guard:
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
         """Make a guard from a YAML file. Raises ConfigError with the file's name and what is wrong in it."""
-        from luthien_guard.config import read_config
+        from luthien_guard.config import of_file, read_config
 
-        return cls(**{**read_config(Path(path)), **overrides})
+        file = Path(path)
+        arguments = {**read_config(file), **overrides}
+        with of_file(file):
+            return cls(**arguments)
 
     @property
     def policies(self) -> tuple[str, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from luthien_guard import __version__
+from luthien_guard.cli.streams import standard_streams
 
 __all__ = ["main"]
 
@@ -36,6 +37,10 @@ _COMMANDS: Final[Mapping[str, str]] = {
 
 class _Lazy(click.Group):
     """A group that imports a command's module on its first use."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with standard_streams():
+            return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in sorted(_COMMANDS) if importlib.util.find_spec(f"luthien_guard.cli.{name}")]

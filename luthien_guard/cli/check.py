@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import click
 
+from luthien_guard.cli.constructing import built
 from luthien_guard.cli.options import load_or_fail
 from luthien_guard.cli.plan import config_rows, policy_rows
 from luthien_guard.cli.terminal import fail, say
-from luthien_guard.config.load import Loaded, config_from_environment, guard_arguments
-from luthien_guard.engine.plan import Plan
+from luthien_guard.config.load import config_from_environment
 from luthien_guard.errors import ConfigError
-from luthien_guard.limits import Limits
 
-__all__ = ["built", "command"]
+__all__ = ["command"]
 
 
 @click.command("check")
@@ -31,27 +29,8 @@ def command(file: Path | None, config: Path | None) -> None:
     try:
         plans = built(loaded)
     except ConfigError as error:
-        fail(error if str(path) in str(error) else f"{path}: {error}")
+        fail(error)
     rows = [*policy_rows(plans[None])]
     for name, plan in plans.items():
         rows += ["", f"for keys with the policies {name!r}:", *policy_rows(plan)] if name is not None else []
     say("\n".join([*rows, "", *config_rows(loaded.config)]))
-
-
-def built(loaded: Loaded) -> dict[str | None, Plan]:
-    """What serving would build, without opening anything: a plan for each set of policies, None for who has none.
-    Raises ConfigError."""
-    arguments = guard_arguments(loaded.config)
-    own = arguments["policies"]
-    sets = {None: own, **{name: [*own, *further] for name, further in arguments["policy_sets"].items()}}
-    plans = {name: Plan(items, mode=arguments["mode"], allow_paths=True) for name, items in sets.items()}
-    if importlib.util.find_spec("starlette") is not None:
-        from luthien_guard.gateway.hosts import check_binding
-        from luthien_guard.gateway.shared.sharing import Sharing
-        from luthien_guard.gateway.upstreams import Upstreams
-
-        check_binding(loaded.config)
-        Sharing(loaded, str)
-        if loaded.config.upstreams:
-            Upstreams(loaded.config.upstreams, Limits())
-    return plans

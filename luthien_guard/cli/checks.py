@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from luthien_guard.config.folders import data_folder
 from luthien_guard.config.load import Loaded
+from luthien_guard.config.masking import masked
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError, SinkError
 
@@ -130,10 +131,9 @@ def reachable(settings: UpstreamSettings, name: str) -> tuple[Finding, float | N
     """Whether the upstream answers at all (any status will do), and by how many seconds our clock is ahead of its."""
     what = f"upstream {name}"
     if settings.replay is not None:
-        there = "://" in settings.replay or Path(settings.replay).is_dir()
-        return Finding(
-            what, "ok" if there else "failure", f"{settings.replay}: {'' if there else 'no '}folder"
-        ), None
+        there = "://" in settings.replay or Path(settings.replay).expanduser().is_dir()
+        says = "a store" if "://" in settings.replay else "folder" if there else "no folder"
+        return Finding(what, "ok" if there else "failure", f"{masked(settings.replay)}: {says}"), None
     if settings.native is None and settings.base_url is None:
         return Finding(what, "ok", "litellm decides by the model: not asked"), None
     url = settings.base_url or _NATIVE.get(str(settings.native), "https://api.openai.com/v1")
@@ -189,5 +189,9 @@ def _reason(error: Exception) -> str:
 
 
 def _shown(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return str(masked(url))
+    return f"{parts.scheme}://{parts.hostname}{port}"

@@ -12,6 +12,7 @@ import click
 from luthien_guard.cli.checks import Finding, clock, disk, extras, keys, port, reachable, shared
 from luthien_guard.cli.options import config_option, load_or_fail
 from luthien_guard.cli.plan import upstream_name
+from luthien_guard.cli.streams import refused
 from luthien_guard.cli.terminal import columns, say
 from luthien_guard.config.load import Loaded
 
@@ -39,11 +40,19 @@ def command(config: Path | None, offline: bool) -> None:
 
 def _local(loaded: Loaded) -> Iterable[Finding]:
     checks: list[Callable[[Loaded], Finding]] = [_plan, extras, port, keys, shared, disk]
-    return [check(loaded) for check in checks]
+    return [_found(check, loaded) for check in checks]
+
+
+def _found(check: Callable[[Loaded], Finding], loaded: Loaded) -> Finding:
+    """A folder that nobody may read is a finding, too."""
+    try:
+        return check(loaded)
+    except OSError as error:
+        return Finding(check.__name__.strip("_"), "failure", refused(error))
 
 
 def _plan(loaded: Loaded) -> Finding:
-    from luthien_guard.cli.check import built
+    from luthien_guard.cli.constructing import built
     from luthien_guard.errors import ConfigError
 
     try:

@@ -13,6 +13,7 @@ import click
 
 from luthien_guard.cli.kinds import Duration
 from luthien_guard.cli.options import config_option, load_or_fail
+from luthien_guard.cli.streams import refused
 from luthien_guard.cli.terminal import columns, fail, say
 from luthien_guard.config.load import Loaded
 from luthien_guard.errors import ConfigError
@@ -62,9 +63,7 @@ def create(
     settings = {name: value for name, value in given.items() if value is not None}
     with _keys(loaded) as keys:
         key, text = keys.create(name, scopes=scopes or ("*",), seconds=expires, settings=settings)
-        say(
-            f"key {key.id} ({_until(key.expires_at)}), kept in {keys.place}; it is not shown again:", err=True
-        )
+    say(f"key {key.id} ({_until(key.expires_at)}), kept in {keys.place}; it is not shown again:", err=True)
     say(text)
 
 
@@ -104,6 +103,8 @@ def _keys(loaded: Loaded) -> Generator[Keys]:
             yield keys
     except ConfigError as error:
         fail(error)
+    except OSError as error:
+        fail(f"the keys cannot be used: {refused(error)}")
 
 
 def _line(key: Any) -> tuple[str, ...]:
@@ -120,4 +121,8 @@ def _until(expires_at: float | None) -> str:
 
 
 def _date(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%MZ")
+    """Whatever stands in the table: one key that no calendar has a day for must not hide the others."""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%MZ")
+    except (TypeError, ValueError, OverflowError, OSError):
+        return f"at {at!r}"

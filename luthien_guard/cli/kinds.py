@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Final
 
 import click
 
-__all__ = ["Duration", "Size"]
+__all__ = ["Duration", "Seconds", "Size"]
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST: Final = 1000 * 365 * 86400  # later than the year 9999 no calendar goes
 _BYTES: Final = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -19,10 +21,21 @@ class Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d+)([smhdw])", str(value))
-        if found is None or int(found[1]) == 0:
-            self.fail(f"{value!r} is no time: write 30m, 12h or 90d", param, ctx)
-        return float(int(found[1]) * _SECONDS[found[2]])
+        found = re.fullmatch(r"(\d{1,12})([smhdw])", str(value))
+        seconds = int(found[1]) * _SECONDS[found[2]] if found is not None else 0
+        if not 0 < seconds <= _LONGEST:
+            self.fail(f"{value!r} is no time: write 30m, 12h or 90d (up to 365000d)", param, ctx)
+        return float(seconds)
+
+
+class Seconds(click.FloatRange):
+    """Within a range; neither `nan` nor infinity is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
 
 
 class Size(click.ParamType[int]):

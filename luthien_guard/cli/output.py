@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -46,8 +47,9 @@ def rich_table(console: Any, heads: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def paint(text: str, color: str) -> None:
-    """Print lines in a colour, where somebody watches."""
-    click.echo("\n".join(click.style(printable(line), fg=color) for line in text.split("\n")))
+    """Print lines in a colour, where somebody watches and wants any."""
+    plain = False if os.environ.get("NO_COLOR") else None
+    click.echo("\n".join(click.style(printable(line), fg=color) for line in text.split("\n")), color=plain)
 
 
 @contextmanager

@@ -69,11 +69,8 @@ def _upstream(settings: UpstreamSettings) -> str:
     kind = _kind(settings)
     patterns = settings.match if isinstance(settings.match, str) else ", ".join(settings.match)
     spoken = settings.native if isinstance(settings.native, str) else ", ".join(settings.native or ())
-    where = (
-        settings.base_url
-        or settings.replay
-        or ("wherever litellm finds the model" if kind == "litellm" else "")
-    )
+    named: str | None = masked(settings.base_url or settings.replay)
+    where = named or ("wherever litellm finds the model" if kind == "litellm" else "")
     credential = "its own key" if settings.api_key else "the caller's key"
     asked = f" as {settings.model}" if settings.model else ""
     after = f"; then {', '.join(settings.fallback)}" if settings.fallback else ""

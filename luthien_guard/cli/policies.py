@@ -58,15 +58,17 @@ def show(name: str) -> None:
 def plan(config: Path | None) -> None:
     """The configured policies in order: what each hears, what it holds back, how strict it is."""
     from luthien_guard.cli.plan import policy_rows
+    from luthien_guard.config.explain import of_file
     from luthien_guard.config.load import guard_arguments
     from luthien_guard.engine.plan import Plan
 
     loaded = load_or_fail(config)
     arguments = guard_arguments(loaded.config)
     try:
-        made = Plan(arguments["policies"], mode=arguments["mode"], allow_paths=True)
+        with of_file(loaded.path):
+            made = Plan(arguments["policies"], mode=arguments["mode"], allow_paths=True)
     except ConfigError as error:
-        fail(f"{loaded.path or 'defaults'}: {error}")
+        fail(error)
     say("\n".join(policy_rows(made, hooks=True)))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from luthien_guard.cli.ending import ended_by_signals
 from luthien_guard.cli.options import config_option, load_or_fail
 from luthien_guard.cli.terminal import fail, say
 from luthien_guard.config.load import Loaded
@@ -37,15 +38,16 @@ def command(
     """Serve the gateway. SIGHUP, or a change of the file, loads new policies; Ctrl-C ends it."""
     if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("starlette") is None:
         fail("the gateway needs a server: pip install 'luthien-guard[serve]'")
-    loaded = load_or_fail(config, _options(host=host, port=port, workers=workers))
-    from luthien_guard.cli.serving import end_with_parent, serve
+    with ended_by_signals():
+        loaded = load_or_fail(config, _options(host=host, port=port, workers=workers))
+        from luthien_guard.cli.serving import end_with_parent, serve
 
-    try:
-        if with_parent:
-            end_with_parent()
-        serve(loaded, announce, told=lambda url: say(_greeting(loaded, url)))
-    except (LuthienError, OSError) as error:
-        fail(error)
+        try:
+            if with_parent:
+                end_with_parent()
+            serve(loaded, announce, told=lambda url: say(_greeting(loaded, url)))
+        except LuthienError as error:
+            fail(error)
 
 
 def _options(**given: Any) -> dict[Place, tuple[str, Any]]:

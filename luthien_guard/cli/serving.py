@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,14 +10,17 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from luthien_guard.cli.background import ANNOUNCED
+from luthien_guard.cli.constructing import check_replays
+from luthien_guard.cli.ending import SIGNALS, hand_over
 from luthien_guard.config.environment import LAST_GOOD, VARIABLE
+from luthien_guard.config.explain import of_file
 from luthien_guard.config.folders import data_folder, private_folder
 from luthien_guard.config.load import Loaded
 from luthien_guard.errors import ConfigError
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["bound", "end_with_parent", "serve"]
 
 _BACKLOG: Final = 2048
+_PATIENCE: Final = 60.0  # seconds for all workers to start
+_LOOK: Final = 0.2
 #: Of every worker alike: the guard says what it loads, uvicorn only what goes wrong.
 _LOGGING: Final[dict[str, Any]] = {
     "version": 1,
@@ -44,8 +50,11 @@ _LOGGING: Final[dict[str, Any]] = {
 
 
 def serve(loaded: Loaded, announce: Path | None = None, *, told: Callable[[str], None]) -> None:
-    """Serve until a signal ends it. `told` is called with the address once requests are taken. Raises ConfigError."""
-    check_binding(loaded.config)
+    """Serve until a signal ends it. `told` is called with the address once requests are taken. Raises ConfigError. Signals
+    that come before the server has handlers of its own are the business of `ended_by_signals`."""
+    with of_file(loaded.path):
+        check_binding(loaded.config)
+        check_replays(loaded.config)
     private_folder(data_folder())
     _hand_down(loaded)
     listening = bound(loaded.config.server.host, loaded.config.server.port)
@@ -55,9 +64,6 @@ def serve(loaded: Loaded, announce: Path | None = None, *, told: Callable[[str],
         notice.write()
         told(notice.url)
 
-    # uvicorn ends in order and then raises the signal again: to die of it would leave the notice behind
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _nothing)
     try:
         (_many if loaded.config.server.workers > 1 else _one)(loaded, listening, up)
     finally:
@@ -85,11 +91,10 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         listening.bind((host.strip("[]"), port))
         listening.listen(_BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # no name of a host is like "a..b"
         listening.close()
-        raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror or error} (--port takes another)"
-        ) from None
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot listen on {host}:{port}: {why} (--port takes another)") from None
     # asyncio sets this only where the socket names its protocol; accepted ones inherit it
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.set_inheritable(True)
@@ -108,8 +113,13 @@ def _one(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> No
             if self.started and not self.should_exit:
                 up()
 
-    server = Server(_config(loaded, application_of(loaded)))
-    server.run([listening])
+    with of_file(loaded.path):
+        app = application_of(loaded)
+    server = Server(_config(loaded, app))
+    # it ends in order, and then raises the signal again: to die of it would leave the notice behind
+    hand_over(server.handle_exit)
+    with contextlib.suppress(SystemExit):  # uvicorn's own code for an application that did not start
+        server.run([listening])
     if not server.started:
         raise ConfigError("the gateway did not start: see the log above")
 
@@ -118,15 +128,25 @@ def _many(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> N
     """The parent only watches: workers read the file and the environment themselves, and reload themselves."""
     from uvicorn.supervisors import Multiprocess
 
-    folder = tempfile.TemporaryDirectory(prefix="luthien-guard-")
-    os.environ[LAST_GOOD] = str(Path(folder.name, "guard.yaml"))
-    application_of(loaded)  # what is wrong is told once, here, and not by every worker
-
     class Supervisor(Multiprocess):
         def init_processes(self) -> None:
             super().init_processes()
-            if all(each.wait_until_ready(60.0, self.should_exit) for each in self.processes):
+            end = time.monotonic() + _PATIENCE
+            if all(self._is_up(each, end) for each in self.processes):
                 up()
+
+        def _is_up(self, process: Any, end: float) -> bool:
+            """A signal that comes meanwhile waits in uvicorn's queue, but not for all workers: what has not started serves
+            nobody, and need not end in order."""
+            while not process.wait_until_ready(_LOOK):
+                if not self.should_exit.is_set() and set(SIGNALS) & set(self.signal_queue):
+                    self.should_exit.set()
+                    for each in self.processes:
+                        if not each.is_ready(_LOOK):
+                            each.process.kill()
+                if self.should_exit.is_set() or time.monotonic() > end or not process.process.is_alive():
+                    return False
+            return True
 
         def handle_hup(self) -> None:
             """Workers load new policies between two exchanges; uvicorn's own way would start new processes."""
@@ -135,7 +155,10 @@ def _many(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> N
                     os.kill(each.pid, signal.SIGHUP)
 
     config = _config(loaded, "luthien_guard.gateway.factory:application", factory=True)
-    with folder:
+    with tempfile.TemporaryDirectory(prefix="luthien-guard-") as folder:
+        os.environ[LAST_GOOD] = str(Path(folder, "guard.yaml"))
+        with of_file(loaded.path):
+            application_of(loaded)  # what is wrong is told once, here, and not by every worker
         Supervisor(config, [listening]).run()
 
 
@@ -177,10 +200,6 @@ def _hand_down(loaded: Loaded) -> None:
     )
     if loaded.path is not None:
         os.environ[VARIABLE] = str(loaded.path.absolute())
-
-
-def _nothing(number: int, frame: FrameType | None) -> None:
-    """uvicorn has done already what the signal asks for."""
 
 
 def _url(listening: socket.socket) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from luthien_guard.config.explain import of_file
 from luthien_guard.config.load import Loaded, config_from_environment, guard_arguments, load_config
 from luthien_guard.config.settings import GuardConfig
 
@@ -18,6 +19,7 @@ __all__ = [
     "config_from_environment",
     "guard_arguments",
     "load_config",
+    "of_file",
     "read_config",
 ]
 

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, Final
 
-import yaml
-
-from luthien_guard.config.yaml_file import Place
+from luthien_guard.config.yaml_file import Place, read_value
 from luthien_guard.errors import ConfigError
 
 __all__ = ["LAST_GOOD", "OWN", "PREFIX", "VARIABLE", "overlaid", "places", "substituted"]
@@ -27,6 +25,7 @@ _REFERENCE: Final = re.compile(
 )
 #: Below these keys no type says what a text means: it is read as YAML, as it would be in the file.
 _UNTYPED: Final = frozenset({"config", "litellm"})
+_DIGITS: Final = 9  # of a position in a list
 
 
 def substituted(
@@ -69,7 +68,7 @@ def places(environ: Mapping[str, str], known: Mapping[str, bool]) -> dict[Place,
         elif len(parts) > 1 and not known[parts[0]]:
             raise ConfigError(f"environment variable {name}: {parts[0]} has no parts")
         else:
-            found[tuple(int(part) if part.isdecimal() else part for part in parts)] = name
+            found[tuple(map(_part, parts))] = name
     return found
 
 
@@ -79,10 +78,12 @@ def overlaid(raw: dict[str, Any], set_by: Mapping[Place, str], environ: Mapping[
     for place, name in sorted(set_by.items(), key=lambda pair: len(pair[0])):
         try:
             _put(result, place, _value(environ[name], place))
-        except (LookupError, TypeError, yaml.YAMLError):
+        except LookupError:
             raise ConfigError(
                 f"environment variable {name}: there is nothing to set at {_dotted(place)}"
             ) from None
+        except ConfigError as error:
+            raise ConfigError(f"environment variable {name}: {error}") from None
     return result
 
 
@@ -113,14 +114,19 @@ def _refuse_typo(name: str, parts: list[str], known: Mapping[str, bool]) -> None
         raise ConfigError(f"environment variable {name}: unknown setting{hint}")
 
 
+def _part(name: str) -> str | int:
+    return int(name) if name.isdecimal() and len(name) <= _DIGITS else name
+
+
 def _value(text: str, place: Place) -> Any:
     """Types are pydantic's business; lists and mappings are written as JSON or YAML."""
     if text.lstrip()[:1] in ("[", "{") or _UNTYPED.intersection(place[:-1]):
-        return yaml.safe_load(text)
+        return read_value(text)
     return text
 
 
 def _put(target: Any, place: Place, value: Any) -> None:
+    """Raises LookupError where there is no such place."""
     for at, part in enumerate(place[:-1]):
         target = _inside(target, part, place[at + 1])
     last = place[-1]
@@ -130,7 +136,7 @@ def _put(target: Any, place: Place, value: Any) -> None:
         _grow(target, last, value)
         target[last] = value
     else:
-        target[str(last)] = value
+        _mapping(target)[str(last)] = value
 
 
 def _inside(target: Any, part: str | int, following: str | int) -> Any:
@@ -142,9 +148,15 @@ def _inside(target: Any, part: str | int, following: str | int) -> Any:
         if isinstance(target[part], str):  # a policy may be written as its name alone
             target[part] = {"use": target[part]}
         return target[part]
-    if target.get(str(part)) is None:
+    if _mapping(target).get(str(part)) is None:
         target[str(part)] = empty
     return target[str(part)]
+
+
+def _mapping(target: Any) -> dict[str, Any]:
+    if not isinstance(target, dict):
+        raise LookupError(target)
+    return target
 
 
 def _grow(target: list[Any], at: int, value: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -16,8 +18,9 @@ from luthien_guard.config.settings import (
     UpstreamSettings,
 )
 from luthien_guard.config.yaml_file import Place
+from luthien_guard.errors import ConfigError
 
-__all__ = ["did_you_mean", "explained"]
+__all__ = ["did_you_mean", "dotted", "explained", "of_file"]
 
 _MODELS: Final[dict[str, type[BaseModel]]] = {
     "policies": PolicySettings,
@@ -46,12 +49,28 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def dotted(place: Place) -> str:
+    """`server.port`, on one line whatever somebody wrote for a key."""
+    return ".".join(str(part) if str(part).isprintable() else ascii(part) for part in place)
+
+
+@contextmanager
+def of_file(path: Path | None) -> Generator[None]:
+    """What is found wrong only when things are made of a configuration is told with the file's name, too: once."""
+    try:
+        yield
+    except ConfigError as error:
+        if path is None or str(path) in str(error):
+            raise
+        raise ConfigError(f"{path}: {error}") from error
+
+
 def _line(each: Any, where: Callable[[Place], str]) -> str:
     place = tuple(part for part in each["loc"] if part not in _UNION_MEMBERS)
     problem = each["msg"].removeprefix("Value error, ")
     if each["type"] == "extra_forbidden":
         problem = f"unknown key{did_you_mean(str(place[-1]), _keys_at(place))}"
-    return f"{where(place)}: {'.'.join(str(part) for part in place) or 'the file'}: {problem}"
+    return f"{where(place)}: {dotted(place) or 'the file'}: {problem}"
 
 
 def _is_noise(each: Any) -> bool:

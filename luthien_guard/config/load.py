@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from copy import deepcopy
@@ -13,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from luthien_guard.config.environment import VARIABLE, overlaid, places, substituted
-from luthien_guard.config.explain import did_you_mean, explained
+from luthien_guard.config.explain import did_you_mean, dotted, explained
 from luthien_guard.config.origin import DEFAULT, Origins
 from luthien_guard.config.settings import GuardConfig, PolicySettings
 from luthien_guard.config.yaml_file import Place, YamlFile, read_yaml
@@ -119,10 +118,10 @@ def _validated(raw: dict[str, Any], origins: Origins, path: Path | None) -> Guar
 
     try:
         config = GuardConfig.model_validate(raw)
-        for name in config.limits:
-            if name not in Limits.__dataclass_fields__:
-                hint = did_you_mean(name, Limits.__dataclass_fields__)
-                raise ConfigError(f"{where(('limits', name))}: limits.{name}: unknown limit {name!r}{hint}")
+        for name, value in config.limits.items():
+            if problem := _wrong_limit(name, value):
+                place = ("limits", name)
+                raise ConfigError(f"{where(place)}: {dotted(place)}: {problem}")
     except ValidationError as error:
         raise ConfigError(explained(error, where)) from None
     return config
@@ -152,9 +151,17 @@ def _item(settings: str | PolicySettings) -> Any:
     return settings if isinstance(settings, str) else settings.model_dump(exclude_none=True)
 
 
+def _wrong_limit(name: str, value: float) -> str | None:
+    if name not in Limits.__dataclass_fields__:
+        return f"unknown limit {name!r}{did_you_mean(name, Limits.__dataclass_fields__)}"
+    return None if not _is_whole(name) or value.is_integer() else "a whole number is expected"
+
+
 def _limits(given: Mapping[str, float]) -> Limits:
-    kinds = {field.name: field.type for field in dataclasses.fields(Limits)}
-    whole: dict[str, Any] = {
-        name: int(value) if kinds[name] == "int" else value for name, value in given.items()
-    }
+    whole: dict[str, Any] = {name: int(value) if _is_whole(name) else value for name, value in given.items()}
     return Limits(**whole)
+
+
+def _is_whole(limit: str) -> bool:
+    """Half a byte would become none."""
+    return Limits.__dataclass_fields__[limit].type == "int"

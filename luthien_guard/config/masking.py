@@ -16,8 +16,9 @@ _NAMES: Final = re.compile(
     re.IGNORECASE,
 )
 _NOT_SECRET: Final = frozenset({("auth", "keys")})
-#: scheme://user:password@host, and the query, where drivers take passwords too.
-_USERINFO: Final = re.compile(r"(?<=://)([^/?#@]*):([^/?#]*)@")
+#: scheme://user:password@host, and the query, where drivers take passwords too. A password that was not quoted as URLs
+#: want it (`pa/ss`) is one all the same.
+_USERINFO: Final = re.compile(r"(?<=://)([^/?#@:]*):(\S*)@")
 _QUERY: Final = re.compile(r"(?<=[?&])([^=&#]*(?:pass|key|token|secret)[^=&#]*)=[^&#]*", re.IGNORECASE)
 
 

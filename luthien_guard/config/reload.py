@@ -85,14 +85,14 @@ class Reloader:
         async with self._lock:
             try:
                 loaded, made = await to_thread.run_sync(self._made)
-            except ConfigError as error:
-                text = str(error) if str(self._path) in str(error) else f"{self._path}: {error}"
+            except (Exception, SystemExit) as error:  # noqa: BLE001 -- a policy's own code may raise anything
+                text = _problem(error, self._path)
                 self._tell(error=text)
                 logger.error("configuration not reloaded, the one before it stays: %s", text)
                 return False
             before = self._guard.policies
             self._guard.adopt(made)
-            self._accepted(loaded)
+            self._accept(loaded)
             pending = self._pending(loaded.config)
             self._tell(version=self.status.version + 1, loaded_at=time.time(), error=None, pending=pending)
             logger.info("configuration reloaded: %s -> %s", _named(before), _named(self._guard.policies))
@@ -125,6 +125,13 @@ class Reloader:
         live = {name: arguments[name] for name in _LIVE}
         return loaded, Guard(**live, allow_paths=True)
 
+    def _accept(self, loaded: Loaded) -> None:
+        """What took effect stays in effect, whatever becomes of who is told."""
+        try:
+            self._accepted(loaded)
+        except OSError as error:
+            logger.error("what was reloaded cannot be kept for workers that come later: %s", error)
+
     def _pending(self, config: GuardConfig) -> tuple[str, ...]:
         if self._first is None:
             return ()
@@ -152,6 +159,13 @@ def _or_none(load: Callable[[], Loaded]) -> Loaded | None:
         return load()
     except ConfigError:
         return None
+
+
+def _problem(error: BaseException, path: Path) -> str:
+    """With the file's name; of what is no ConfigError the kind, and one line."""
+    if not isinstance(error, ConfigError):
+        return f"{path}: {type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
 def _named(policies: tuple[str, ...]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -18,14 +20,46 @@ def _credential(value: str) -> str:
     return value
 
 
+def _place(value: str) -> str:
+    """No system takes a file, a host or a service with a NUL in its name, and a line end is a slip of YAML's."""
+    if any(letter < " " or letter == "\x7f" for letter in value):
+        raise ValueError("a path, a host or a URL holds no control characters")
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such user, whose folder it would be") from None
+    return value
+
+
+def _headers(value: dict[str, str]) -> dict[str, str]:
+    """What HTTP can carry; the messages repeat no value: it may be a credential."""
+    for name, text in value.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!a} is no name of a header")
+        if text != text.strip() or not text.isprintable():
+            raise ValueError(f"the value of {name} holds spaces around it, or control characters")
+    return value
+
+
+def _session_source(value: str) -> str:
+    kind, _, where = value.partition(":")
+    if not (_TOKEN.fullmatch(where) if kind == "header" else kind == "body" and all(where.split("."))):
+        raise ValueError(f'{value!a} is neither "header:NAME" nor "body:PATH"')
+    return value
+
+
 def _off(value: Any) -> Any:
     """YAML 1.1 reads a bare `off` as false."""
     return "off" if value is False else value
 
 
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.6.2
 AuthMode = Annotated[Literal["client_key", "passthrough", "both", "off"], BeforeValidator(_off)]
 PolicyMode = Annotated[Literal["enforce", "shadow", "off"], BeforeValidator(_off)]
 Credential = Annotated[str, AfterValidator(_credential)]
+Named = Annotated[str, AfterValidator(_place)]
+Headers = Annotated[dict[str, str], AfterValidator(_headers)]
+SessionFrom = Annotated[str, AfterValidator(_session_source)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -54,19 +88,22 @@ class UpstreamSettings(_Settings):
     name: str | None = Field(default=None, description="For fallbacks and records; default: kind and number.")
     native: str | list[str] | None = Field(default=None, description="Wire formats that it speaks itself.")
     litellm: dict[str, Any] | None = Field(default=None, description="Further arguments for litellm.")
-    replay: str | None = Field(default=None, description="A folder of recorded exchanges, or the URL of a store with `capture_chunks`.")
+    replay: Named | None = Field(
+        default=None,
+        description="A folder of recorded exchanges, or the URL of a store with `capture_chunks`.",
+    )
     base_url: str | None = None
     api_key: Credential | None = Field(
         default=None,
         repr=False,
         description="None: the caller's own credential is passed on (mode passthrough).",
     )
-    headers: dict[str, str] = Field(default={}, repr=False, description="Put into every request.")
+    headers: Headers = Field(default={}, repr=False, description="Put into every request.")
     model: str | None = Field(default=None, description="Asked for instead of the one that the client named.")
     fallback: list[str] = Field(
         default=[], description="Upstreams to ask when this one fails before its first byte."
     )
-    retries: Annotated[int, Field(ge=0)] = 0
+    retries: Annotated[int, Field(ge=0, description="At most 5 are made.")] = 0
     connect_timeout: Seconds = 10.0
     pace: Annotated[float, Field(ge=0)] = Field(
         default=1.0, description="Of a replay: 1 as recorded, 0 at once."
@@ -77,14 +114,14 @@ class AuthSettings(_Settings):
     """Who may use the gateway, and with whose credential it asks."""
 
     mode: AuthMode = Field(default="passthrough", description="`off` serves loopback only.")
-    keys: str | None = Field(
+    keys: Named | None = Field(
         default=None,
         description="The gateway's keys: a file [default: in the data folder], postgresql://... or redis://...",
     )
     keys_grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=60.0, description="Seconds that a key still counts while the database of the keys is away."
     )
-    shared: str | None = Field(
+    shared: Named | None = Field(
         default=None,
         description="Where workers count together: redis://..., postgresql://..., sqlite:///..., memory://; default: "
         "what `pubsub` or `store` uses, else a file for the workers of this machine.",
@@ -99,7 +136,7 @@ class AuthSettings(_Settings):
 class ServerSettings(_Settings):
     """How the gateway serves."""
 
-    host: str = "127.0.0.1"
+    host: Named = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8000, description="0 takes a free one.")
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     fleet: str | None = Field(
@@ -135,20 +172,21 @@ class GuardConfig(_Settings):
     limits: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         default={}, description="Of: " + ", ".join(Limits.__dataclass_fields__)
     )
-    store: str | None = Field(
+    store: Named | None = Field(
         default=None, description="sqlite:///guard.db, postgresql://..., jsonl:///..., memory://"
     )
-    pubsub: str | None = Field(
-        default="memory://", description="Who hears of what is stored: memory://, redis://..., postgresql://..."
+    pubsub: Named | None = Field(
+        default="memory://",
+        description="Who hears of what is stored: memory://, redis://..., postgresql://...",
     )
     durability: Literal["balanced", "strict"] = "balanced"
-    data: str | None = Field(
+    data: Named | None = Field(
         default=None, description="The folder of the spool, locks and pepper [default: beside the store]."
     )
     on_unrecorded: Literal["block", "allow"] = "block"
     capture_chunks: bool = Field(default=False, description="Record responses piece by piece, for replays.")
     tracing: str | None = Field(default=None, description="otel: spans and metrics.")
-    session_from: list[str] | None = Field(default=None, description='"header:NAME" and "body:PATH".')
+    session_from: list[SessionFrom] | None = Field(default=None, description='"header:NAME" and "body:PATH".')
     auth: AuthSettings = AuthSettings()
     upstreams: list[UpstreamSettings] = []
     server: ServerSettings = ServerSettings()

@@ -1,4 +1,4 @@
-"""A YAML file with the line of every value, and without surprises: no duplicate keys, no tags, no aliases that explode."""
+"""YAML with the line of every value, and without surprises: no duplicate keys, no tags, no aliases that explode."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ import yaml
 
 from luthien_guard.errors import ConfigError
 
-__all__ = ["Place", "YamlFile", "read_yaml"]
+__all__ = ["Place", "YamlFile", "read_value", "read_yaml"]
 
 #: Where a value stands: keys and list positions from the top, `("upstreams", 0, "api_key")`.
 Place: TypeAlias = tuple[str | int, ...]
 _LARGEST: Final = 1024 * 1024
+_DEEPEST: Final = 64  # lists and mappings in each other: what reads them calls itself
+#: Tags that somebody would act upon: `!!bool x` is no word of YAML's, and `!!set` no type of ours. Of all others the
+#: loader says itself that it does not know them.
+_TAGS: Final = frozenset({"!", *filter(None, yaml.SafeLoader.yaml_constructors)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +46,32 @@ def read_yaml(path: Path) -> YamlFile:
     """Raises ConfigError that names the file and, where there is one, the line."""
     text = _text(path)
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        _refuse_aliases(text)
-        raw = yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: {error.problem or error.context}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raw = _loaded(text)
+        lines = _lines(yaml.compose(text, Loader=_Loader)) if isinstance(raw, dict) else {}
+    except yaml.YAMLError as error:
+        line, problem = _problem(error, text)
+        raise ConfigError(f"{path}:{line}: {problem}" if line else f"{path}: {problem}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a mapping is expected, with `policies:`")
-    return YamlFile(path, raw, _lines(node), text)
+    return YamlFile(path, raw, lines, text)
+
+
+def read_value(text: str) -> Any:
+    """What one value that stands outside of a file is, by the same rules. Raises ConfigError."""
+    try:
+        return _loaded(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(_problem(error, text)[1]) from None
 
 
 class _Loader(yaml.SafeLoader):
     """Refuses duplicate keys: the last one winning in silence is no way to configure a guard."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, ArithmeticError) as error:  # a day 2026-13-45, a number of five thousand digits
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -73,6 +87,23 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _loaded(text: str) -> Any:
+    """Raises YAMLError."""
+    _refuse_surprises(text)
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader
+
+
+def _problem(error: yaml.YAMLError, text: str) -> tuple[int, str]:
+    """(line, what is wrong) on one line; 0 where no line is known."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark: Any = error.problem_mark or error.context_mark
+        return mark.line + 1 if mark else 0, str(error.problem or error.context)
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return line, f"the character {text[error.position]!a} does not belong into YAML"
+    return 0, " ".join(str(error).split())
+
+
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _LARGEST:
@@ -84,14 +115,26 @@ def _text(path: Path) -> str:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except ValueError:  # it holds a NUL, or what no name on this system can hold
+        raise ConfigError(f"{str(path)!r}: no file has such a name") from None
 
 
-def _refuse_aliases(text: str) -> None:
-    """An alias of an alias grows a small file without bound, and makes two places out of one line."""
+def _refuse_surprises(text: str) -> None:
+    """An alias of an alias grows a small file without bound, and makes two places out of one line; a tag says of a value
+    that it is another one than it looks like."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        problem = ""
         if isinstance(event, yaml.AliasEvent):
+            problem = "aliases (*name) are not supported"
+        elif getattr(event, "tag", None) in _TAGS:
+            problem = "tags (!name) are not supported"
+        elif depth > _DEEPEST:
+            problem = f"more than {_DEEPEST} lists and mappings in each other are no configuration"
+        if problem:
             mark: Any = event.start_mark
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 def _lines(node: Any, at: Place = ()) -> dict[Place, int]:

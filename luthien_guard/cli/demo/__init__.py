@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from luthien_guard.cli.kinds import Seconds
+
 __all__ = ["command"]
 
 
@@ -17,10 +19,18 @@ __all__ = ["command"]
 @click.option(
     "--recordings", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Replay a folder."
 )
-@click.option("--pace", default=0.005, show_default=True, help="Seconds between two parts of an answer.")
-@click.option("--limit", default=0, help="At most so many exchanges; 0 is all.")
+@click.option(
+    "--pace",
+    type=Seconds(0),
+    default=0.005,
+    show_default=True,
+    help="Seconds between two parts of an answer.",
+)
+@click.option("--limit", type=click.IntRange(0), default=0, help="At most so many exchanges; 0 is all.")
 @click.option("--serve", is_flag=True, help="Keep the guarded application up and say what to try.")
-@click.option("--port", default=0, help="The port on loopback; 0 takes a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="The port on loopback; 0 takes a free one."
+)
 def command(recordings: Path | None, pace: float, limit: int, serve: bool, port: int) -> None:
     """Replay provider traffic through a guarded application and show what the policies did with it."""
     if importlib.util.find_spec("uvicorn") is None:

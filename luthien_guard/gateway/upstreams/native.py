@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from luthien_guard.config.masking import masked
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
 from luthien_guard.gateway.upstreams.answers import BROKEN, MODEL_PATHS, reply_of
@@ -185,15 +186,27 @@ class NativeUpstream:
 def _base(url: str, wire_format: str, name: str) -> str:
     """What stands before "/messages" or "/chat/completions". OpenAI's SDKs are given a URL that ends in "/v1",
     Anthropic's one that does not: both conventions are kept, and either spelling is understood."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ConfigError(f"upstream {name}: base_url is {url!r}: use http(s)://host[:port][/path]")
+    parts = _split(url)
+    if parts is None or parts.query or parts.fragment:
+        shown: str = masked(url)
+        raise ConfigError(f"upstream {name}: base_url is {shown!r}: use http(s)://host[:port][/path]")
     if parts.username or parts.password:
         raise ConfigError(f"upstream {name}: base_url holds a credential: use api_key or headers")
     path = parts.path.rstrip("/")
     if wire_format == "anthropic.messages":
         path = path.removesuffix("/v1") + "/v1"
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+
+
+def _split(url: str) -> SplitResult | None:
+    """None for what is no http(s) URL that a request can be sent to."""
+    try:
+        parts = urlsplit(url)
+        there = parts.hostname and parts.port != 0
+    except ValueError:  # "http://[::1", or a port past 65535
+        return None
+    plain = parts.netloc.isprintable() and not set(parts.netloc) & set(" \\")
+    return parts if there and plain and parts.scheme in ("http", "https") else None
 
 
 def _aiohttp(name: str) -> Any:
