@@ -301,8 +301,12 @@ async def test_a_key_whose_policies_are_gone_opens_nothing(file: KeyFile) -> Non
 
 async def test_a_set_that_is_not_there_is_no_reason_to_run_without() -> None:
     guard = Guard(["noop"])
-    with pytest.raises(ConfigError, match="strict"):
-        await guard.plane.decide_request(RequestMetadata("c", 0.0, policy_set="strict"), "openai.chat", b"{}")
+    metadata = RequestMetadata("c", 0.0, policy_set="strict")
+    result = await guard.plane.decide_request(metadata, "openai.chat", b"{}")
+    assert not result.allowed
+    assert "strict" in (result.reason or "")
+    assert result.value.answer is not None
+    assert result.value.answer.status == 503
 
 
 def _chat(url: str, key: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.records import EventType
-from luthien_guard.sinks.urls import open_store
+from luthien_guard.sinks.urls import open_store, shown
 from luthien_guard.store import Call, CallFilter, Row
 from luthien_guard.wire.formats import FORMATS
 
@@ -128,7 +128,7 @@ def _stored(url: str) -> list[Recording]:
     finally:
         store.close()
     if not found:
-        raise ConfigError(f"replay: {url} holds no call whose chunks were captured (capture_chunks)")
+        raise ConfigError(f"replay: {shown(url)} holds no call whose chunks were captured (capture_chunks)")
     return found
 
 
