@@ -8,7 +8,8 @@ from typing import Any
 from luthien_guard.errors import IllegalOutput
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Piece, ReadChunk
-from luthien_guard.wire.json_text import dumps, slice_of
+from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.messages.elements import Elements
 from luthien_guard.wire.messages.made import error_of, message_of
 from luthien_guard.wire.messages.message import changes_of, read_message
 from luthien_guard.wire.messages.reader import read_error
@@ -44,8 +45,8 @@ class BodyReader:
     def _message(self, data: dict[str, Any], chunk: Chunk, pieces: list[Piece]) -> None:
         id, model = data.get("id"), data.get("model")
         self.id, self.model = id if isinstance(id, str) else "", model if isinstance(model, str) else ""
-        text = chunk.raw.decode()
-        self.unknown = read_message(data, (), pieces, lambda path: slice_of(text, path))
+        elements = Elements(chunk.raw.decode(), ("content",))
+        self.unknown = read_message(data, (), pieces, elements.slice)
 
     def close(self) -> list[Piece]:
         return []

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from luthien_guard.errors import IllegalOutput, WireError
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
-from luthien_guard.wire.json_text import Raw, dumps, loads, patch, slice_of
+from luthien_guard.wire.json_text import Raw, dumps, loads, patch
 from luthien_guard.wire.messages.blocks import Slice, begin, call_kind, envelope, is_known, runs_at_client
+from luthien_guard.wire.messages.elements import Elements
 from luthien_guard.wire.strings import opaque
 
 __all__ = [
@@ -34,6 +35,7 @@ def read_message(
         for at, raw in enumerate(content):
             unknown = _element(raw, (*path, "content", at), made + at, pieces, slice_) or unknown
     elif content is not None:
+        unknown = "a content that is no list"
         opaque(content, (*path, "content"), pieces)
     read_stop(message, path, pieces)
     read_usage(message, path, pieces)
@@ -134,6 +136,14 @@ def _rebuilt(
     place = (*path, "content")
     gone = {block.id for block in calls.values() if block.removed and block.id and not runs_at_client(block)}
     said = [b.replacement for b in calls.values() if b.removed and b.replacement and runs_at_client(b)]
+    stands = Elements(text, place)
+    inner: dict[Any, dict[Path, Any]] = {}
+    outer: dict[Path, Any] = {}
+    for where, value in changes.items():
+        if where[: len(place)] == place:
+            inner.setdefault(where[len(place)], {})[where[len(place) + 1 :]] = value
+        else:
+            outer[where] = value
     elements: list[str] = []
     called = False
     for at, element in enumerate(_at(data, place)):
@@ -146,13 +156,7 @@ def _rebuilt(
             if block.replacement and not runs_at_client(block) and not called:
                 elements.append(_text(block.replacement))
         elif not _belongs_to(element, gone):
-            inner = {
-                where[len(place) + 1 :]: v
-                for where, v in changes.items()
-                if where[: len(place) + 1] == (*place, at)
-            }
-            elements.append(patch(slice_of(text, (*place, at)), inner))
-    outer = {where: value for where, value in changes.items() if where[: len(place)] != place}
+            elements.append(patch(stands[at], inner.get(at, {})))
     return {**outer, place: Raw("[" + ",".join(elements) + "]")}
 
 

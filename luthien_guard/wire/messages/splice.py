@@ -9,26 +9,29 @@ from typing import Any, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Path
-from luthien_guard.wire.json_text import patch
+from luthien_guard.wire.json_text import LINE_ENDS, patch
 
 __all__ = ["patched", "replace_text"]
 
 _DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data: ?([^\r\n]*)")
-_KEY: Final = b'"text":'
-# see json_text.dumps: some line readers end a line here
-_LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+_KEY: Final = b'"text"'  # without its colon: white space may stand before that
+_COLON: Final = 0x3A
 
 
-def replace_text(raw: bytes, old: str, new: str) -> bytes | None:
+def replace_text(chunk: Chunk, old: str, new: str) -> bytes | None:
     """The raw bytes of a plain text delta with its text replaced; None where that is not plain to see.
 
     Sure only for an event that has no keys but those of a text delta: a second `text`, or a key spelled with escapes
-    beside one that is not, could stand in any other.
+    beside one that is not, could stand in any other. In a comment, or in what else clients ignore, it could stand, too.
     """
+    raw = chunk.raw
     at = raw.find(_KEY)
-    if at < 1 or raw.find(_KEY, at + 1) >= 0:
+    if at < 1 or chunk.ignored or raw[at - 1] == 0x5C or raw.find(_KEY, at + 1) >= 0:
         return None
     begin = at + len(_KEY)
+    if raw[begin] != _COLON:
+        return None
+    begin += 1
     if raw[begin] == 0x20:
         begin += 1
     was = encode_basestring(old).encode()
@@ -36,7 +39,7 @@ def replace_text(raw: bytes, old: str, new: str) -> bytes | None:
         return None
     text = encode_basestring(new)
     if not text.isascii():
-        text = text.translate(_LINE_ENDS)
+        text = text.translate(LINE_ENDS)
     return raw[:begin] + text.encode() + raw[begin + len(was) :]
 
 

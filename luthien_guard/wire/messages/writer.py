@@ -93,7 +93,7 @@ class StreamWriter:
             return (read.chunk.raw, read.source)
         if not piece.out or len(data) != 3 or len(data["delta"]) != 2 or piece.path[-1] != "text":
             return None
-        raw = replace_text(read.chunk.raw, piece.text, piece.out)
+        raw = replace_text(read.chunk, piece.text, piece.out)
         return None if raw is None else (raw, None)
 
     def _other(self, read: ReadChunk, out: list[Item]) -> None:

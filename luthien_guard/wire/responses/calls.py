@@ -18,7 +18,7 @@ __all__ = [
     "is_call",
     "preview",
     "read_call",
-    "say_arguments",
+    "say_whole",
     "settle_previews",
     "touch",
 ]
@@ -73,7 +73,7 @@ def touch(item: Item, pieces: list[Piece], owner: Path = ()) -> None:
 def begin(
     item: Item, kind: ToolKind, pieces: list[Piece], owner: Path = (), *, name: str = "", id: str = ""
 ) -> Block:
-    block = item.call = Block("call", index=item.index, id=id, name=name, tool_kind=kind)
+    block = item.call = Block("call", index=item.index, id=id, name=name or item.called, tool_kind=kind)
     block.codec = item
     pieces.append(Piece(PieceKind.START, block=block, owner=owner))
     return block
@@ -133,8 +133,8 @@ def read_call(
     block = item.call
     if block is None:
         block = begin(item, call.kind, pieces, owner, name=call.name, id=call.id)
-    elif not block.name:
-        block.name, block.tool_kind, block.id = call.name, call.kind, block.id or call.id
+    elif not block.closed and not (block.name and block.id):
+        block.name, block.tool_kind, block.id = block.name or call.name, call.kind, block.id or call.id
     touch(item, pieces, owner)
     if block.name != call.name:
         _another(item, call, path, pieces, owner, named=True)
@@ -148,6 +148,21 @@ def read_call(
             item.previews[("item", place, text)] = [text]
     else:
         _payload(item, block, call, path, pieces, owner)
+
+
+def say_whole(item: Item, kind: ToolKind, name: str, text: str, path: Path, pieces: list[Piece]) -> None:
+    """The arguments as the event at their end says them, with the tool's name if it says that, too."""
+    block = item.call or begin(item, kind, pieces, name=name)
+    item.whole = True
+    if not block.closed:
+        block.name = block.name or name
+    if name in ("", block.name):
+        say_arguments(item, text, path, pieces)
+        if name:
+            pieces.append(_name(block, (), ()))
+    else:
+        another = Call(block.tool_kind, name, block.id, text, None, path, (str(path[-1]),))
+        _another(item, another, path[:-1], pieces, (), named=True)
 
 
 def say_arguments(item: Item, text: str, path: Path, pieces: list[Piece], owner: Path = ()) -> None:
@@ -179,15 +194,16 @@ def _payload(item: Item, block: Block, call: Call, path: Path, pieces: list[Piec
 
 def _another(item: Item, call: Call, path: Path, pieces: list[Piece], owner: Path, *, named: bool) -> None:
     """The item under another name or with other arguments: a call that nobody has judged yet."""
-    for block, value in item.others:
-        if block.name == call.name and value == call.value and block.text == call.text:
-            if call.fields:
-                pieces.append(_arguments(PieceKind.ECHO, block, call, owner))
-            pieces.extend([_name(block, path, owner)] if named else [])
-            return
+    key = (call.name, call.value is None, call.text)
+    known = item.others.get(key)
+    if known is not None:
+        if call.fields:
+            pieces.append(_arguments(PieceKind.ECHO, known, call, owner))
+        pieces.extend([_name(known, path, owner)] if named else [])
+        return
     block = Block("call", index=item.index, id=call.id, name=call.name, tool_kind=call.kind)
     block.codec = item
-    item.others.append((block, call.value))
+    item.also(key, block)
     pieces.append(Piece(PieceKind.START, block=block, owner=owner))
     if call.fields:
         block.source.append(call.text)

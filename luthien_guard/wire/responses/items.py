@@ -7,11 +7,15 @@ say so: then all clients see what the policies saw.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from luthien_guard.wire.format import Block, Piece, PieceKind
+from luthien_guard.wire.responses.shown import Shown
 
-__all__ = ["Item", "Items"]
+__all__ = ["Item", "Items", "Places"]
+
+_LARGEST: Final = 2**31  # beyond 2**53 JavaScript takes two numbers for one; nothing has as many parts
+_OTHERS: Final = 64  # of one item: what is forgotten is judged once more
 
 
 class Item:
@@ -20,6 +24,7 @@ class Item:
     __slots__ = (
         "begun",
         "call",
+        "called",
         "ended",
         "id",
         "index",
@@ -27,30 +32,100 @@ class Item:
         "name",
         "number",
         "others",
+        "parts",
+        "places",
         "previews",
         "shown",
         "signed",
         "texts",
         "value",
+        "whole",
     )
 
-    def __init__(self, number: int, index: int, id: str) -> None:
+    def __init__(self, number: int, index: int, id: str, called: str = "") -> None:
         self.number = number  # as upstream counts
         self.index = index  # as it should be
         self.id = id
         self.name: str | None = None  # the id that its events get, where upstream's names two items
         self.kind = ""  # the item's type
+        self.called = called  # the name of the call that this one goes on after
         self.begun = self.ended = self.signed = False
+        self.whole = False  # its arguments were said as a whole: a further delta is another call's
         self.texts: dict[tuple[str, Any], Block] = {}
         self.call: Block | None = None
         self.value: Any = None  # the call's arguments as JSON, where they are no string
-        self.others: list[tuple[Block, Any]] = []  # blocks that say other than the first did
+        self.others: dict[Any, Block] = {}  # blocks that say other than the first did, by what they say
+        self.parts: dict[str, int] = {}  # by the name of an index: the first number that is unsaid
+        self.places: dict[tuple[str, int], int] = {}  # parts that were announced anew: where they stand now
         self.previews: dict[Any, list[str]] = {}  # parts of arguments that were spelled out
-        self.shown: dict[Any, Any] = {}  # what was OPAQUE, by its key: repeats are not shown again
+        self.shown = Shown()  # what was OPAQUE: repeats are not shown again
 
     @property
     def blocks(self) -> list[Block]:
         return [*self.texts.values(), *([self.call] if self.call is not None else [])]
+
+    def also(self, key: Any, block: Block) -> None:
+        """Another block, to be found again under its key; of very many the oldest are forgotten."""
+        if len(self.others) >= _OTHERS:
+            del self.others[next(iter(self.others))]
+        self.others[key] = block
+
+    def place(self, data: dict[str, Any], name: str) -> int:
+        at = _number(data.get(name)) or 0
+        return self.places.get((name, at), at) if self.places else at
+
+    def part(self, data: dict[str, Any], name: str, pieces: list[Piece], *, anew: bool = False) -> int:
+        """Which of its parts an event speaks of in its member `name`; no number that clients agree on is 0. Adds a
+        piece where the event should say another. `anew`: a part begins there that was begun before."""
+        raw = data.get(name)
+        if anew:
+            self.places[name, _number(raw) or 0] = self.parts.get(name, 1)
+        place = self.place(data, name)
+        if raw is None and not place and name not in self.parts:
+            return 0  # an upstream that does not number its parts
+        self.parts[name] = max(self.parts.get(name, 1), place + 1)
+        if type(raw) is not int or raw != place:
+            pieces.append(_canonical(name, place))
+        return place
+
+    def is_announced_anew(self, raw: Any) -> bool:
+        """True where an announcement cannot be the one of this item: clients forget then what they were told of it
+        before, or keep it apart."""
+        if self.whole or self.others or self.previews or (self.call is not None and self.call.source):
+            return True
+        if not isinstance(raw, dict):
+            return False
+        kind, name = raw.get("type"), raw.get("name")
+        if self.begun and isinstance(kind, str) and kind != self.kind:
+            return True
+        if self.texts and (raw.get("content") or raw.get("summary")):
+            return True
+        return self.begun and self.call is not None and isinstance(name, str) and name != self.call.name
+
+
+class Places:
+    """Numbers that are free or taken; however many there are, the next free one is found at once."""
+
+    __slots__ = ("_next",)
+
+    def __init__(self) -> None:
+        self._next: dict[int, int] = {}  # a taken number: one that is free, or leads to one
+
+    def take(self, at: int) -> int:
+        """The first free number from `at` on; it is taken from now on."""
+        passed: list[int] = []
+        while (after := self._next.get(at)) is not None:
+            passed.append(at)
+            at = after
+        for each in (*passed, at):
+            self._next[each] = at + 1
+        return at
+
+    def __len__(self) -> int:
+        return len(self._next)
+
+    def __contains__(self, at: int) -> bool:
+        return at in self._next
 
 
 class Items:
@@ -60,7 +135,7 @@ class Items:
         self.all: list[Item] = []
         self._by_index: dict[int, Item] = {}  # by upstream's count, the newest
         self._by_id: dict[str, Item] = {}
-        self._taken: set[int] = set()
+        self._taken = Places()
 
     def of_event(
         self, data: dict[str, Any], pieces: list[Piece], *, begins: bool = False, fresh: bool = False
@@ -73,7 +148,7 @@ class Items:
         raw = data.get("output_index")
         number = _number(raw)
         item = self._find(number, id, begins=begins)
-        if item is None or (item.ended and (begins or fresh)):
+        if item is None or _is_over(item, inner, begins=begins, fresh=fresh):
             item = self._new(number, id, late=item, begins=begins)
         if id and not item.id:
             item.id = id
@@ -127,20 +202,26 @@ class Items:
         return item
 
     def _new(self, number: int | None, id: str, *, late: Item | None, begins: bool) -> Item:
-        index = number if number is not None and number not in self._taken else len(self._taken)
-        while index in self._taken:
-            index += 1
-        item = Item(index if number is None else number, index, id)
+        free = number is not None and number not in self._taken
+        index = self._taken.take(number if free and number is not None else len(self._taken))
+        called = late.call.name if late is not None and late.call is not None else ""
+        item = Item(index if number is None else number, index, id, called)
         before = self._by_id.get(id) if id else None
         # clients begin anew where an item is announced, and only there
         if before is not None and (before is late or not before.ended or not begins):
             item.name = f"{id[:100]}_{index}"
         elif id:
             self._by_id[id] = item
-        self._taken.add(index)
         self.all.append(item)
         self._by_index[item.number] = item
         return item
+
+
+def _is_over(item: Item, announced: Any, *, begins: bool, fresh: bool) -> bool:
+    """Whether an event that begins an item, or says new things, cannot mean this one."""
+    if item.ended:
+        return begins or fresh
+    return (fresh and item.whole) or (begins and item.is_announced_anew(announced))
 
 
 def _number(raw: Any) -> int | None:
@@ -149,7 +230,7 @@ def _number(raw: Any) -> int | None:
         type(raw) is str and raw.isascii() and raw.isdecimal() and len(raw) < 10
     ):
         raw = int(raw)
-    return raw if type(raw) is int and raw >= 0 else None
+    return raw if type(raw) is int and 0 <= raw < _LARGEST else None
 
 
 def _canonical(path: str | tuple[str, ...], value: Any) -> Piece:

@@ -13,7 +13,7 @@ from luthien_guard.wire.format import Block, Piece, PieceKind, is_identifier
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
 from luthien_guard.wire.responses.responses import end_items, failure, read_item, read_response
-from luthien_guard.wire.responses.shown import fields, show
+from luthien_guard.wire.responses.shown import Shown, fields, show
 from luthien_guard.wire.responses.tables import (
     CALL_EVENTS,
     DELTAS,
@@ -31,6 +31,7 @@ __all__ = ["ResponsesReader"]
 #: The fast path's memory: what the last delta was, and the block that it belongs to.
 Recent = tuple[str, int, "str | None", "str | None", "int | None", Block]
 DELTA: Final = PieceKind.DELTA  # members of enums are slow to look up
+NOTHING: Final[Recent] = ("", -1, None, None, None, Block("text"))
 
 
 class ResponsesReader:
@@ -41,9 +42,9 @@ class ResponsesReader:
         self.id = ""
         self.unknown = ""
         self._items = Items()
-        self._shown: dict[Any, Any] = {}
+        self._shown = Shown()
         self._ended = False
-        self._recent: Recent = ("", -1, None, None, None, Block("text"))
+        self._recent = NOTHING
 
     def read(self, chunk: Chunk) -> list[Piece]:
         data = chunk.data
@@ -94,11 +95,13 @@ class ResponsesReader:
         block.source.append(text)
         return [Piece(DELTA, block=block, path=("delta",), text=text)]
 
-    def _remember(self, data: dict[str, Any], item: Item, block: Block, part: str | None) -> None:
+    def _remember(
+        self, data: dict[str, Any], item: Item, block: Block, part: str | None = None, at: int | None = None
+    ) -> None:
         number, id = data.get("output_index"), data.get("item_id")
         place = data.get(part) if part is not None else None
         plain = type(number) is int and number == item.index and item.name is None
-        if plain and (id is None or id == item.id) and (part is None or type(place) is int):
+        if plain and (id is None or id == item.id) and (part is None or (type(place) is int and place == at)):
             self._recent = (data["type"], item.index, id, part, place, block)
 
     def _text_delta(self, data: dict[str, Any], event: TextEvent, pieces: list[Piece]) -> None:
@@ -110,9 +113,10 @@ class ResponsesReader:
             return
         block = None
         if text:
-            block = texts.delta(item, texts.said_by(data, event), event.channel, text, ("delta",), pieces)
+            at = item.part(data, event.part, pieces)
+            block = texts.delta(item, (event.kind, at), event.channel, text, ("delta",), pieces)
             if item.call is None:
-                self._remember(data, item, block, event.part)
+                self._remember(data, item, block, event.part, at)
         if data.get("logprobs"):
             texts.logprobs(data["logprobs"], ("logprobs",), block, text, pieces)
         fields(data, (), EVENT, pieces, ("delta", "logprobs"))
@@ -124,7 +128,7 @@ class ResponsesReader:
         if type(text) is not str:
             fields(data, (), EVENT, pieces)
             return
-        key = texts.said_by(data, event)
+        key = (event.kind, item.part(data, event.part, pieces))
         block = texts.repeat(item, key, event.channel, text, (event.field,), pieces)
         if data.get("logprobs"):
             texts.logprobs(data["logprobs"], ("logprobs",), block, text, pieces)
@@ -144,16 +148,10 @@ class ResponsesReader:
             if step == "delta":
                 calls.fragment(item, kind, text, pieces)
                 assert item.call is not None
-                self._remember(data, item, item.call, None)
+                self._remember(data, item, item.call)
             else:
-                if item.call is None:
-                    calls.begin(item, kind, pieces)
-                calls.say_arguments(item, text, (field,), pieces)
-        if item.call is not None and type(name) is str and name and name == item.call.name:
-            known.add("name")
-            pieces.append(
-                Piece(PieceKind.DERIVED, block=item.call, path=("name",), text=name, value=("name",))
-            )
+                known |= {"name"} if type(name) is str else set()
+                calls.say_whole(item, kind, name if type(name) is str else "", text, (field,), pieces)
         fields(data, (), EVENT, pieces, known)
 
     def _preview(self, data: dict[str, Any], prefix: str, step: str, pieces: list[Piece]) -> None:
@@ -165,7 +163,7 @@ class ResponsesReader:
             calls.touch(item, pieces)
             fields(data, (), EVENT, pieces)
             return
-        key = str(data.get("command_index", field == "diff"))
+        key = item.part(data, "command_index", pieces) if prefix.endswith("command") else "diff"
         calls.preview(item, kind, key, text, (field,), pieces, whole=step == "done")
         fields(data, (), EVENT, pieces, (field,))
 
@@ -174,6 +172,7 @@ class ResponsesReader:
     def _event(self, data: dict[str, Any]) -> list[Piece]:
         pieces: list[Piece] = []
         kind = data.get("type")
+        self._recent = NOTHING  # whatever this is, the next delta may belong elsewhere
         if type(kind) is not str:
             self.unknown = "an event without a type"
             show(data, (), pieces)
@@ -188,7 +187,7 @@ class ResponsesReader:
         elif prefix == "response.output_item" and step in ("added", "done"):
             self._item(data, step, pieces)
         elif prefix.endswith("_part") and step in ("added", "done"):
-            self._part(data, step, pieces)
+            self._part(data, "summary" if "summary" in prefix else "content", step, pieces)
         elif prefix in CALL_EVENTS and step in ("delta", "done"):
             self._call_event(data, prefix, step, pieces)
         elif prefix in PREVIEWS and step in ("added", "delta", "done"):
@@ -202,7 +201,7 @@ class ResponsesReader:
         last = kind in TERMINAL
         if isinstance(response, dict):
             self._note(response)
-            read_response(response, ("response",), self._items, self._shown, pieces, last=last)
+            self.unknown = read_response(response, ("response",), self._items, self._shown, pieces, last=last)
             fields(data, (), EVENT, pieces, ("response",))
         else:
             fields(data, (), EVENT, pieces)
@@ -221,7 +220,7 @@ class ResponsesReader:
         item = self._items.of_event(data, pieces, begins=step == "added")
         item.begun = True
         if isinstance(raw, dict):
-            read_item(item, raw, ("item",), pieces, owner=(), final=step == "done")
+            self.unknown = read_item(item, raw, ("item",), pieces, owner=(), final=step == "done")
             fields(data, (), EVENT, pieces, ("item",))
         else:
             calls.touch(item, pieces)
@@ -229,19 +228,20 @@ class ResponsesReader:
         if step == "done":
             end_items([item], pieces, ("item",))
 
-    def _part(self, data: dict[str, Any], step: str, pieces: list[Piece]) -> None:
+    def _part(self, data: dict[str, Any], field: str, step: str, pieces: list[Piece]) -> None:
         item = self._items.of_event(data, pieces, fresh=step == "added")
         calls.touch(item, pieces)
         if "part" in data:
-            field = "summary" if "summary_index" in data else "content"
-            texts.part(item, data["part"], field, texts.part_index(data, f"{field}_index"), ("part",), pieces)
+            raw, name = data["part"], f"{field}_index"
+            anew = step == "added" and texts.is_begun(item, raw, field, item.place(data, name))
+            texts.part(item, raw, field, item.part(data, name, pieces, anew=anew), ("part",), pieces)
         fields(data, (), EVENT, pieces, ("part",))
 
     def _other(self, kind: str, data: dict[str, Any], pieces: list[Piece]) -> None:
         if kind == "response.output_text.annotation.added":
             item = self._items.of_event(data, pieces)
             calls.touch(item, pieces)
-            at, number = texts.part_index(data, "content_index"), data.get("annotation_index")
+            at, number = item.part(data, "content_index", pieces), data.get("annotation_index")
             texts.citations(
                 item,
                 data.get("annotation"),
@@ -274,6 +274,6 @@ class ResponsesReader:
             return pieces
         self._ended = True
         self._note(data)
-        read_response(data, (), self._items, self._shown, pieces, last=True)
+        self.unknown = read_response(data, (), self._items, self._shown, pieces, last=True)
         end_items(self._items.all, pieces)
         return pieces

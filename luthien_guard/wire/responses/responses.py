@@ -7,7 +7,7 @@ from typing import Any
 from luthien_guard.wire.format import Path, Piece, PieceKind
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
-from luthien_guard.wire.responses.shown import fields, show
+from luthien_guard.wire.responses.shown import Shown, fields, show
 from luthien_guard.wire.responses.tables import ITEM, RESPONSE
 
 __all__ = ["end_items", "failure", "read_item", "read_response"]
@@ -17,20 +17,22 @@ def read_response(
     response: dict[str, Any],
     path: Path,
     items: Items,
-    shown: dict[Any, Any],
+    shown: Shown,
     pieces: list[Piece],
     *,
     last: bool,
-) -> None:
-    """Everything in a response object; `last`: nothing comes after it."""
+) -> str:
+    """Everything in a response object; `last`: nothing comes after it. Gives "" or why a part of it is of no kind that
+    the format knows."""
     output = response.get("output")
+    unknown = "" if output is None or isinstance(output, list) else "an output that is no list"
     known = {"output"} if isinstance(output, list) else set[str]()
     taken: set[int] = set()
     for at, raw in enumerate(output if isinstance(output, list) else ()):
         place = (*path, "output", at)
         if isinstance(raw, dict):
             item = items.of_output(raw, at, taken)
-            read_item(item, raw, place, pieces, owner=place, final=last)
+            unknown = read_item(item, raw, place, pieces, owner=place, final=last) or unknown
             if last:
                 end_items([item], pieces, place, owner=place)
         else:
@@ -48,6 +50,7 @@ def read_response(
         details = response.get("incomplete_details")
         reason = details.get("reason") if isinstance(details, dict) else None
         pieces.append(Piece(PieceKind.FINISH, text=reason if isinstance(reason, str) else response["status"]))
+    return unknown
 
 
 def failure(error: dict[str, Any], path: Path, pieces: list[Piece]) -> None:
@@ -62,8 +65,10 @@ def failure(error: dict[str, Any], path: Path, pieces: list[Piece]) -> None:
 
 def read_item(
     item: Item, raw: dict[str, Any], path: Path, pieces: list[Piece], *, owner: Path, final: bool
-) -> None:
-    """An output item, in an event or in a response. `owner` is the element that goes with its call."""
+) -> str:
+    """An output item, in an event or in a response. `owner` is the element that goes with its call. Gives "" or why a
+    part of it is of no kind that the format knows."""
+    unknown = ""
     kind = raw.get("type")
     item.kind = item.kind or (kind if isinstance(kind, str) else "")
     known: tuple[str, ...] = ()
@@ -80,7 +85,10 @@ def read_item(
             known = (*known, field)
             for at, part in enumerate(parts):
                 texts.part(item, part, field, at, (*path, field, at), pieces)
+        elif isinstance(parts, dict) and field not in known:
+            unknown = f"a {field} that is no list"
     fields(raw, path, ITEM, pieces, known, item.shown)
+    return unknown
 
 
 def end_items(

@@ -95,7 +95,7 @@ class Sent:
             item.item, item.done = data["item"], kind.endswith(".done")
         elif kind.endswith("_part.added") and isinstance(data.get("part"), dict):
             found = self.items.get(index)
-            field = "summary" if "summary_index" in data else "content"
+            field = "summary" if "summary" in kind else "content"
             at = data.get(f"{field}_index")
             if found is not None:
                 found.parts[(field, at if type(at) is int else 0)] = data["part"]

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from hashlib import blake2b
+from typing import Any, Final
 
 from luthien_guard.wire.format import Path, Piece, PieceKind, is_identifier
 from luthien_guard.wire.strings import strings_in
 
-__all__ = ["fields", "show"]
+__all__ = ["Shown", "fields", "show"]
 
 _SILENT = frozenset({int, float, bool, type(None)})
+_MOST: Final = 4096  # of one item or response; what is forgotten is shown once more
 
 
-def show(
-    value: Any, path: Path, pieces: list[Piece], shown: dict[Any, Any] | None = None, key: Any = None
-) -> None:
-    """An OPAQUE piece for each string, unless the same value was shown under the same key."""
-    if shown is not None:
-        key = path if key is None else key
-        if key in shown and shown[key] == value:
-            return
-        shown[key] = value
-    pieces.extend(Piece(PieceKind.OPAQUE, path=place, text=text) for place, text in strings_in(value, path))
+class Shown:
+    """What was shown already, as digests: an upstream may say new things as long as it likes."""
+
+    __slots__ = ("_digests",)
+
+    def __init__(self) -> None:
+        self._digests: set[bytes] | frozenset[bytes] = frozenset()  # most items need no more
+
+    def is_new(self, key: Any, found: list[tuple[Path, str]]) -> bool:
+        """Whether these strings were not shown under this key yet; from now on they were."""
+        said = repr((key, found)).encode()  # `repr` escapes half surrogate pairs
+        digest = blake2b(said, digest_size=16).digest()
+        if digest in self._digests:
+            return False
+        if isinstance(self._digests, frozenset) or len(self._digests) >= _MOST:
+            self._digests = set()
+        self._digests.add(digest)
+        return True
+
+
+def show(value: Any, path: Path, pieces: list[Piece], shown: Shown | None = None, key: Any = None) -> None:
+    """An OPAQUE piece for each string, unless the same ones were shown under the same key."""
+    found = list(strings_in(value))
+    if found and (shown is None or shown.is_new(path if key is None else key, found)):
+        pieces.extend(Piece(PieceKind.OPAQUE, path=(*path, *place), text=text) for place, text in found)
 
 
 def fields(
@@ -31,7 +48,7 @@ def fields(
     envelope: dict[str, Any],
     pieces: list[Piece],
     known: Collection[str] = (),
-    shown: dict[Any, Any] | None = None,
+    shown: Shown | None = None,
     scope: Path = (),
 ) -> None:
     """Every string of an object that is neither in `known` nor an identifier in its place in the envelope."""

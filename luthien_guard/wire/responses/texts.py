@@ -8,10 +8,10 @@ from luthien_guard.events import Channel
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.responses.items import Item
 from luthien_guard.wire.responses.shown import fields, show
-from luthien_guard.wire.responses.tables import PART, PARTS, TextEvent
+from luthien_guard.wire.responses.tables import PART, PARTS
 from luthien_guard.wire.strings import strings_in
 
-__all__ = ["citations", "delta", "logprobs", "own_text", "part", "part_index", "repeat", "said_by"]
+__all__ = ["citations", "delta", "is_begun", "logprobs", "own_text", "part", "repeat"]
 
 _CITATIONS = frozenset({"url_citation", "file_citation", "container_file_citation", "file_path"})
 
@@ -45,12 +45,12 @@ def repeat(
     block = item.texts.get(key)
     if block is None or not block.source:
         return delta(item, key, channel, text, path, pieces)
-    for known in (block, *[each for each, where in item.others if where == key]):
-        if known.text == text:
-            pieces.append(Piece(PieceKind.ECHO, block=known, path=path, text=text))
-            return known
+    known = block if block.text == text else item.others.get((key, text))
+    if known is not None:
+        pieces.append(Piece(PieceKind.ECHO, block=known, path=path, text=text))
+        return known
     other = own_text(channel, text, path, pieces, writable=block.writable, index=item.index)
-    item.others.append((other, key))
+    item.also((key, text), other)
     return other
 
 
@@ -87,17 +87,29 @@ def part(item: Item, raw: Any, field: str, at: Any, path: Path, pieces: list[Pie
     fields(raw, path, PART, pieces, (said.field, "annotations", "logprobs"), item.shown, scope)
 
 
+def is_begun(item: Item, raw: Any, field: str, at: int) -> bool:
+    """Whether the item has said a text at this place that is not the one that this part begins with: some clients take
+    what follows for the rest of the part, some for the rest of what was said before."""
+    said = PARTS.get(raw["type"]) if isinstance(raw, dict) and isinstance(raw.get("type"), str) else None
+    text = raw.get(said.field) if said is not None else None
+    if not text or not isinstance(text, str):
+        return False  # whatever follows, it is the end of what policies see
+    kinds = ("summary",) if field == "summary" else ("text", "refusal", "reasoning", "audio")
+    blocks = [block for kind in kinds if (block := item.texts.get((kind, at))) is not None and block.source]
+    return any(block.text != text for block in blocks)
+
+
 def citations(item: Item, value: Any, at: Any, path: Path, pieces: list[Piece], number: Any = None) -> None:
     """Citations of one text, each shown once: all of them (`number` is None) or the one of this number."""
     each = enumerate(value) if number is None and isinstance(value, list) else [(number, value)]
     for place, citation in each:
         key = ("citation", at, place)
         where: Path = path if number is not None or not isinstance(value, list) else (*path, cast(int, place))
-        if key not in item.shown or item.shown[key] != citation:
-            item.shown[key] = citation
-            for spot, text in strings_in(citation, where):
-                if spot[-1] != "type" or text not in _CITATIONS:
-                    own_text("citation", text, spot, pieces, writable=False, index=item.index)
+        found = list(strings_in(citation))
+        if item.shown.is_new(key, found):
+            for spot, text in found:
+                if spot[-1:] != ("type",) or text not in _CITATIONS:
+                    own_text("citation", text, (*where, *spot), pieces, writable=False, index=item.index)
 
 
 def logprobs(value: Any, path: Path, block: Block | None, text: str, pieces: list[Piece]) -> None:
@@ -111,14 +123,3 @@ def logprobs(value: Any, path: Path, block: Block | None, text: str, pieces: lis
     for at, each in enumerate(tokens):
         place = (*path, at) if isinstance(value, list) else path
         show({key: inner for key, inner in each.items() if key != "token"} if same else each, place, pieces)
-
-
-def said_by(data: dict[str, Any], event: TextEvent) -> tuple[str, Any]:
-    """Which text of its item an event speaks of."""
-    return event.kind, part_index(data, event.part)
-
-
-def part_index(data: dict[str, Any], name: str) -> int | str | None:
-    """Which part of its item an event speaks of, whatever stands there."""
-    at = data.get(name)
-    return at if type(at) is int or at is None else str(at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.responses.body import StandIns
 from luthien_guard.wire.responses.changes import NO_UNICODE, changes_of, gone, illegal
 from luthien_guard.wire.responses.grammar import check
-from luthien_guard.wire.responses.items import Item
+from luthien_guard.wire.responses.items import Item, Places
 from luthien_guard.wire.responses.made import blank_response, message_events, unicode, usage_of
 from luthien_guard.wire.responses.sent import Sent
 from luthien_guard.wire.responses.splice import applied, delta_spliced, spliced
@@ -34,8 +35,10 @@ class StreamWriter:
         self._sent = Sent()
         self._next = 0  # sequence number
         self._counting = False  # something was put in or left out: numbers are ours from here on
-        self._gone: dict[int, bool] = {}  # removed items by index: whether something stands there instead
+        self._gone: set[int] = set()  # indices of removed items
+        self._lost: list[int] = []  # those of them where nothing stands instead, in order
         self._places: dict[int, int] = {}  # output index as it came: as it leaves
+        self._used = Places()  # indices that have left
         self._unsaid: list[Written] = []  # what was written before something illegal: it leaves with the end
 
     @property
@@ -131,12 +134,7 @@ class StreamWriter:
 
     def _index(self, came: int) -> int:
         index = self._places.get(came)
-        if index is None:
-            index = came - sum(lost < came for lost, replaced in self._gone.items() if not replaced)
-            used = self._places.values() if self._gone else ()
-            while index in used:
-                index += 1
-        return index
+        return self._used.take(came - bisect_left(self._lost, came)) if index is None else index
 
     def _number(self, read: ReadChunk, data: dict[str, Any], changes: dict[Path, Any]) -> bool:
         """Whether the event is counted: all that were made are, and those that upstream counts."""
@@ -160,8 +158,10 @@ class StreamWriter:
         if item.index in self._gone:
             return
         message = self._stand_ins(item, call)
-        self._gone[item.index] = message is not None
-        if message is not None:
+        self._gone.add(item.index)
+        if message is None:
+            insort(self._lost, item.index)
+        else:
             index = self._places[item.index] = self._index(item.index)
             out.extend((self._made(event), None) for event in message_events(message, index))
 

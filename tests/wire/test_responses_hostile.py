@@ -1,0 +1,321 @@
+"""openai.responses against an upstream that says one thing to the guard and another to clients."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from luthien_guard import Block, ContentChunk, Guard, Policy, ToolCall, hookimpl
+from luthien_guard.wire.format import ReadChunk
+from luthien_guard.wire.responses import RESPONSES
+from tests.cases.chat_wire import Sent, through
+from tests.wire.harness import blocks_of, chunks_of, keep_calls, read_all, remove_calls, write_all
+from tests.wire.responses_events import call_item, message, message_item, parsed, response, stream, taken
+
+pytestmark = pytest.mark.anyio
+STEPS = pytest.mark.parametrize("step", [0, 1])
+PLACE = {"output_index": 0, "item_id": "msg_0"}
+
+
+class Redacts(Policy):
+    lookahead = 16
+
+    @hookimpl
+    def on_content_chunk(self, chunk: ContentChunk) -> ContentChunk | None:
+        if "SECRET" not in chunk.text or chunk.channel != "content":
+            return None
+        return ContentChunk(chunk.text.replace("SECRET", "[gone]"), chunk.channel, chunk.choice, chunk.index)
+
+
+class Judges(Policy):
+    """Forbids `rm -rf` and the tool `bash`; keeps what it saw."""
+
+    def __init__(self) -> None:
+        self._saw: list[tuple[str, str]] = []
+
+    @property
+    def saw(self) -> list[tuple[str, str]]:
+        return self._saw
+
+    @hookimpl
+    def on_tool_call_completed(self, call: ToolCall) -> Block | None:
+        self._saw.append((call.name, call.arguments))
+        bad = call.name == "bash" or "rm -rf" in call.arguments
+        return Block("bash", "no") if bad else None
+
+
+async def answered(policies: list[Policy] | Guard, *events: Any, step: int = 0) -> Sent:
+    body = stream(response("created", []), *events, response("completed", []))
+    return await through(policies, body, format="openai.responses", step=step)
+
+
+def text(*, at: Any, delta: str, kind: str = "output_text") -> dict[str, Any]:
+    index = {} if at == "missing" else {"summary_index" if "summary" in kind else "content_index": at}
+    return {"type": f"response.{kind}.delta", **PLACE, **index, "delta": delta}
+
+
+def added(arguments: str, name: str = "sh") -> dict[str, Any]:
+    item = call_item(0, arguments, name=name, status="in_progress")
+    return {"type": "response.output_item.added", "output_index": 0, "item": item}
+
+
+def fragment(delta: str) -> dict[str, Any]:
+    place = {"output_index": 0, "item_id": "fc_0"}
+    return {"type": "response.function_call_arguments.delta", **place, "delta": delta}
+
+
+def done(arguments: str, **more: Any) -> dict[str, Any]:
+    place = {"output_index": 0, "item_id": "fc_0"}
+    return {"type": "response.function_call_arguments.done", **place, "arguments": arguments, **more}
+
+
+def merged(body: bytes) -> list[str]:
+    """The arguments for a client that sets them where an item is announced or done, and appends deltas."""
+    found: dict[Any, str] = {}
+    every: list[str] = []
+    for event in parsed(body):
+        at, kind = event.get("output_index"), event["type"]
+        if kind == "response.output_item.added" and "arguments" in event["item"]:
+            found[at] = event["item"]["arguments"]
+        elif kind.endswith("arguments.delta"):
+            found[at] = found.get(at, "") + event["delta"]
+        elif kind.endswith("arguments.done"):
+            found[at] = event["arguments"]
+        every += found.values()
+    return every
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+ODD = [False, True, -1, 0.0, "0", "00", None, "missing", "of", {"0": 0}, 2**53, 0.5]
+
+
+@STEPS
+@pytest.mark.parametrize("at", ODD, ids=repr)
+async def test_a_part_has_one_number_for_guard_and_clients(at: Any, step: int) -> None:
+    begin = message(0)[:2]
+    sent = await answered([Redacts()], *begin, text(at=0, delta="SEC"), text(at=at, delta="RET"), step=step)
+    deltas = [event for event in parsed(sent.body) if event["type"].endswith("text.delta")]
+    assert {type(each["content_index"]) for each in deltas} == {int}
+    assert "".join(each["delta"] for each in deltas if each["content_index"] == 0) == "[gone]"
+
+
+@pytest.mark.parametrize("at", ODD, ids=repr)
+def test_a_part_of_a_summary_has_one_number_too(at: Any) -> None:
+    kind = "reasoning_summary_text"
+    found = taken(text(at=0, delta="SEC", kind=kind), text(at=at, delta="RET", kind=kind))
+    assert [block.text for block in blocks_of(found)] == ["SECRET"]
+    out = parsed(write_all(RESPONSES, found, stream=True))
+    assert [each["summary_index"] for each in out] == [0, 0] and type(out[1]["summary_index"]) is int
+
+
+def test_parts_that_no_event_numbers_leave_as_they_came() -> None:
+    body = stream(text(at="missing", delta="a"), text(at="missing", delta="b"))
+    found = read_all(RESPONSES, chunks_of(body, stream=True), stream=True)
+    assert write_all(RESPONSES, found, stream=True) == body
+    assert [block.text for block in blocks_of(found)] == ["ab"]
+
+
+@STEPS
+async def test_the_index_of_the_other_kind_of_part_hides_nothing(step: int) -> None:
+    begin, part = message(0)[:2]
+    part = {**part, "summary_index": 5, "part": {**part["part"], "text": "SEC"}}
+    sent = await answered([Redacts()], begin, part, text(at=0, delta="RET"), step=step)
+    left = parsed(sent.body)
+    assert left[2]["part"]["text"] + left[3]["delta"] == "[gone]"
+
+
+@STEPS
+async def test_a_part_that_begins_anew_with_other_text_is_another_part(step: int) -> None:
+    begin, part = message(0)[:2]
+    anew = {**part, "part": {**part["part"], "text": "SEC"}}
+    sent = await answered(
+        [Redacts()], begin, part, text(at=0, delta="x"), anew, text(at=0, delta="RET"), step=step
+    )
+    shown: dict[int, str] = {}
+    for event in parsed(sent.body):
+        if event["type"] == "response.content_part.added":
+            shown[event["content_index"]] = event["part"]["text"]
+        elif event["type"] == "response.output_text.delta":
+            shown[event["content_index"]] += event["delta"]
+    assert shown == {0: "x", 1: "[gone]"}
+
+
+@STEPS
+async def test_a_message_that_is_announced_anew_with_text_is_another_item(step: int) -> None:
+    begin, part = message(0)[:2]
+    anew = {**begin, "item": {**message_item(0, "SEC"), "status": "in_progress"}}
+    sent = await answered(
+        [Redacts()], begin, part, text(at=0, delta="x"), anew, text(at=0, delta="RET"), step=step
+    )
+    deltas = [event for event in parsed(sent.body) if event["type"].endswith("text.delta")]
+    assert next(event["output_index"] for event in deltas) == 0
+    assert all("RET" not in event["delta"] for event in deltas)
+
+
+# -- calls -------------------------------------------------------------------------------------------------------------
+
+
+@STEPS
+@pytest.mark.parametrize(
+    "events",
+    [
+        [fragment('{"a":1,'), added('{"cmd":"rm -r'), fragment('f /"}')],
+        [added(""), fragment('{"a":"'), added('{"cmd":"rm -r'), fragment('f /"}')],
+        [added('{"a":"'), added('{"cmd":"rm -r'), fragment('f /"}')],
+        [added(""), fragment('{"a":"'), added(""), fragment('{"cmd":"rm -r'), fragment('f /"}')],
+        [added(""), done('{"a":1}'), added('{"cmd":"rm -r'), fragment('f /"}')],
+    ],
+)
+async def test_a_call_that_is_announced_anew_is_judged_with_what_follows(
+    events: list[Any], step: int
+) -> None:
+    judges = Judges()
+    sent = await answered([judges], *events, step=step)
+    assert ("sh", '{"cmd":"rm -rf /"}') in judges.saw
+    assert not any("rm -rf" in arguments for arguments in merged(sent.body))
+    # and where it is kept, it is there for clients as it was judged
+    found = taken(*events)
+    keep_calls(found)
+    assert '{"cmd":"rm -rf /"}' in merged(write_all(RESPONSES, found, stream=True))
+
+
+@STEPS
+async def test_a_call_that_is_announced_anew_under_another_name_gets_the_fragments(step: int) -> None:
+    judges = Judges()
+    await answered(
+        [judges], added("", "fine"), added("", "bash"), fragment('{"a":'), fragment("1}"), step=step
+    )
+    assert ("bash", '{"a":1}') in judges.saw
+
+
+def test_a_call_that_is_announced_twice_in_the_same_words_is_one() -> None:
+    body = stream(added(""), added(""), fragment('{"a":1}'), done('{"a":1}'))
+    found = read_all(RESPONSES, chunks_of(body, stream=True), stream=True)
+    assert [block.text for block in blocks_of(found)] == ['{"a":1}']
+    keep_calls(found)
+    assert write_all(RESPONSES, found, stream=True) == body
+
+
+@STEPS
+@pytest.mark.parametrize("first", [[], [fragment('{"cmd":"rm -rf /"}')], [fragment('{"a":1}')]])
+async def test_what_the_end_of_the_arguments_says_is_what_is_judged(first: list[Any], step: int) -> None:
+    judges = Judges()
+    events = [added(""), *first, done('{"cmd":"rm -rf /"}'), fragment("}")]
+    sent = await answered([judges], *events, step=step)
+    assert ("sh", '{"cmd":"rm -rf /"}') in judges.saw and ("sh", "}") in judges.saw
+    assert not any("rm -rf" in arguments for arguments in merged(sent.body))
+
+
+@STEPS
+async def test_the_name_at_the_end_of_the_arguments_counts(step: int) -> None:
+    judges = Judges()
+    sent = await answered([judges], done('{"a":1}', name="bash"), step=step)
+    assert judges.saw == [("bash", '{"a":1}')] and b'\\"a' not in sent.body
+
+
+@STEPS
+async def test_another_name_at_the_end_of_the_arguments_is_another_call(step: int) -> None:
+    judges = Judges()
+    sent = await answered([judges], added(""), fragment('{"a":1}'), done('{"a":1}', name="bash"), step=step)
+    assert judges.saw == [("bash", '{"a":1}'), ("sh", '{"a":1}')]
+    assert b"bash" not in sent.body.replace(b"by bash", b"")
+
+
+def test_a_call_that_its_end_names_first_keeps_name_and_id() -> None:
+    found = taken(
+        done("{}", name="tool_0"),
+        {"type": "response.output_item.done", "output_index": 0, "item": call_item(0, "{}")},
+    )
+    assert [(block.name, block.id, block.text) for block in blocks_of(found)] == [("tool_0", "call_0", "{}")]
+
+
+# -- lists that are none -----------------------------------------------------------------------------------------------
+
+OBJECTS: list[Any] = [
+    {"0": call_item(0, "{}")},
+    "text",
+    [{**message_item(0, ""), "content": {"0": {"type": "output_text", "text": "x"}}}],
+]
+
+
+@pytest.mark.parametrize("output", OBJECTS, ids=["object", "string", "content"])
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_list_that_is_none_is_unknown(output: Any, streamed: bool) -> None:
+    event = response("completed", output)
+    body = stream(response("created", []), event) if streamed else json.dumps(event["response"]).encode()
+    guard = Guard([Judges()], unknown="block")
+    sent = await through(guard, body, stream=streamed, format="openai.responses")
+    assert sent.outcome.status.value == "blocked"
+    found = read_all(RESPONSES, chunks_of(body, stream=streamed), stream=streamed)
+    assert write_all(RESPONSES, found, stream=streamed) == body
+
+
+# -- no more work, and no more memory, than the stream is long ---------------------------------------------------------
+
+
+def spent(events: list[Any], *, remove: bool = False) -> float:
+    chunks = chunks_of(stream(*events), stream=True)
+    begun = time.process_time()
+    found = read_all(RESPONSES, chunks, stream=True)
+    if remove:
+        remove_calls(found, None)
+    write_all(RESPONSES, found, stream=True, one_by_one=True)
+    return time.process_time() - begun
+
+
+def again(count: int) -> list[Any]:
+    """Items at places of their own, then as many that all say the same place."""
+    item = {"type": "response.output_item.added", "item": {"type": "message"}}
+    places = [*range(count, 2 * count), *[count] * count]
+    return [{**item, "output_index": at} for at in places]
+
+
+def others(count: int) -> list[Any]:
+    """One call that says something else every time."""
+    return [added(""), *(done(json.dumps({"a": at})) for at in range(count))]
+
+
+def removed(count: int) -> list[Any]:
+    item = call_item(0, "{}")
+    return [
+        {"type": "response.output_item.done", "output_index": at, "item": {**item, "id": f"fc_{at}"}}
+        for at in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("events", "remove"), [(again, False), (others, False), (removed, True)])
+def test_ten_times_the_events_take_about_ten_times_as_long(events: Any, remove: bool) -> None:
+    few = min(spent(events(300), remove=remove) for _ in range(3))
+    assert (
+        spent(events(3000), remove=remove) < 40 * few + 0.1
+    )  # a hundred times and more when it was quadratic
+
+
+def test_what_a_response_says_anew_all_the_time_is_not_kept() -> None:
+    reader = RESPONSES.reader(stream=True)
+    frames = [
+        chunk
+        for at in range(300)
+        for chunk in chunks_of(
+            stream(response("in_progress", [], metadata={f"k{at}": f"{at} " * 2000})), stream=True
+        )
+    ]
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    assert all(reader.read(chunk) for chunk in frames)
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert kept < 100_000  # of two megabytes
+
+
+def test_what_was_forgotten_is_judged_once_more() -> None:
+    found: list[ReadChunk] = taken(*others(200), done('{"a": 0}'), done('{"a": 199}'))
+    said = [block.text for block in blocks_of(found)]
+    assert said.count('{"a": 0}') == 1 and said.count('{"a": 1}') == 1 and said.count('{"a": 199}') == 1
+    found = taken(*others(200), done('{"a": 1}'))
+    assert [block.text for block in blocks_of(found)].count('{"a": 1}') == 2
