@@ -165,7 +165,7 @@ def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
         return made.from_config(config)
     except Exception as error:
         said = str(error) if isinstance(error, (TypeError, ValueError)) else told(error)
-        raise ConfigError(f"configuration of policy {use!r}: {said}") from error
+        raise ConfigError(f"configuration of policy {use!r}: {' '.join(said.split())}") from error
 
 
 def _numbered(registered: Sequence[Registered]) -> list[Registered]:
