@@ -114,7 +114,7 @@ class CallLane:
             return result
         if result is None or (isinstance(result, str) and can_leave(result)):
             return result
-        if not _is_call(result):
+        if not (isinstance(result, ToolCall) and _is_call(result)):
             return self.exchange.nonsense(hook, result, "a ToolCall, a str or a verdict", call)
         if not self._can_be_said(call, result):
             return self.exchange.nonsense(hook, result, "arguments that are a JSON object, as they were", call)
@@ -173,10 +173,9 @@ class CallLane:
         self.pieces = []
 
 
-def _is_call(result: Any) -> bool:
-    return isinstance(result, ToolCall) and all(
-        isinstance(each, str) and can_leave(each) for each in (result.arguments, result.name)
-    )
+def _is_call(call: ToolCall) -> bool:
+    words: tuple[Any, ...] = (call.arguments, call.name)
+    return all(isinstance(each, str) and can_leave(each) for each in words)
 
 
 def _fragment_text(result: Any) -> str | None:

@@ -112,6 +112,8 @@ class ResponseState:
         return read
 
     def check_held(self) -> None:
+        if not self.stream:  # a body has its own limit, and is held until its end in any case
+            return
         held = self.held_bytes + len(self.queue) * _FRAME
         if held > self.exchange.services.limits.max_held_bytes and not self.done:
             self.abort("more bytes are held than the limit allows")

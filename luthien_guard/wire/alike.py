@@ -25,6 +25,8 @@ _text = re.compile(rb'[^"\\\x00-\x1f]*(?:\\["\\/bfnrt][^"\\\x00-\x1f]*)*').match
 #: Random characters against traffic analysis: other ones in every frame, and text of nobody while they look like this.
 _FILLER: Final = "obfuscation"
 _LONGEST: Final = 128
+#: Bytes of a frame. How many an event may have is the decoder's to say, and it says it of every longer one.
+_LONGEST_FRAME: Final = 1 << 16
 _identifier = re.compile(rb"[A-Za-z0-9_.:/@-]{0,%d}" % _LONGEST).fullmatch
 _frame = re.compile(rb"(?:event: [^\r\n]*\n)?data: \{[^\r\n]*\}\n\n").fullmatch
 _line_end = re.compile(f"[{''.join(map(chr, LINE_ENDS))}]").search
@@ -63,7 +65,7 @@ class Pattern:
         """The text of a frame that is like this one; None for any other, and where the parser has to look."""
         at, middle, tail = self._at, self._middle, self._tail
         end = frame.find(b'"', at)
-        if not frame.startswith(self._head) or end < 0:
+        if end < 0 or len(frame) > _LONGEST_FRAME or not frame.startswith(self._head):
             return None
         text: str | None
         try:

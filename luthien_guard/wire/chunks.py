@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from luthien_guard.errors import BodyTooLarge, WireError
+from luthien_guard.errors import WireError
 from luthien_guard.events import Chunk, frame_chunk
 from luthien_guard.wire.format import is_identifier
 from luthien_guard.wire.json_text import loads
-from luthien_guard.wire.sse import Frame, SSEDecoder, canonical
+from luthien_guard.wire.sse import BOM, Frame, SSEDecoder, canonical, one_line
 
 __all__ = ["BodyDecoder", "StreamDecoder", "is_keepalive", "parsed"]
 
@@ -21,6 +21,9 @@ _KEEPALIVE: Final = re.compile(
 #: U+2028, U+2029 and U+0085 end a line for some line readers, not for SSE.
 _LINE_ENDS: Final = {b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9": b"\\u2029", b"\xc2\x85": b"\\u0085"}
 
+#: A body past its limit leaves in chunks of this size, as they are only held one by one.
+_PART: Final = 1024 * 1024
+
 
 def is_keepalive(line: str) -> bool:
     """True for a comment line that says nothing but "still here"."""
@@ -30,30 +33,23 @@ def is_keepalive(line: str) -> bool:
 class StreamDecoder:
     """Bytes of an SSE response, cut anywhere, to chunks. Never raises: what cannot be read is an `unknown` chunk."""
 
-    __slots__ = ("_broken", "_sse")
+    __slots__ = ("_sse",)
 
     def __init__(self, *, max_event_bytes: int) -> None:
         self._sse = SSEDecoder(max_event_bytes)
-        self._broken = False
 
     def feed(self, data: bytes) -> list[Chunk]:
-        if self._broken:
-            return []
-        if self._sse.is_one_frame(data):
+        if self._sse.takes(data):
             return [_plain(Frame(data, data[6:-2]), data[6:-2])]
-        try:
-            return [_chunk(frame) for frame in self._sse.feed(data)]
-        except BodyTooLarge as error:
-            self._broken = True
-            return [Chunk("unknown", data, reason=str(error))]
+        return [_chunk(frame) for frame in self._sse.feed(data)]
 
     def close(self) -> list[Chunk]:
-        return [] if self._broken else [_chunk(frame) for frame in self._sse.close()]
+        return [_chunk(frame) for frame in self._sse.close()]
 
     @property
     def idle(self) -> bool:
         """No frame has begun that is not whole yet."""
-        return not (self._broken or self._sse.pending)
+        return not self._sse.pending
 
 
 def parsed(raw: bytes) -> Chunk:
@@ -62,7 +58,8 @@ def parsed(raw: bytes) -> Chunk:
 
 
 class BodyDecoder:
-    """A response that is not streamed: one chunk, when the last byte is here."""
+    """A response that is not streamed: one chunk, when the last byte is here. A body past the limit is `unknown` chunks:
+    what is here when it passes the limit, and then each piece as it comes."""
 
     __slots__ = ("_limit", "_parts", "_size")
 
@@ -73,22 +70,27 @@ class BodyDecoder:
 
     def feed(self, data: bytes) -> list[Chunk]:
         self._size += len(data)
-        if self._size <= self._limit:
-            self._parts.append(data)
-        return []
+        self._parts.append(data)
+        return self._overflow() if self._size > self._limit else []
 
     idle = False  # there is only one chunk
 
     def close(self) -> list[Chunk]:
-        raw = b"".join(self._parts)
         if self._size > self._limit:
-            return [Chunk("unknown", raw, reason=f"a body of more than {self._limit} bytes")]
+            return []
+        raw = b"".join(self._parts)
         if not raw.strip():
             return [Chunk("body", raw)]
         try:
             return [Chunk("body", raw, loads(raw))]
         except WireError as error:
             return [Chunk("unknown", raw, reason=str(error))]
+
+    def _overflow(self) -> list[Chunk]:
+        raw = b"".join(self._parts)
+        self._parts.clear()
+        reason = f"a body of more than {self._limit} bytes"
+        return [Chunk("unknown", raw[at : at + _PART], reason=reason) for at in range(0, len(raw), _PART)]
 
 
 def _chunk(frame: Frame) -> Chunk:
@@ -108,6 +110,8 @@ def _plain(frame: Frame, data: bytes) -> Chunk:
 
 
 def _any(frame: Frame) -> Chunk:
+    if frame.problem is not None:
+        return Chunk("unknown", frame.raw, reason=frame.problem)
     ignored = _ignored(frame)
     if ignored is None:
         return Chunk("unknown", frame.raw, event=frame.event, reason="bytes that are not UTF-8")
@@ -134,14 +138,12 @@ def _data(frame: Frame, data: Any, ignored: tuple[str, ...]) -> Chunk:
     mismatch = False
     if event is not None and isinstance(data, dict):
         kind = data.get("type")
-        mismatch = isinstance(kind, str) and kind != event and "\n" not in kind and "\r" not in kind
+        mismatch = isinstance(kind, str) and kind != event and one_line(kind) == kind
         event = kind if mismatch else event
     text = frame.data or b""
-    if not text.isascii() and any(raw in text for raw in _LINE_ENDS):
-        return Chunk("data", canonical(_escaped(text), event), data, event)
-    if not (frame.ambiguous or mismatch):
-        return Chunk("data", frame.raw, data, event, ignored)
-    return Chunk("data", canonical(text, event), data, event, ignored if mismatch else ())
+    escaped = text if text.isascii() else _escaped(text)
+    raw = canonical(escaped, event) if frame.ambiguous or mismatch or escaped != text else frame.raw
+    return Chunk("data", raw, data, event, ignored)
 
 
 def _escaped(text: bytes) -> bytes:
@@ -155,7 +157,13 @@ def _commented(frame: Frame) -> bytes:
     """Comments in ambiguous framing leave line by line, with LF."""
     if not frame.ambiguous:
         return frame.raw
-    return b"".join(line + b"\n" for line in frame.ignored) + b"\n"
+    return b"".join(map(_comment_line, frame.ignored)) + b"\n"
+
+
+def _comment_line(line: bytes) -> bytes:
+    """Where this line is the first that leaves, a client would take its mark for the stream's own and read the rest."""
+    line = one_line(line.decode()).encode()
+    return (b": " if line.startswith(BOM) else b"") + line + b"\n"
 
 
 def _ignored(frame: Frame) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from itertools import accumulate
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from json.encoder import encode_basestring
 from typing import Any, Final
@@ -41,9 +42,13 @@ DELETE: Final = _Delete()
 LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 # One pass in C that makes the two questions below cheap: digits become 0, E becomes e, brackets become {.
 _FOLDED: Final = bytes.maketrans(b"123456789E[", b"000000000e{")
-# An exponent of three digits is the only short way to overflow a double; a literal of 300 digits is the long one.
-_LONG_NUMBER: Final = b"0" * 300
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A double overflows from 10**308 on: with an exponent of three digits, or with one of two (at most 99) and 210 digits
+# before it.
+_LONG_NUMBER: Final = b"0" * 210
+# Nothing in it is tried twice, and a string that never ends goes to the end: so it takes as long as the text is.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def loads(text: bytes | bytearray | memoryview, *, max_depth: int = MAX_DEPTH) -> Any:
@@ -75,15 +80,9 @@ def string_text(value: str) -> str:
 
 
 def _check_depth(text: bytes, max_depth: int) -> None:
-    depth = 0
-    for match in _STRING_OR_BRACKET.finditer(text):
-        mark = match.group()
-        if mark in b"[{":
-            depth += 1
-            if depth > max_depth:
-                raise BodyTooLarge(f"JSON nested deeper than {max_depth}")
-        elif mark in b"]}":
-            depth -= 1
+    brackets = _STRING.sub(b"", text).translate(None, _NO_BRACKETS)
+    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > max_depth:
+        raise BodyTooLarge(f"JSON nested deeper than {max_depth}")
 
 
 def _check_finite(value: Any) -> None:

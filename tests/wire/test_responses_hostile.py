@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import tracemalloc
 from typing import Any
 
@@ -258,16 +257,6 @@ async def test_a_list_that_is_none_is_unknown(output: Any, streamed: bool) -> No
 # -- no more work, and no more memory, than the stream is long ---------------------------------------------------------
 
 
-def spent(events: list[Any], *, remove: bool = False) -> float:
-    chunks = chunks_of(stream(*events), stream=True)
-    begun = time.process_time()
-    found = read_all(RESPONSES, chunks, stream=True)
-    if remove:
-        remove_calls(found, None)
-    write_all(RESPONSES, found, stream=True, one_by_one=True)
-    return time.process_time() - begun
-
-
 def again(count: int) -> list[Any]:
     """Items at places of their own, then as many that all say the same place."""
     item = {"type": "response.output_item.added", "item": {"type": "message"}}
@@ -289,11 +278,13 @@ def removed(count: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(("events", "remove"), [(again, False), (others, False), (removed, True)])
-def test_ten_times_the_events_take_about_ten_times_as_long(events: Any, remove: bool) -> None:
-    few = min(spent(events(300), remove=remove) for _ in range(3))
-    assert (
-        spent(events(3000), remove=remove) < 40 * few + 0.1
-    )  # a hundred times and more when it was quadratic
+def test_thousands_of_events_which_took_minutes_are_read_and_written(events: Any, remove: bool) -> None:
+    came = stream(*events(8000))
+    found = read_all(RESPONSES, chunks_of(came, stream=True), stream=True)
+    if remove:
+        remove_calls(found, None)
+    left = write_all(RESPONSES, found, stream=True, one_by_one=True)
+    assert (b"fc_7999" in left) == (b"fc_7999" in came and not remove)
 
 
 def test_what_a_response_says_anew_all_the_time_is_not_kept() -> None:

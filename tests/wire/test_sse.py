@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthien_guard.errors import BodyTooLarge
 from luthien_guard.wire.chunks import StreamDecoder, is_keepalive
 from luthien_guard.wire.sse import Frame, SSEDecoder, canonical, comment
 
@@ -74,8 +73,8 @@ def test_what_is_ignored_is_kept_as_text() -> None:
 def test_a_frame_has_a_limit() -> None:
     decoder = SSEDecoder(max_event_bytes=10)
     assert decoder.feed(b"data: 1\n\n" * 100)
-    with pytest.raises(BodyTooLarge):
-        decoder.feed(b"data: 12345678")
+    (part,) = decoder.feed(b"data: 12345678")
+    assert part.problem == "an event of more than 10 bytes"
 
 
 @given(st.binary(max_size=50).filter(lambda data: b"\n" not in data and b"\r" not in data), st.sampled_from([None, "e"]))
@@ -120,11 +119,11 @@ def test_chunks(wire: bytes, kind: str, raw: bytes, event: str | None) -> None:
     assert chunks(wire) == [(kind, raw, event)]
 
 
-def test_a_frame_that_never_ends_is_one_unknown_chunk_and_the_end() -> None:
+def test_a_frame_that_is_too_large_is_unknown_chunks_until_it_ends() -> None:
     decoder = StreamDecoder(max_event_bytes=10)
-    (chunk,) = decoder.feed(b"data: " + b"x" * 50)
-    assert chunk.kind == "unknown"
-    assert decoder.feed(b"data: 1\n\n") == [] == decoder.close()
+    chunks = [chunk for data in (b"data: " + b"x" * 50, b"data: 1\n\n", b"data: 2\n\n") for chunk in decoder.feed(data)]
+    assert [chunk.kind for chunk in chunks] == ["unknown", "unknown", "data"]
+    assert decoder.close() == []
 
 
 def test_only_known_comments_are_keepalives() -> None:

@@ -7,17 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from luthien_guard.events import Channel, Chunk, ToolKind
-from luthien_guard.wire.chat.fields import (
-    CHANNELS,
-    ENVELOPE,
-    Envelope,
-    arguments_piece,
-    logprobs_of,
-    parts_of,
-    payload_of,
-)
-from luthien_guard.wire.chat.writer import finish_after_removal, no_usage, value_out
+from luthien_guard.events import Channel, Chunk
+from luthien_guard.wire.chat.calls import read_whole, read_whole_legacy
+from luthien_guard.wire.chat.changes import put, without_empty_lists
+from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of, parts_of
+from luthien_guard.wire.chat.indices import MAX_CHOICES, read_choice_index
+from luthien_guard.wire.chat.writer import finish_after_removal, no_usage
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
 from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.splice import patch_chunk
@@ -42,6 +37,7 @@ class BodyReader:
     def read(self, chunk: Chunk) -> list[Piece]:
         data = chunk.data
         pieces: list[Piece] = []
+        self.unknown = ""
         if not isinstance(data, dict):
             self.unknown = "a body that is no object" if chunk.raw.strip() else ""
             opaque(data, (), pieces)
@@ -50,37 +46,47 @@ class BodyReader:
             if isinstance(data.get(key), str):
                 setattr(self, key, data[key])
         for key, value in data.items():
-            if key == "choices" and isinstance(value, list):
-                for at, choice in enumerate(value):
-                    self._choice(choice, at, (key, at), pieces)
+            if key == "choices":
+                self._choices(value, pieces)
             elif key == "usage" and value is not None:
                 pieces.append(Piece(PieceKind.USAGE, path=(key,), value=value))
                 opaque(value, (key,), pieces)
-            elif key == "error" and value:
-                self._error(value, pieces)
+            elif key == "error":
+                failed(value, (key,), pieces)
             elif key in ENVELOPE:
                 self._envelope.check(value, (key,), pieces)
             else:
                 opaque({key: value}, (), pieces)
         return pieces
 
-    def _error(self, error: Any, pieces: list[Piece]) -> None:
-        message = error.get("message") if isinstance(error, dict) else error
-        text = message if isinstance(message, str) else "an error without a message"
-        pieces.append(Piece(PieceKind.FAILED, path=("error",), text=text))
-        opaque(error, ("error",), pieces)
+    def _strange(self, why: str) -> None:
+        """The body is not what the format says. What stands in it is still read."""
+        self.unknown = self.unknown or why
+
+    def _choices(self, choices: Any, pieces: list[Piece]) -> None:
+        if not isinstance(choices, list):
+            opaque(choices, ("choices",), pieces)
+            if choices is not None:
+                self._strange("choices that are no list")
+            return
+        if len(choices) > MAX_CHOICES:
+            self._strange(f"more than {MAX_CHOICES} choices")
+        for at, choice in enumerate(choices):
+            self._choice(choice, at, ("choices", at), pieces)
 
     def _choice(self, choice: Any, at: int, path: Path, pieces: list[Piece]) -> None:
         if not isinstance(choice, dict):
             opaque(choice, path, pieces)
+            self._strange("a choice that is no object")
             return
-        number = choice.get("index")
-        number = number if type(number) is int else at
+        number, why = read_choice_index(choice.get("index"), at, path, pieces)
+        if why:
+            self._strange(why)
         content = None
         for key, value in choice.items():
-            if key == "message" and isinstance(value, dict):
+            if key == "message":
                 content = self._message(value, number, (*path, key), pieces)
-            elif key == "delta" and isinstance(value, dict):
+            elif key == "delta":
                 self._message(value, number, (*path, key), pieces)
             elif key not in ("finish_reason", "logprobs", "index"):
                 opaque({key: value}, path, pieces)
@@ -94,74 +100,79 @@ class BodyReader:
         if isinstance(finish, str):
             pieces.append(Piece(PieceKind.FINISH, path=(*path, "finish_reason"), text=finish, value=number))
 
-    def _message(self, message: dict[str, Any], number: int, path: Path, pieces: list[Piece]) -> Block | None:
-        """The pieces of a message; gives the block of its plain content, if it has one."""
-        found: Block | None = None
+    def _message(self, message: Any, number: int, path: Path, pieces: list[Piece]) -> Block | None:
+        """The pieces of a message; gives the block of its content, if it has one."""
+        if not isinstance(message, dict):
+            opaque(message, path, pieces)
+            if message is not None:
+                self._strange("a message that is no object")
+            return None
+        texts: dict[str, Block] = {}  # one of each channel, as a string or in parts
+        why = ""
         for key, value in message.items():
+            place = (*path, key)
             channel = CHANNELS.get(key)
-            if channel is not None and isinstance(value, str):
-                block = self._text(channel, number, (*path, key), value, pieces)
-                found = block if key == "content" else found
-            elif channel is not None and isinstance(value, list):
-                for of, place, text in parts_of(value, (*path, key), pieces):
-                    self._text(of if key == "content" else channel, number, place, text, pieces)
+            if channel is not None:
+                self._read_text(texts, key, channel, number, value, place, pieces)
             elif key == "role":
-                self._envelope.check(value, (*path, key), pieces)
-            elif key == "tool_calls" and isinstance(value, list):
-                for at, call in enumerate(value):
-                    self._call(call, number, (*path, key, at), pieces)
-            elif key == "function_call" and isinstance(value, dict):
-                self._payload(Block("call", choice=number, tool_kind="legacy"), value, "name", "arguments", (*path, key), (*path, key), pieces)
+                self._envelope.check(value, place, pieces)
+            elif key == "tool_calls":
+                why = read_whole(value, number, place, self._envelope, pieces) or why
+            elif key == "function_call":
+                why = read_whole_legacy(value, number, place, pieces) or why
             elif key == "audio" and isinstance(value, dict) and isinstance(value.get("transcript"), str):
-                self._text("audio_transcript", number, (*path, key, "transcript"), value["transcript"], pieces)
-                opaque({k: v for k, v in value.items() if k != "transcript"}, (*path, key), pieces)
+                transcript = (*place, "transcript")
+                self._text(texts, key, "audio_transcript", number, transcript, value["transcript"], pieces)
+                opaque({k: v for k, v in value.items() if k != "transcript"}, place, pieces)
             else:
                 opaque({key: value}, path, pieces)
-        return found
+        if why:
+            self._strange(why)
+        for block in texts.values():
+            block.closed = True
+            pieces.append(Piece(PieceKind.STOP, block=block))
+        return texts.get("content")
 
-    def _text(self, channel: Channel, number: int, path: Path, text: str, pieces: list[Piece]) -> Block | None:
-        if not text:
-            return None
-        block = Block("text", choice=number, index=self._blocks, channel=channel)
-        block.closed = True
-        block.source.append(text)
-        self._blocks += 1
-        pieces.append(Piece(PieceKind.START, block=block))
-        pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text))
-        pieces.append(Piece(PieceKind.STOP, block=block))
-        return block
-
-    def _call(self, call: Any, number: int, owner: Path, pieces: list[Piece]) -> None:
-        where, payload, name_key, arguments_key = payload_of(call) if isinstance(call, dict) else ("", None, "", "")
-        if not isinstance(call, dict) or not isinstance(payload, dict):
-            opaque(call, owner, pieces, owner=owner)
-            return
-        kind: ToolKind = "custom" if where == "custom" else "function"
-        id = call.get("id")
-        block = Block("call", choice=number, index=int(owner[-1]), id=id if isinstance(id, str) else "", tool_kind=kind)
-        for key, value in call.items():
-            if key in ("id", "type"):
-                self._envelope.check(value, (*owner, key), pieces, owner=owner)
-            elif key != where:
-                opaque({key: value}, owner, pieces, owner=owner)
-        self._payload(block, payload, name_key, arguments_key, (*owner, where), owner, pieces)
-
-    def _payload(
-        self, block: Block, payload: dict[str, Any], name_key: str, arguments_key: str, path: Path, owner: Path, pieces: list[Piece]
+    def _read_text(
+        self,
+        texts: dict[str, Block],
+        key: str,
+        channel: Channel,
+        number: int,
+        value: Any,
+        path: Path,
+        pieces: list[Piece],
     ) -> None:
-        block.closed = True
-        pieces.append(Piece(PieceKind.START, block=block, owner=owner))
-        name = payload.get(name_key)
-        if isinstance(name, str):
-            block.name = name
-            pieces.append(Piece(PieceKind.DERIVED, block=block, path=(*path, name_key), text=name, owner=owner, value="name"))
-        else:
-            opaque(name, (*path, name_key), pieces, owner=owner)
-        if payload.get(arguments_key) is not None:
-            pieces.append(arguments_piece(block, payload[arguments_key], (*path, arguments_key), owner))
-        rest = {key: value for key, value in payload.items() if key not in (name_key, arguments_key)}
-        opaque(rest, path, pieces, owner=owner)
-        pieces.append(Piece(PieceKind.STOP, block=block, owner=owner))
+        if isinstance(value, str):
+            self._text(texts, key, channel, number, path, value, pieces)
+        elif isinstance(value, list):
+            for of, place, text in parts_of(value, path, pieces):
+                inner = of != channel and channel == "content"
+                name, into = (f"{key}/{of}", of) if inner else (key, channel)
+                self._text(texts, name, into, number, place, text, pieces)
+        elif value is not None:
+            opaque(value, path, pieces)
+            self._strange("a text that is neither string nor list")
+
+    def _text(
+        self,
+        texts: dict[str, Block],
+        name: str,
+        channel: Channel,
+        number: int,
+        path: Path,
+        text: str,
+        pieces: list[Piece],
+    ) -> None:
+        if not text:
+            return
+        block = texts.get(name)
+        if block is None:
+            block = texts[name] = Block("text", choice=number, index=self._blocks, channel=channel)
+            self._blocks += 1
+            pieces.append(Piece(PieceKind.START, block=block))
+        block.source.append(text)
+        pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text))
 
 
 class BodyWriter:
@@ -194,19 +205,21 @@ class BodyWriter:
                 if reason != piece.text:
                     changes[piece.path] = reason
             elif block is None:
-                continue
+                if piece.kind is PieceKind.DERIVED:
+                    changes[piece.path] = piece.value[1]
             elif piece.kind is PieceKind.START and block.kind == "call":
                 (removed if block.removed else kept)[block.choice] = 1
                 if block.removed:
                     changes[piece.owner] = DELETE
-                    message = piece.owner[: piece.owner.index("message") + 1] if "message" in piece.owner else piece.owner[:3]
+                    message = piece.owner[:3]  # choices, its place, "message"
                     said.setdefault(message, []).extend([block.replacement] if block.replacement else [])
             elif not block.removed and piece.kind is PieceKind.DERIVED:
                 self._derived(piece, block, changes)
             elif not block.removed and piece.out is not None:
-                changes[piece.path] = value_out(piece)
+                put(piece, changes)
+        if said:
+            changes = without_empty_lists(read.chunk.data, changes)
         for message, texts in said.items():
-            _shrink(read.chunk.data, message, changes)
             _say(read.chunk.data, message, texts, changes)
         return changes
 
@@ -241,16 +254,6 @@ def _at(data: Any, path: Path) -> Any:
     return data
 
 
-def _shrink(data: Any, message: Path, changes: dict[Path, Any]) -> None:
-    """A list of calls all of whose entries go, goes itself."""
-    calls = _at(data, message).get("tool_calls")
-    path = (*message, "tool_calls")
-    if isinstance(calls, list) and calls and all(changes.get((*path, at)) is DELETE for at in range(len(calls))):
-        for at in range(len(calls)):
-            del changes[(*path, at)]
-        changes[path] = DELETE
-
-
 def _say(data: Any, message: Path, texts: list[str], changes: dict[Path, Any]) -> None:
     """Put the explanations behind the message's content."""
     if not texts:
@@ -261,4 +264,5 @@ def _say(data: Any, message: Path, texts: list[str], changes: dict[Path, Any]) -
         changes[(*path, len(content))] = {"type": "text", "text": "\n\n".join(texts)}
         return
     content = changes.get(path, content)
-    changes[path] = "\n\n".join(text for text in (content, *texts) if text)
+    said = [content] if isinstance(content, str) and content else []  # anything else is nothing that was said
+    changes[path] = "\n\n".join([*said, *texts])

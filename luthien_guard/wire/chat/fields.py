@@ -9,7 +9,7 @@ from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifi
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.strings import opaque
 
-__all__ = ["CHANNELS", "ENVELOPE", "Envelope", "logprobs_of", "parts_of", "payload_of"]
+__all__ = ["CHANNELS", "ENVELOPE", "Envelope", "arguments_piece", "failed", "logprobs_of", "parts_of"]
 
 #: Which fields of a message or delta are texts, and of which channel.
 CHANNELS: Final[dict[str, Channel]] = {
@@ -67,13 +67,6 @@ def parts_of(content: list[Any], path: Path, pieces: list[Piece]) -> list[tuple[
     return found
 
 
-def payload_of(call: dict[str, Any]) -> tuple[str, Any, str, str]:
-    """(where, the payload object, the key of its name, the key of its arguments) of an entry of `tool_calls`."""
-    if isinstance(call.get("custom"), dict):
-        return "custom", call["custom"], "name", "input"
-    return "function", call.get("function"), "name", "arguments"
-
-
 def arguments_piece(block: Block, value: Any, path: Path, owner: Path) -> Piece:
     """Arguments are a string; some providers send the object itself."""
     is_json = not isinstance(value, str)
@@ -92,6 +85,25 @@ def logprobs_of(value: Any, path: Path, block: Block | None, text: str, pieces: 
     same = "".join(str(token.get("token", "")) for token in tokens) == text
     pieces.append(Piece(PieceKind.DERIVED, block=block, path=path, value="logprobs"))
     for at, token in enumerate(tokens):
-        rest = {key: one for key, one in token.items() if not (same and key in ("token", "bytes"))}
+        rest = {key: one for key, one in token.items() if not (same and _repeats(key, one))}
         opaque(rest, (*path, "content", at), pieces)
     opaque({key: one for key, one in value.items() if key != "content"}, path, pieces)
+
+
+def _repeats(key: str, value: Any) -> bool:
+    """Where the tokens are the text, they say nothing new, nor do their bytes while these are numbers."""
+    return key == "token" or (key == "bytes" and type(value) is list and {*map(type, value)} <= {int})
+
+
+def failed(error: Any, path: Path, pieces: list[Piece]) -> None:
+    """The pieces of an error; one that is empty is none."""
+    if not error:
+        opaque(error, path, pieces)
+        return
+    message = error.get("message") if type(error) is dict else error
+    text = message if type(message) is str else "an error without a message"
+    pieces.append(Piece(PieceKind.FAILED, path=path, text=text))
+    if message is not text:
+        opaque(message, path, pieces)
+    if type(error) is dict:
+        opaque({key: value for key, value in error.items() if key != "message"}, path, pieces)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from luthien_guard.errors import IllegalOutput
+from luthien_guard.wire.chat.indices import choice_of
 
 __all__ = ["Grammar"]
 
@@ -45,11 +46,12 @@ class Grammar:
         self.done = True
 
     def _choice(self, choice: Any, strict: bool) -> None:
-        number = choice.get("index", 0) if isinstance(choice, dict) else None
-        if not isinstance(number, int):
-            if strict:
-                raise _illegal("a choice without an index")
+        index = choice.get("index", 0) if isinstance(choice, dict) else None
+        if strict and type(index) is not int:
+            raise _illegal("a choice without an index")
+        if not isinstance(choice, dict):
             return
+        number: int = index if type(index) is int and index in self.choices else choice_of(index)
         state = self.choices.get(number, "new")
         delta = choice.get("delta")
         steps = ["delta"] if delta else []

@@ -6,44 +6,37 @@ because clients go on merging what comes after it, and so must we.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from luthien_guard.events import Channel, Chunk, ToolKind
-from luthien_guard.wire.chat.fields import (
-    CHANNELS,
-    ENVELOPE,
-    Envelope,
-    arguments_piece,
-    logprobs_of,
-    parts_of,
-    payload_of,
-)
+from luthien_guard.events import Channel, Chunk
+from luthien_guard.wire.chat.calls import Calls, read_whole, read_whole_legacy
+from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of, parts_of
+from luthien_guard.wire.chat.indices import MAX_CHOICES, read_choice_index
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.strings import opaque
 
-__all__ = ["CallNotes", "StreamReader"]
+__all__ = ["StreamReader"]
 
-
-class CallNotes:
-    """What the writer has to know of a call: how its fragments spelled it."""
-
-    __slots__ = ("conflict", "index", "names", "out")
-
-    def __init__(self, index: int | None) -> None:
-        self.index = index  # as upstream spelled it
-        self.names = 0  # fragments that carried a name
-        self.conflict = False  # another call has the same index
-        self.out: int | None = None  # the index that leaves; the writer's
+_LAST_MAX: Final = 64
 
 
 class _Choice:
-    __slots__ = ("by_index", "calls", "finished", "texts")
+    __slots__ = ("calls", "finished", "sizes", "texts")
 
     def __init__(self) -> None:
         self.texts: dict[str, Block] = {}
-        self.calls: list[Block] = []
-        self.by_index: dict[int, Block] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}  # of texts that were repeated: how many parts, of what length
+        self.calls = Calls()
         self.finished = False
+
+    def size(self, key: str) -> int:
+        """The length of a text so far, without putting it together."""
+        source = self.texts[key].source
+        parts, size = self.sizes.get(key, (0, 0))
+        if parts < len(source):
+            size += sum(map(len, source[parts:]))
+            self.sizes[key] = len(source), size
+        return size
 
 
 class StreamReader:
@@ -70,7 +63,7 @@ class StreamReader:
         pieces: list[Piece] = []
         self.unknown = ""
         if type(data) is not dict:
-            self.unknown = "a chunk that is no object"
+            self._strange("a chunk that is no object")
             opaque(data, (), pieces)
             return pieces
         last = self._last
@@ -88,7 +81,9 @@ class StreamReader:
     def _read_member(self, key: str, value: Any, pieces: list[Piece]) -> None:
         """Anything but the choices."""
         before = len(pieces)
-        if value is None or type(value) in (int, float, bool):
+        if key == "error":
+            failed(value, (key,), pieces)
+        elif value is None or type(value) in (int, float, bool):
             if key not in _COUNTS:
                 opaque({key: None}, (), pieces)
         elif key in ENVELOPE or key == "obfuscation":  # the latter is random filler against traffic analysis
@@ -96,12 +91,14 @@ class StreamReader:
         elif key == "usage":
             pieces.append(Piece(PieceKind.USAGE, path=(key,), value=value))
             opaque(value, (key,), pieces)
-        elif key == "error":
-            _failed(value, pieces)
         else:
             opaque({key: value}, (), pieces)
-        if len(pieces) == before and key != "obfuscation":
+        if len(pieces) == before and key != "obfuscation" and len(self._last) < _LAST_MAX:
             self._last[key] = value
+
+    def _strange(self, why: str) -> None:
+        """The chunk is not what the format says. What stands in it is still read."""
+        self.unknown = self.unknown or why
 
     def close(self) -> list[Piece]:
         return self._stops()
@@ -114,7 +111,7 @@ class StreamReader:
     def _stops(self) -> list[Piece]:
         found: list[Piece] = []
         for choice in self._choices.values():
-            for block in (*choice.texts.values(), *choice.calls):
+            for block in (*choice.texts.values(), *choice.calls.all):
                 block.closed = choice.finished or self._done
                 found.append(Piece(PieceKind.STOP, block=block))
         self._choices = {}
@@ -123,18 +120,30 @@ class StreamReader:
     def _read_choices(self, choices: Any, pieces: list[Piece]) -> None:
         if type(choices) is not list:
             opaque(choices, ("choices",), pieces)
+            if choices is not None:
+                self._strange("choices that are no list")
             return
         for at, raw in enumerate(choices):
             path = ("choices", at)
             if type(raw) is not dict:
                 opaque(raw, path, pieces)
+                self._strange("a choice that is no object")
                 continue
             number = raw.get("index", 0)
-            number = number if type(number) is int else 0
-            choice = self._choices.get(number)
-            if choice is None:
-                choice = self._choices[number] = _Choice()
+            choice = self._choices.get(number) if type(number) is int else None
+            if choice is None or number == MAX_CHOICES:
+                number, choice = self._choice(number, path, pieces)
             self._read_choice(choice, number, raw, path, pieces)
+
+    def _choice(self, index: Any, path: Path, pieces: list[Piece]) -> tuple[int, _Choice]:
+        """A choice that is new, or whose index is not spelled as usual."""
+        number, why = read_choice_index(index, 0, path, pieces)
+        if why:
+            self._strange(why)
+        choice = self._choices.get(number)
+        if choice is None:
+            choice = self._choices[number] = _Choice()
+        return number, choice
 
     def _read_choice(
         self, choice: _Choice, number: int, raw: dict[str, Any], path: Path, pieces: list[Piece]
@@ -154,7 +163,7 @@ class StreamReader:
             elif key == "logprobs":
                 self._read_logprobs(choice, raw, value, path, pieces)
             elif key == "message":
-                self._read_echo(choice, number, value, (*path, key), pieces)
+                self._read_message(choice, number, value, (*path, key), pieces)
             else:
                 opaque({key: value}, path, pieces)
         if finish is not None:
@@ -167,6 +176,7 @@ class StreamReader:
     def _read_delta(self, choice: _Choice, number: int, delta: Any, path: Path, pieces: list[Piece]) -> None:
         if type(delta) is not dict:
             opaque(delta, path, pieces)
+            self._strange("a delta that is no object")
             return
         for key, value in delta.items():
             if value is None:
@@ -176,18 +186,56 @@ class StreamReader:
             channel = CHANNELS.get(key)
             if channel is not None:
                 self._read_text(choice, number, key, channel, value, (*path, key), pieces)
-            elif key == "role":
-                self._envelope.check(value, (*path, key), pieces)
             elif key == "tool_calls":
                 self._read_calls(choice, number, value, (*path, key), pieces)
             elif key == "function_call":
-                self._read_legacy(choice, number, value, (*path, key), pieces)
-            elif key == "audio" and type(value) is dict and type(value.get("transcript")) is str:
-                text = value["transcript"]
-                self._text(choice, number, key, "audio_transcript", (*path, key, "transcript"), text, pieces)
-                opaque({k: v for k, v in value.items() if k != "transcript"}, (*path, key), pieces)
+                why = choice.calls.read_legacy(value, number, (*path, key), pieces)
+                if why:
+                    self._strange(why)
             else:
-                opaque({key: value}, path, pieces)
+                self._read_other(choice, number, key, key, value, (*path, key), pieces)
+
+    def _read_message(
+        self, choice: _Choice, number: int, message: Any, path: Path, pieces: list[Piece]
+    ) -> None:
+        """Some providers repeat the whole message so far in every chunk. Clients that look here do not look at the
+        deltas: what says other than these did has texts of its own, and calls that are whole."""
+        if type(message) is not dict:
+            opaque(message, path, pieces)
+            self._strange("a message that is no object")
+            return
+        for key, value in message.items():
+            place = (*path, key)
+            channel = CHANNELS.get(key)
+            why = ""
+            if value is None:
+                if key not in _DELTA:
+                    opaque({key: None}, path, pieces)
+            elif channel is not None:
+                if not self._repeats(choice, key, value, place, pieces):
+                    self._read_text(choice, number, f"message/{key}", channel, value, place, pieces)
+            elif key == "tool_calls":
+                why = read_whole(value, number, place, self._envelope, pieces)
+            elif key == "function_call":
+                why = read_whole_legacy(value, number, place, pieces)
+            else:
+                self._read_other(choice, number, key, f"message/{key}", value, place, pieces)
+            if why:
+                self._strange(why)
+
+    def _read_other(
+        self, choice: _Choice, number: int, key: str, name: str, value: Any, path: Path, pieces: list[Piece]
+    ) -> None:
+        """Members of a delta or a message that are rare. `name`: of the text, if it is one."""
+        if key == "role":
+            self._envelope.check(value, path, pieces)
+        elif key == "audio" and type(value) is dict and type(value.get("transcript")) is str:
+            if value["transcript"]:
+                place = (*path, "transcript")
+                self._text(choice, number, name, "audio_transcript", place, value["transcript"], pieces)
+            opaque({k: v for k, v in value.items() if k != "transcript"}, path, pieces)
+        else:
+            opaque({key: value}, path[:-1], pieces)
 
     # -- texts ---------------------------------------------------------------------------------------------------------
 
@@ -206,11 +254,13 @@ class StreamReader:
                 self._text(choice, number, key, channel, path, value, pieces)
         elif type(value) is list:
             for of, place, text in parts_of(value, path, pieces):
-                self._text(
-                    choice, number, f"{key}/{of}", of if key == "content" else channel, place, text, pieces
-                )
+                if text:  # of one channel is one text, as a string or in parts
+                    inner = of != channel and channel == "content"
+                    name, into = (f"{key}/{of}", of) if inner else (key, channel)
+                    self._text(choice, number, name, into, place, text, pieces)
         else:
             opaque(value, path, pieces)
+            self._strange("a text that is neither string nor list")
 
     def _text(
         self,
@@ -237,156 +287,31 @@ class StreamReader:
         block = choice.texts.get("content")
         logprobs_of(value, (*path, "logprobs"), block, text if isinstance(text, str) else "", pieces)
 
-    def _read_echo(self, choice: _Choice, number: int, message: Any, path: Path, pieces: list[Piece]) -> None:
-        """Some providers repeat the whole message so far in every chunk."""
-        content = message.get("content") if isinstance(message, dict) else None
-        block = choice.texts.get("content")
-        if not isinstance(content, str):
-            opaque(message, path, pieces)
-            return
-        place = (*path, "content")
-        if block is not None and content == block.text:
-            pieces.append(Piece(PieceKind.ECHO, block=block, path=place, text=content))
-        elif content:
-            self._text(choice, number, f"message/{len(choice.texts)}", "content", place, content, pieces)
-        opaque({key: value for key, value in message.items() if key not in ("content", "role")}, path, pieces)
-        self._envelope.check(message.get("role"), (*path, "role"), pieces)
+    def _repeats(self, choice: _Choice, key: str, value: Any, path: Path, pieces: list[Piece]) -> bool:
+        """True for what a text said so far, with its ECHO."""
+        if type(value) is not str or not value:
+            return False
+        for name in (key, f"message/{key}"):
+            block = choice.texts.get(name)
+            if block is not None and choice.size(name) == len(value) and block.text == value:
+                pieces.append(Piece(PieceKind.ECHO, block=block, path=path, text=value))
+                return True
+        return False
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
     def _read_calls(self, choice: _Choice, number: int, calls: Any, path: Path, pieces: list[Piece]) -> None:
         if type(calls) is not list:
             opaque(calls, path, pieces)
+            self._strange("tool_calls that are no list")
             return
         for at, raw in enumerate(calls):
-            owner = (*path, at)
-            where, payload, name_key, arguments_key = (
-                payload_of(raw) if type(raw) is dict else ("", None, "", "")
-            )
-            if type(raw) is not dict or (payload is not None and type(payload) is not dict):
-                opaque(raw, owner, pieces, owner=owner)
-                continue
-            kind: ToolKind = "custom" if where == "custom" else "function"
-            block = self._find(choice, number, raw, kind, owner, pieces)
-            # even a fragment that says nothing belongs to its call, and goes when the call goes
-            pieces.append(Piece(PieceKind.DERIVED, block=block, path=owner, owner=owner, value="entry"))
-            self._name_of(block, payload, (*owner, where, name_key), owner, pieces)
-            arguments = (payload or {}).get(arguments_key)
-            if arguments is not None and arguments != "":
-                pieces.append(arguments_piece(block, arguments, (*owner, where, arguments_key), owner))
-            self._rest(raw, where, payload, (name_key, arguments_key), owner, pieces)
-
-    def _rest(
-        self,
-        raw: dict[str, Any],
-        where: str,
-        payload: Any,
-        known: tuple[str, str],
-        owner: Path,
-        pieces: list[Piece],
-    ) -> None:
-        """Everything of the entry that is not its name or its arguments."""
-        for key, value in raw.items():
-            if key in ("id", "type"):
-                self._envelope.check(value, (*owner, key), pieces, owner=owner)
-            elif key not in ("index", where):
-                opaque({key: value}, owner, pieces, owner=owner)
-            elif type(value) is str:
-                opaque(value, (*owner, key), pieces, owner=owner)
-        if payload:
-            rest = {key: value for key, value in payload.items() if key not in known}
-            opaque(rest, (*owner, where), pieces, owner=owner)
-
-    def _find(
-        self,
-        choice: _Choice,
-        number: int,
-        raw: dict[str, Any],
-        kind: ToolKind,
-        owner: Path,
-        pieces: list[Piece],
-    ) -> Block:
-        """The call that a fragment belongs to: by its index, unless it has a new id; without an index by its id;
-        without either the last one. Clients do one or the other: where they would differ, the writer re-indexes."""
-        index, id = raw.get("index"), raw.get("id")
-        index = index if type(index) is int else None
-        id = id if type(id) is str else ""
-        known = choice.by_index.get(index) if index is not None else None
-        if index is None:
-            known = next((block for block in choice.calls if id and block.id == id), None)
-            if known is None and not id and choice.calls:
-                known = choice.calls[-1]
-        elif known is not None and id and known.id and known.id != id:
-            same = next((block for block in choice.calls if block.id == id), None)
-            known.codec.conflict = True
-            known = same
-        if known is not None:
-            known.id = known.id or id
-            return known
-        return self._new_call(choice, number, index, id, kind, owner, pieces)
-
-    def _new_call(
-        self,
-        choice: _Choice,
-        number: int,
-        index: int | None,
-        id: str,
-        kind: ToolKind,
-        owner: Path,
-        pieces: list[Piece],
-    ) -> Block:
-        block = Block("call", choice=number, index=len(choice.calls), id=id, tool_kind=kind)
-        block.codec = CallNotes(index)
-        if index is not None:
-            block.codec.conflict = index in choice.by_index
-            choice.by_index[index] = block
-        choice.calls.append(block)
-        pieces.append(Piece(PieceKind.START, block=block, owner=owner))
-        return block
-
-    def _name_of(self, block: Block, payload: Any, path: Path, owner: Path, pieces: list[Piece]) -> None:
-        """A name that is repeated in every fragment counts once; one that comes in fragments is put together."""
-        name = (payload or {}).get(path[-1])
-        if name is None or name == "":
-            return
-        if type(name) is not str:
-            opaque(name, path, pieces, owner=owner)
-            return
-        block.codec.names += 1
-        if not block.name:
-            block.name = name
-        elif name != block.name:
-            block.name += name
-        pieces.append(Piece(PieceKind.DERIVED, block=block, path=path, text=name, owner=owner, value="name"))
-
-    def _read_legacy(self, choice: _Choice, number: int, value: Any, path: Path, pieces: list[Piece]) -> None:
-        if type(value) is not dict:
-            opaque(value, path, pieces)
-            return
-        block = next((block for block in choice.calls if block.tool_kind == "legacy"), None)
-        if block is None:
-            block = self._new_call(choice, number, None, "", "legacy", path, pieces)
-        self._name_of(block, value, (*path, "name"), path, pieces)
-        arguments = value.get("arguments")
-        if arguments is not None and arguments != "":
-            pieces.append(arguments_piece(block, arguments, (*path, "arguments"), path))
-        rest = {key: one for key, one in value.items() if key not in ("name", "arguments")}
-        opaque(rest, path, pieces, owner=path)
+            why = choice.calls.read(raw, number, (*path, at), self._envelope, pieces)
+            if why:
+                self._strange(why)
 
 
 # members that are known, so that their names need no look
 _COUNTS = frozenset({"created", "usage", "error", *ENVELOPE, "obfuscation"})
 _CHOICE = frozenset({"logprobs", "finish_reason", "delta"})
 _DELTA = frozenset({"role", "tool_calls", "function_call", "audio", *CHANNELS})
-
-
-def _failed(error: Any, pieces: list[Piece]) -> None:
-    message = error.get("message") if isinstance(error, dict) else error
-    text = message if isinstance(message, str) else "an error without a message"
-    pieces.append(Piece(PieceKind.FAILED, path=("error",), text=text))
-    rest = (
-        {key: value for key, value in error.items() if key != "message"} if isinstance(error, dict) else None
-    )
-    opaque(rest, ("error",), pieces)
-    if not isinstance(message, str):
-        opaque(message, ("error", "message"), pieces)

@@ -6,13 +6,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from luthien_guard.wire.chat.changes import put, without_empty_lists
 from luthien_guard.wire.chat.grammar import Grammar
+from luthien_guard.wire.chat.indices import choice_of
+from luthien_guard.wire.chat.places import Places
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
-from luthien_guard.wire.json_text import DELETE, Raw, dumps
+from luthien_guard.wire.json_text import DELETE, dumps
 from luthien_guard.wire.splice import patch_chunk, replace_string
 from luthien_guard.wire.sse import canonical
 
-__all__ = ["StreamWriter", "finish_after_removal", "no_usage", "value_out"]
+__all__ = ["StreamWriter", "finish_after_removal", "no_usage"]
 
 Item = tuple[bytes, int | None]
 
@@ -20,13 +23,13 @@ Item = tuple[bytes, int | None]
 class _Written:
     """What has left of one choice."""
 
-    __slots__ = ("kept", "removed", "role", "said")
+    __slots__ = ("kept", "places", "removed", "role", "said")
 
     def __init__(self) -> None:
         self.role = False
         self.said = False  # some content
-        self.kept: list[Block] = []  # calls
-        self.removed = 0
+        self.kept = self.removed = 0  # calls
+        self.places = Places()
 
 
 class StreamWriter:
@@ -43,7 +46,7 @@ class StreamWriter:
         }
         self._grammar = Grammar()
         self._choices: dict[int, _Written] = {}
-        self._removing = False  # a call of this response was removed or has to be re-indexed
+        self._removing = False  # a call of this response was removed
 
     @property
     def finished(self) -> bool:
@@ -97,9 +100,10 @@ class StreamWriter:
             return True
         for piece in pieces:
             block = piece.block
-            if piece.out is not None or (
-                block is not None and (block.changed or block.removed or block.policed)
-            ):
+            if block is None:
+                if piece.kind is PieceKind.DERIVED:
+                    return True
+            elif piece.out is not None or block.changed or block.removed or block.policed:
                 return True
         return False
 
@@ -113,8 +117,9 @@ class StreamWriter:
         for choice in choices if isinstance(choices, list) else ():
             delta = choice.get("delta") if isinstance(choice, dict) else None
             if isinstance(delta, dict):
-                number = choice.get("index", 0)
-                written = self._choice(number if isinstance(number, int) else 0)
+                number = choice.get("index")
+                written = self._choices.get(number) if type(number) is int else None
+                written = written or self._choice(choice_of(number))
                 written.role = written.role or bool(delta.get("role"))
                 written.said = written.said or bool(delta.get("content"))
 
@@ -134,21 +139,15 @@ class StreamWriter:
                 continue
             written = self._choice(block.choice)
             if not block.removed:
-                if block.tool_kind != "legacy" and block.policed:
-                    self._reindex(block, len([call for call in written.kept if call.tool_kind != "legacy"]))
-                written.kept.append(block)
+                # those of a `message` have no index: clients take them as they stand
+                if block.policed and block.tool_kind != "legacy" and piece.owner[2] == "delta":
+                    written.places.put(block, removed=written.removed > 0)
+                written.kept += 1
                 continue
             written.removed += 1
             self._removing = True
             if block.replacement:
                 out.append((self._said(block.choice, block.replacement), None))
-
-    def _reindex(self, block: Block, place: int) -> None:
-        """Calls leave with the indices 0, 1, 2... where something made upstream's wrong."""
-        removed = self._choice(block.choice).removed
-        if block.codec.conflict or (removed and block.codec.index is not None and block.codec.index != place):
-            block.codec.out = place
-            self._removing = True
 
     def _said(self, number: int, text: str) -> bytes:
         """A chunk of our own with some content."""
@@ -172,22 +171,19 @@ class StreamWriter:
             if piece.kind is PieceKind.FINISH:
                 self._finish(piece, changes)
             elif block is None:
-                continue
+                if piece.kind is PieceKind.DERIVED:
+                    changes[piece.path] = piece.value[1]
             elif block.removed:
                 if piece.owner:
                     changes[piece.owner] = DELETE
             elif piece.kind is PieceKind.DERIVED:
-                self._derived(piece, block, changes)
+                if piece.value == "entry":
+                    _place(read.chunk.data, piece.owner, block, changes)
+                else:
+                    self._derived(piece, block, changes)
             elif piece.out is not None:
-                changes[piece.path] = value_out(piece)
-            if block is not None and not block.removed and block.kind == "call":
-                self._index(piece, block, changes)
-        return _without_empty_lists(read.chunk.data, changes)
-
-    def _index(self, piece: Piece, block: Block, changes: dict[Path, Any]) -> None:
-        out = block.codec.out
-        if piece.owner and out is not None and out != block.codec.index:
-            changes[(*piece.owner, "index")] = out
+                put(piece, changes)
+        return without_empty_lists(read.chunk.data, changes) if self._removing else changes
 
     def _derived(self, piece: Piece, block: Block, changes: dict[Path, Any]) -> None:
         if piece.value == "logprobs":
@@ -206,7 +202,7 @@ class StreamWriter:
 
     def _finish(self, piece: Piece, changes: dict[Path, Any]) -> None:
         written = self._choice(piece.value)
-        reason = finish_after_removal(piece.text, removed=written.removed, kept=len(written.kept))
+        reason = finish_after_removal(piece.text, removed=written.removed, kept=written.kept)
         if reason != piece.text:
             changes[piece.path] = reason
 
@@ -239,46 +235,42 @@ def no_usage() -> dict[str, int]:
     return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
-def value_out(piece: Piece) -> Any:
-    """The new value of a piece: a string, or JSON where JSON stood."""
-    return Raw(piece.out or "{}") if piece.is_json else piece.out
-
-
 def finish_after_removal(reason: str, *, removed: int, kept: int) -> str:
     """A finish reason that says "calls" is only true while a call is left; any other is upstream's to say."""
     return "stop" if removed and not kept and reason in ("tool_calls", "function_call") else reason
 
 
-def _without_empty_lists(data: Any, changes: dict[Path, Any]) -> dict[Path, Any]:
-    """A list of calls all of whose entries go, goes itself: clients take an empty one for a promise."""
-    gone: dict[Path, int] = {}
-    for path, value in changes.items():
-        if value is DELETE and len(path) > 1 and path[-2] == "tool_calls":
-            gone[path[:-1]] = gone.get(path[:-1], 0) + 1
-    for path, count in gone.items():
-        node = data
-        for key in path:
-            node = node[key]
-        if count == len(node):
-            changes = {place: value for place, value in changes.items() if place[: len(path)] != path}
-            changes[path] = DELETE
-    return changes
+def _place(data: Any, owner: Path, block: Block, changes: dict[Path, Any]) -> None:
+    """The index and the id of a fragment, as its call got them."""
+    out, id = block.codec.out, block.codec.id
+    if out is None:
+        return
+    entry = data["choices"][owner[1]]["delta"]["tool_calls"][owner[4]]
+    index = entry.get("index")
+    index = 0 if index is None else index
+    if type(index) is not int or index != out:
+        changes[(*owner, "index")] = out
+    if id and entry.get("id"):
+        changes[(*owner, "id")] = id
 
 
 def _is_empty(data: Any, changes: Mapping[Path, Any]) -> bool:
     """True for a chunk that would say nothing any more: it need not leave."""
     if data.get("usage") or data.get("error") or not all(_goes(value) for value in changes.values()):
         return False
-    gone = {path[3] for path, value in changes.items() if len(path) == 4 and _goes(value)}
-    for choice in data["choices"]:
-        delta = choice.get("delta")
-        left = (
-            {key for key, value in delta.items() if value and key not in gone}
-            if isinstance(delta, dict)
-            else {1}
-        )
-        if left or choice.get("finish_reason"):
+    return all(_says_nothing(choice, at, changes) for at, choice in enumerate(data["choices"]))
+
+
+def _says_nothing(choice: Any, at: int, changes: Mapping[Path, Any]) -> bool:
+    if not isinstance(choice, dict) or choice.get("finish_reason") or not isinstance(choice.get("delta"), dict):
+        return False
+    for place in ("delta", "message"):
+        said = choice.get(place) or {}
+        if not isinstance(said, dict):
             return False
+        for key, value in said.items():
+            if value and not _goes(changes.get(("choices", at, place, key), value)):
+                return False
     return True
 
 

@@ -1,0 +1,205 @@
+"""The tool calls of one choice, put together from their fragments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from luthien_guard.events import ToolKind
+from luthien_guard.wire.chat.fields import Envelope, arguments_piece
+from luthien_guard.wire.chat.indices import canonical, index_of
+from luthien_guard.wire.chat.payloads import KEYS, REST, is_foreign, kind_of, payload_of, rest_of
+from luthien_guard.wire.format import Block, Path, Piece, PieceKind
+from luthien_guard.wire.json_text import DELETE
+from luthien_guard.wire.strings import opaque
+
+__all__ = ["CallNotes", "Calls", "read_whole", "read_whole_legacy"]
+
+
+class CallNotes:
+    """What the writer has to know of a call: how its fragments spelled it."""
+
+    __slots__ = ("entries", "id", "index", "names", "out", "where")
+
+    def __init__(self, index: int | None) -> None:
+        self.index = index  # as its first fragment spelled it
+        self.entries = 0  # of `tool_calls` that are its fragments
+        self.names = 0  # fragments that carried a name
+        self.where = ""  # of its payload, "" until known
+        self.out: int | None = None  # the index that leaves; the writer's
+        self.id = ""  # that leaves, where another call has the same; the writer's
+
+
+class Calls:
+    """Finds the call of each fragment. `whole`: there is one fragment, the call at position `first` of a message."""
+
+    __slots__ = ("_by_id", "_by_index", "_first", "_last", "_legacy", "_whole", "all")
+
+    def __init__(self, *, whole: bool = False, first: int = 0) -> None:
+        self.all: list[Block] = []
+        self._by_index: dict[int, Block] = {}
+        self._by_id: dict[str, Block] = {}
+        self._last: Block | None = None
+        self._legacy: Block | None = None
+        self._whole = whole
+        self._first = first
+
+    def read(self, raw: Any, number: int, owner: Path, envelope: Envelope, pieces: list[Piece]) -> str:
+        """The pieces of an entry of `tool_calls`; why it is of no known kind, "" where it is."""
+        if type(raw) is not dict:
+            opaque(raw, owner, pieces, owner=owner)
+            return "a tool call that is no object"
+        block = self._find(raw, number, owner, pieces)
+        notes: CallNotes = block.codec
+        notes.entries += 1
+        # even a fragment that says nothing belongs to its call, and goes when the call goes
+        pieces.append(Piece(PieceKind.DERIVED, block=block, path=owner, owner=owner, value="entry"))
+        if not notes.where:
+            notes.where = payload_of(raw)
+            block.tool_kind = kind_of(notes.where)
+        strange = ""
+        if notes.where == REST:
+            self._read_rest(block, raw, owner, pieces)
+        elif notes.where:
+            strange = self._read_payload(block, raw.get(notes.where), (*owner, notes.where), owner, pieces)
+        return self._read_members(block, raw, owner, envelope, pieces) or strange
+
+    def read_legacy(self, raw: Any, number: int, path: Path, pieces: list[Piece]) -> str:
+        """The same for a `function_call`, of which a choice has one."""
+        if type(raw) is not dict:
+            opaque(raw, path, pieces)
+            return "a function_call that is no object"
+        block = self._legacy
+        if block is None:
+            block = self._legacy = self._new(number, None, "", "legacy", path, pieces)
+            block.codec.where = "function"
+        return self._read_payload(block, raw, path, path, pieces)
+
+    # -- what a fragment says ------------------------------------------------------------------------------------------
+
+    def _read_payload(self, block: Block, payload: Any, path: Path, owner: Path, pieces: list[Piece]) -> str:
+        if payload is None:
+            return ""
+        if type(payload) is not dict:
+            opaque(payload, path, pieces, owner=owner)
+            return "a tool call whose payload is no object"
+        name_key, key = KEYS[block.codec.where]
+        self._name(block, payload.get(name_key), (*path, name_key), owner, pieces)
+        arguments = payload.get(key)
+        if arguments is not None and (arguments != "" or self._whole):
+            pieces.append(arguments_piece(block, arguments, (*path, key), owner))
+        rest = {each: one for each, one in payload.items() if each not in (name_key, key)}
+        opaque(rest, path, pieces, owner=owner)
+        return ""
+
+    def _read_rest(self, block: Block, raw: dict[str, Any], owner: Path, pieces: list[Piece]) -> None:
+        """A payload that nobody knows: JSON, so that no fragment of it is taken for the end of another."""
+        if not block.name and type(raw.get("type")) is str:
+            self._name(block, raw["type"], (*owner, "type"), owner, pieces)
+        rest = rest_of(raw)
+        if rest:
+            piece = arguments_piece(block, rest, owner, owner)
+            piece.value = tuple(rest)
+            pieces.append(piece)
+
+    def _read_members(
+        self, block: Block, raw: dict[str, Any], owner: Path, envelope: Envelope, pieces: list[Piece]
+    ) -> str:
+        """Everything of the entry that is not its payload."""
+        where: str = block.codec.where
+        strange = ""
+        for key, value in raw.items():
+            if key in ("id", "type"):
+                envelope.check(value, (*owner, key), pieces, owner=owner)
+            elif key == "index":
+                if type(value) is not int:
+                    self._read_index(block, value, owner, pieces)
+            elif key == where:
+                continue
+            elif is_foreign(raw, key, where):
+                pieces.append(canonical((*owner, key), DELETE))
+                opaque(value, (*owner, key), pieces, owner=owner)
+                strange = "a tool call with several payloads"
+            elif where != REST or key in KEYS:
+                opaque({key: value}, owner, pieces, owner=owner)
+        return strange
+
+    def _read_index(self, block: Block, value: Any, owner: Path, pieces: list[Piece]) -> None:
+        opaque(value, (*owner, "index"), pieces, owner=owner)
+        if value is not None and not self._whole:
+            pieces.append(canonical((*owner, "index"), block.codec.index or 0))
+
+    def _name(self, block: Block, name: Any, path: Path, owner: Path, pieces: list[Piece]) -> None:
+        """A name that is repeated in every fragment counts once; one that comes in fragments is put together."""
+        if name is None or name == "":
+            return
+        if type(name) is not str:
+            opaque(name, path, pieces, owner=owner)
+            return
+        block.codec.names += 1
+        if not block.name:
+            block.name = name
+        elif name != block.name:
+            block.name += name
+        pieces.append(Piece(PieceKind.DERIVED, block=block, path=path, text=name, owner=owner, value="name"))
+
+    # -- whose fragment it is ------------------------------------------------------------------------------------------
+
+    def _find(self, raw: dict[str, Any], number: int, owner: Path, pieces: list[Piece]) -> Block:
+        """The call that a fragment belongs to: by its index, unless it has a new id; without an index by its id;
+        without either the last one. Clients do one or the other: where they would differ, the writer re-indexes."""
+        index, id = index_of(raw.get("index")), raw.get("id")
+        if type(id) is not str:
+            id = ""
+        if index is None:
+            known = self._by_id.get(id) if id else self._last
+        else:
+            known = self._by_index.get(index)
+            if known is not None and id and known.id and known.id != id:
+                known = self._by_id.get(id)
+        if known is None:
+            known = self._last = self._new(number, index, id, "function", owner, pieces)
+        elif id and not known.id:
+            known.id = id
+            self._by_id.setdefault(id, known)
+        return known
+
+    def _new(
+        self, number: int, index: int | None, id: str, kind: ToolKind, owner: Path, pieces: list[Piece]
+    ) -> Block:
+        at = self._first + len(self.all)
+        block = Block("call", choice=number, index=at, id=id, tool_kind=kind)
+        block.codec = CallNotes(index)
+        if index is not None:
+            self._by_index[index] = block
+        if id:
+            self._by_id.setdefault(id, block)
+        self.all.append(block)
+        pieces.append(Piece(PieceKind.START, block=block, owner=owner))
+        return block
+
+
+def read_whole(calls: Any, number: int, path: Path, envelope: Envelope, pieces: list[Piece]) -> str:
+    """The `tool_calls` of a message: each entry is a call. Gives why they are of no known kind."""
+    if type(calls) is not list:
+        opaque(calls, path, pieces)
+        return "" if calls is None else "tool_calls that are no list"
+    strange = ""
+    for at, raw in enumerate(calls):
+        one = Calls(whole=True, first=at)
+        strange = one.read(raw, number, (*path, at), envelope, pieces) or strange
+        _stop(one, (*path, at), pieces)
+    return strange
+
+
+def read_whole_legacy(call: Any, number: int, path: Path, pieces: list[Piece]) -> str:
+    """The same for the `function_call` of a message."""
+    one = Calls(whole=True)
+    strange = "" if call is None else one.read_legacy(call, number, path, pieces)
+    _stop(one, path, pieces)
+    return strange
+
+
+def _stop(calls: Calls, owner: Path, pieces: list[Piece]) -> None:
+    for block in calls.all:
+        block.closed = True
+        pieces.append(Piece(PieceKind.STOP, block=block, owner=owner))
