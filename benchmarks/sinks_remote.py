@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.table import interleaved, report
 from luthien_guard.exchange import new_call_id
 from luthien_guard.records import EventType
-from luthien_guard.sinks.driver_thread import DriverThread
+from luthien_guard.sinks.loop_thread import LoopThread
 from luthien_guard.sinks.postgresql import PostgresStore
 from luthien_guard.sinks.postgresql.connection import connected
 from luthien_guard.sinks.postgresql.statements import INCOMING, INCOMING_COLUMNS, INSERT_EVENTS
@@ -63,7 +63,7 @@ class Bare:
     """asyncpg on the same kind of thread."""
 
     def __init__(self, url: str) -> None:
-        self._thread = DriverThread("bare")
+        self._thread = LoopThread("bare")
         self._thread.start()
         self._db: Any = self._thread.call(lambda: connected(url))
         self._call(self._db.execute, _PLAIN)
