@@ -8,7 +8,7 @@ from typing import Any, Final
 import anyio
 
 from luthien_guard.control_plane.answers import UNRECORDED, error_answer, refusal, unrecorded
-from luthien_guard.control_plane.service import Release, StreamingContext
+from luthien_guard.control_plane.service import Answer, Release, StreamingContext
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.response import Response
 from luthien_guard.engine.snapshot import completed
@@ -51,7 +51,7 @@ class LocalStream:
         )
         #: What leaves of the piece at hand: whoever ends the answer in its middle sends this first.
         self._begun: list[Item] = []
-        self._sent = False  # something of an earlier piece has left
+        self._sent = False  # the client has heard something
         self._told = False
         self._late: HookCall | None = None  # the shell cancels what it found overdue before it calls `fail`
 
@@ -61,7 +61,8 @@ class LocalStream:
         if flow is not None and not last and (text := flow.pattern.text_of(data)):
             items = await response.flows.more(flow, data, text)
             if items is None or self._exchange.record.owes:
-                return await self._release(items or (), drain=items is None)
+                self._begun += items or ()
+                return await self._release(drain=items is None)
             return Release(items, held=response.held_bytes)
         data = await self._frames(data)
         if data or last:
@@ -157,39 +158,50 @@ class LocalStream:
         await exchange.fail(message, status=status, code=code)
         if not response.left:
             return Release(done=True, answer=error_answer(exchange.format, status, code, message))
+        release = await self._settled(Release())
+        if release.done:  # it ends with that
+            return release
         raw = response.writer.fail(status, code, message)
-        return Release((*self._first_out(), *(((raw, None),) if raw else ())), done=True)
+        return Release((*release.items, *(((raw, None),) if raw else ())), done=True)
 
     def keepalive(self) -> bytes:
         if not self._response.stream:
             return b""
         # The client sees a started stream from here on: neither another status nor another try can follow.
-        self._response.left = self._exchange.released_any = True
+        self._response.left = self._exchange.released_any = self._sent = True
         return self._exchange.format.keepalive
 
     def overdue(self) -> str | None:
         call = self._late = self._exchange.overdue()
         return None if call is None else f"{call.registered.name}.{call.hook}"
 
-    def _first_out(self) -> list[Item]:
-        begun, self._begun = self._begun, []
-        return begun
+    async def _release(self, *, drain: bool = True) -> Release:
+        return await self._settled(await self._released() if drain else Release(held=self._response.held_bytes))
 
-    async def _release(self, begun: tuple[Item, ...] = (), *, drain: bool = True) -> Release:
-        """What may leave, behind what has `begun` to."""
-        response = self._response
-        release = await self._released() if drain else Release(held=response.held_bytes)
-        if begun or self._begun:
-            release.items = (*self._first_out(), *begun, *release.items)
+    async def _settled(self, release: Release) -> Release:
+        """`release` behind what has begun to leave, once what was decided about either is on record."""
+        if self._begun:
+            release.items, self._begun = (*self._begun, *release.items), []
         if self._exchange.record.owes:
             problem = await unrecorded(self._exchange)
-            if problem is not None:  # what was decided does not happen
-                sent = self._sent
-                raw = response.writer.fail(problem.status, "not_recorded", UNRECORDED) if sent else b""
-                response.done, response.flow = True, None
-                return Release(((raw, None),) if raw else (), done=True, answer=None if sent else problem)
+            if problem is not None:
+                return self._instead(problem, release)
         self._sent = self._sent or bool(release.items)
         return release
+
+    def _instead(self, problem: Answer, release: Release) -> Release:
+        """What was decided does not happen: `release` does not leave, and the answer ends here."""
+        response, exchange = self._response, self._exchange
+        response.done, response.flow = True, None
+        if not self._sent:
+            return Release(done=True, answer=problem)
+        raw = response.writer.fail(problem.status, "not_recorded", UNRECORDED)
+        if not raw and release.items:  # the end that this writer has written is among them
+            writer = exchange.format.writer(
+                stream=response.stream, model=exchange.request.model, call_id=exchange.metadata.call_id
+            )
+            raw = writer.fail(problem.status, "not_recorded", UNRECORDED)
+        return Release(((raw, None),) if raw else (), done=True)
 
     async def _released(self) -> Release:
         response = self._response

@@ -47,7 +47,7 @@ class Bench:
     def __init__(self, policies: Sequence[Any], *, calls_last: bool = False, **options: Any) -> None:
         self.delivery = Delivery([])
         mode = options.pop("mode", "enforce")
-        services = Services(clock=anyio.current_time, within=_within, **options)
+        services = Services(clock=anyio.current_time, within=within, **options)
         plan = Plan(policies, mode=mode)
         self.services = services
         self.plane = LocalControlPlane(
@@ -78,7 +78,7 @@ class Bench:
         return run
 
 
-async def _within(awaitable: Any, seconds: float, began: Any) -> Any:
+async def within(awaitable: Any, seconds: float, began: Any) -> Any:
     with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
         began(lambda: setattr(scope, "deadline", anyio.current_time() + seconds))
         return await awaitable

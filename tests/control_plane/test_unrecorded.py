@@ -1,0 +1,104 @@
+"""A decision that cannot be recorded does not happen, whoever ends the answer, and the client is told in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import pytest
+
+from luthien_guard import Policy, hookimpl
+from luthien_guard.control_plane.local import LocalControlPlane
+from luthien_guard.control_plane.service import GuardedStream, StreamingContext
+from luthien_guard.engine.asking import Services
+from luthien_guard.engine.plan import Plan
+from luthien_guard.errors import SinkError
+from luthien_guard.events import ContentChunk
+from luthien_guard.exchange import RequestMetadata
+from luthien_guard.records import EventType
+from luthien_guard.testing import Script, render
+from luthien_guard.wire.formats import FORMATS
+from tests.engine.drive import within
+from tests.engine.test_request import BODIES
+
+pytestmark = pytest.mark.anyio
+
+CHAT = "openai.chat"
+
+
+class FullStore:
+    """A record of changes that is owed, and never becomes durable."""
+
+    def __init__(self, *_: Any) -> None:
+        self.owes = False
+
+    def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
+        self.owes = self.owes or type is EventType.CHANGED
+
+    async def settle(self) -> None:
+        if self.owes:
+            self.owes = False
+            raise SinkError("the disk is full")
+
+
+class Upper(Policy):
+    """Changes the first delta, and waits for ever on one that says so."""
+
+    def __init__(self, reached: Mapping[str, anyio.Event]) -> None:
+        self._reached = (reached["wait"],)
+
+    @hookimpl
+    async def on_content_chunk(self, chunk: ContentChunk) -> ContentChunk:
+        if chunk.text == "wait":
+            self._reached[0].set()
+            await anyio.sleep_forever()
+        return chunk.replace(text=chunk.text.upper())
+
+
+async def opened(reached: Mapping[str, anyio.Event]) -> GuardedStream:
+    plan, services = Plan([Upper(reached)]), Services(clock=anyio.current_time, within=within)
+    plane = LocalControlPlane(lambda _: plan, services, FORMATS, FullStore)
+    await plane.decide_request(RequestMetadata("c", 0.0), CHAT, BODIES[CHAT])
+    return await plane.open_stream(StreamingContext("c", CHAT, 200, True))
+
+
+def body(*texts: str) -> bytes:
+    script = Script()
+    for text in texts:
+        script = script.text(text)
+    return render(script, CHAT, stream=True).body
+
+
+async def test_before_anything_has_left_it_is_an_answer() -> None:
+    stream = await opened({"wait": anyio.Event()})
+    release = await stream.feed(body("marker"))
+    assert release.answer is not None
+    assert release.answer.status == 503
+    assert not release.data
+
+
+async def test_after_a_sign_of_life_it_is_an_error_in_the_stream() -> None:
+    stream = await opened({"wait": anyio.Event()})
+    assert stream.keepalive()
+    release = await stream.feed(body("marker"))
+    assert release.answer is None
+    assert b"not_recorded" in release.data
+    assert b"MARKER" not in release.data
+
+
+@pytest.mark.parametrize("alive", [False, True])
+async def test_what_was_decided_before_a_hook_hung_is_not_sent_without_its_record(alive: bool) -> None:
+    reached = {"wait": anyio.Event()}
+    stream = await opened(reached)
+    if alive:
+        assert stream.keepalive()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stream.feed, body("marker", "wait", "more"))
+        await reached["wait"].wait()
+        tasks.cancel_scope.cancel()
+    release = await stream.fail(504, "total_timeout", "late")
+    assert release.done
+    assert b"MARKER" not in release.data
+    assert (release.answer is None) == alive
+    assert (release.answer.body if release.answer is not None else release.data).count(b"not_recorded") == 1
