@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from inspect import Parameter
 from typing import Any, Final
 
-from luthien_guard.errors import ConfigError
+from luthien_guard.errors import ConfigError, did_you_mean
 from luthien_guard.events import CHANNELS
 from luthien_guard.policy import Policy
 
-__all__ = ["check_attributes", "check_declared", "check_parameters", "check_value", "did_you_mean"]
+__all__ = ["check_attributes", "check_declared", "check_parameters", "check_value"]
 
 _MUTABLE: Final = (list, dict, set, bytearray)
 _VARIADIC: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
@@ -75,12 +74,6 @@ def check_parameters(where: str, function: Callable[..., Any], given: tuple[str,
             )
 
 
-def did_you_mean(value: object, known: Iterable[str]) -> str:
-    """The value as it is shown, with the one of `known` that it was perhaps meant to be."""
-    close = difflib.get_close_matches(value, [*known], n=1, cutoff=0.5) if isinstance(value, str) else []
-    return f"{value!r} (did you mean {close[0]!r}?)" if close else f"{value!r}"
-
-
 def _is_marked(method: object) -> bool:
     return getattr(method, "luthien_guard_impl", None) is not None
 
@@ -107,7 +100,7 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 
 def _check_hold(hold: object, name: str) -> None:
     if hold not in ("", "response", None):
-        raise ConfigError(f"hold of {name} is {did_you_mean(hold, ['response'])}: use 'response' or ''")
+        raise ConfigError(f"hold of {name} is {hold!r}{did_you_mean(hold, ['response'])}: use 'response' or ''")
 
 
 def _check_channels(channels: object, name: str) -> None:
@@ -120,7 +113,7 @@ def _check_channels(channels: object, name: str) -> None:
         raise _wrong("channels", name, channels, "None for all channels; with none it would look at nothing")
     for channel in channels:
         if channel not in CHANNELS:
-            raise ConfigError(f"channels of {name} has {did_you_mean(channel, CHANNELS)}: use {known}")
+            raise ConfigError(f"channels of {name} has {channel!r}{did_you_mean(channel, CHANNELS)}: use {known}")
 
 
 def _wrong(attribute: str, name: str, value: object, allowed: str) -> ConfigError:

@@ -14,6 +14,9 @@ LuthienError
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
     "BodyTooLarge",
     "ConfigError",
@@ -25,6 +28,7 @@ __all__ = [
     "SinkError",
     "UnsupportedEncoding",
     "WireError",
+    "did_you_mean",
     "told",
 ]
 
@@ -91,3 +95,9 @@ def told(error: BaseException) -> str:
     except Exception:  # noqa: BLE001
         return name
     return f"{name}: {words}" if words else name
+
+
+def did_you_mean(value: object, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing when nothing is near."""
+    close = difflib.get_close_matches(value, list(known), n=1, cutoff=0.5) if isinstance(value, str) else []
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -22,9 +22,8 @@ from luthien_guard.declared import (
     check_declared,
     check_parameters,
     check_value,
-    did_you_mean,
 )
-from luthien_guard.errors import ConfigError, told
+from luthien_guard.errors import ConfigError, did_you_mean, told
 from luthien_guard.policy import ErrorMode, Mode, Policy
 
 __all__ = ["GROUP", "HookCall", "Registered", "available", "build"]
@@ -121,7 +120,7 @@ def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
     unknown = set(item) - _SETTINGS
     if unknown:
         key = min(unknown, key=str)
-        raise ConfigError(f"unknown key {did_you_mean(key, _SETTINGS)} in a policy's settings")
+        raise ConfigError(f"unknown key {key!r}{did_you_mean(key, _SETTINGS)} in a policy's settings")
     use, config = item.get("use"), None
     if isinstance(use, Policy):
         policy, name = use, _name_of(use)
@@ -152,7 +151,7 @@ def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
         module, _, attribute = use.partition(":")
         found = EntryPoint(name=attribute, value=f"{module}:{attribute}", group=GROUP)
     if found is None:
-        raise ConfigError(f"no policy {did_you_mean(use, available())} is installed")
+        raise ConfigError(f"no policy {use!r}{did_you_mean(use, available())} is installed")
     try:
         made = found.load()
     except (ImportError, AttributeError) as error:
@@ -213,7 +212,7 @@ def _check_names(manager: pluggy.PluginManager) -> None:
         caller = getattr(manager.hook, hook)
         if isinstance(caller, pluggy.HookCaller) and not caller.has_spec():
             names = ", ".join(impl.plugin_name for impl in caller.get_hookimpls())
-            raise ConfigError(f"policy {names} implements an unknown hook {did_you_mean(hook, HOOKS)}")
+            raise ConfigError(f"policy {names} implements an unknown hook {hook!r}{did_you_mean(hook, HOOKS)}")
 
 
 # -- compiled calls ----------------------------------------------------------------------------------------------------

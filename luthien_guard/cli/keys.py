@@ -16,7 +16,7 @@ from luthien_guard.cli.options import config_option, load_or_fail
 from luthien_guard.cli.streams import refused
 from luthien_guard.cli.terminal import columns, fail, say
 from luthien_guard.config.load import Loaded
-from luthien_guard.errors import ConfigError
+from luthien_guard.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from luthien_guard.gateway.key import Keys
@@ -50,7 +50,6 @@ def create(
     policies: str | None,
 ) -> None:
     """Make a key and print it, once: only an HMAC of it is kept."""
-    from luthien_guard.config.explain import did_you_mean
     from luthien_guard.gateway.scopes import SCOPES
 
     for scope in scopes:

@@ -10,7 +10,7 @@ import click
 
 from luthien_guard.cli.options import config_option, load_or_fail
 from luthien_guard.cli.terminal import columns, fail, say
-from luthien_guard.errors import ConfigError
+from luthien_guard.errors import ConfigError, did_you_mean
 
 __all__ = ["command"]
 
@@ -35,7 +35,6 @@ def list_() -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """What the policy NAME does, its settings and the hooks that it implements."""
-    from luthien_guard.config.explain import did_you_mean
     from luthien_guard.registry import HOOKS, available
 
     entry = available().get(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +17,9 @@ from luthien_guard.config.settings import (
     UpstreamSettings,
 )
 from luthien_guard.config.yaml_file import Place
-from luthien_guard.errors import ConfigError
+from luthien_guard.errors import ConfigError, did_you_mean
 
-__all__ = ["did_you_mean", "dotted", "explained", "of_file"]
+__all__ = ["dotted", "explained", "of_file"]
 
 _MODELS: Final[dict[str, type[BaseModel]]] = {
     "policies": PolicySettings,
@@ -41,12 +40,6 @@ def explained(error: ValidationError, where: Callable[[Place], str]) -> str:
         if not _is_noise(each)
     ]
     return "\n".join(dict.fromkeys(lines)) or str(error)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or nothing when nothing is near."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def dotted(place: Place) -> str:

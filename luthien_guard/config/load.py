@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from luthien_guard.config.environment import VARIABLE, overlaid, places, substituted
-from luthien_guard.config.explain import did_you_mean, dotted, explained
+from luthien_guard.config.explain import dotted, explained
 from luthien_guard.config.origin import DEFAULT, Origins
 from luthien_guard.config.settings import GuardConfig, PolicySettings
 from luthien_guard.config.yaml_file import Place, YamlFile, read_yaml
-from luthien_guard.errors import ConfigError
+from luthien_guard.errors import ConfigError, did_you_mean
 from luthien_guard.limits import Limits
 
 __all__ = ["Loaded", "config_from_environment", "guard_arguments", "load_config"]
