@@ -19,7 +19,7 @@ import jiter
 from luthien_guard.errors import BodyTooLarge, MalformedBody
 from luthien_guard.wire.format import Path
 
-__all__ = ["DELETE", "LINE_ENDS", "Raw", "dumps", "loads", "patch", "slice_of", "string_text"]
+__all__ = ["DELETE", "LINE_ENDS", "Raw", "dumps", "loads", "patch", "slice_of", "string_text", "value_at"]
 
 MAX_DEPTH: Final = 128
 
@@ -72,6 +72,13 @@ def dumps(value: Any) -> str:
         return str(value)
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text if text.isascii() else text.translate(LINE_ENDS)
+
+
+def value_at(data: Any, path: Path) -> Any:
+    """What stands at a path. KeyError, IndexError or TypeError where it leads nowhere."""
+    for key in path:
+        data = data[key]
+    return data
 
 
 def string_text(value: str) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 from luthien_guard.events import Channel, Chunk
 from luthien_guard.wire.chat.calls import read_whole, read_whole_legacy
 from luthien_guard.wire.chat.changes import put, without_empty_lists
-from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of, parts_of
+from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of, texts_of
 from luthien_guard.wire.chat.indices import MAX_CHOICES, read_choice_index
 from luthien_guard.wire.chat.writer import finish_after_removal, no_usage
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
-from luthien_guard.wire.json_text import DELETE
+from luthien_guard.wire.json_text import DELETE, value_at
 from luthien_guard.wire.splice import patch_chunk
 from luthien_guard.wire.strings import opaque
 
@@ -146,9 +146,7 @@ class BodyReader:
         if isinstance(value, str):
             self._text(texts, key, channel, number, path, value, pieces)
         elif isinstance(value, list):
-            for of, place, text in parts_of(value, path, pieces):
-                inner = of != channel and channel == "content"
-                name, into = (f"{key}/{of}", of) if inner else (key, channel)
+            for name, into, place, text in texts_of(key, channel, value, path, pieces):
                 self._text(texts, name, into, number, place, text, pieces)
         elif value is not None:
             opaque(value, path, pieces)
@@ -248,18 +246,12 @@ class BodyWriter:
         return json.dumps({"error": error}, ensure_ascii=False).encode()
 
 
-def _at(data: Any, path: Path) -> Any:
-    for key in path:
-        data = data[key]
-    return data
-
-
 def _say(data: Any, message: Path, texts: list[str], changes: dict[Path, Any]) -> None:
     """Put the explanations behind the message's content."""
     if not texts:
         return
     path = (*message, "content")
-    content = _at(data, message).get("content")
+    content = value_at(data, message).get("content")
     if isinstance(content, list):
         changes[(*path, len(content))] = {"type": "text", "text": "\n\n".join(texts)}
         return

@@ -6,9 +6,10 @@ from typing import Any
 
 from luthien_guard.events import ToolKind
 from luthien_guard.wire.chat.fields import Envelope, arguments_piece
-from luthien_guard.wire.chat.indices import canonical, index_of
+from luthien_guard.wire.chat.indices import number_of
 from luthien_guard.wire.chat.payloads import KEYS, REST, is_foreign, kind_of, payload_of, rest_of
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
+from luthien_guard.wire.indices import leaves_as
 from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.strings import opaque
 
@@ -116,7 +117,7 @@ class Calls:
             elif key == where:
                 continue
             elif is_foreign(raw, key, where):
-                pieces.append(canonical((*owner, key), DELETE))
+                pieces.append(leaves_as((*owner, key), DELETE))
                 opaque(value, (*owner, key), pieces, owner=owner)
                 strange = "a tool call with several payloads"
             elif where != REST or key in KEYS:
@@ -126,7 +127,7 @@ class Calls:
     def _read_index(self, block: Block, value: Any, owner: Path, pieces: list[Piece]) -> None:
         opaque(value, (*owner, "index"), pieces, owner=owner)
         if value is not None and not self._whole:
-            pieces.append(canonical((*owner, "index"), block.codec.index or 0))
+            pieces.append(leaves_as((*owner, "index"), block.codec.index or 0))
 
     def _name(self, block: Block, name: Any, path: Path, owner: Path, pieces: list[Piece]) -> None:
         """A name that is repeated in every fragment counts once; one that comes in fragments is put together."""
@@ -147,7 +148,7 @@ class Calls:
     def _find(self, raw: dict[str, Any], number: int, owner: Path, pieces: list[Piece]) -> Block:
         """The call that a fragment belongs to: by its index, unless it has a new id; without an index by its id;
         without either the last one. Clients do one or the other: where they would differ, the writer re-indexes."""
-        index, id = index_of(raw.get("index")), raw.get("id")
+        index, id = number_of(raw.get("index")), raw.get("id")
         if type(id) is not str:
             id = ""
         if index is None:

@@ -8,7 +8,7 @@ from typing import Any
 from luthien_guard.errors import IllegalOutput, WireError
 from luthien_guard.wire.chat.payloads import ENTRY, KEYS
 from luthien_guard.wire.format import Path, Piece
-from luthien_guard.wire.json_text import DELETE, Raw, loads
+from luthien_guard.wire.json_text import DELETE, Raw, loads, value_at
 
 __all__ = ["put", "without_empty_lists"]
 
@@ -38,7 +38,7 @@ def without_empty_lists(data: Any, changes: Mapping[Path, Any]) -> dict[Path, An
     for path, value in changes.items():
         if value is DELETE and len(path) == _ENTRY and path[-2] == "tool_calls":
             gone[path[:-1]] = gone.get(path[:-1], 0) + 1
-    empty = {path for path, count in gone.items() if count == len(_at(data, path))}
+    empty = {path for path, count in gone.items() if count == len(value_at(data, path))}
     if not empty:
         return dict(changes)
     left = {path: value for path, value in changes.items() if path[: _ENTRY - 1] not in empty}
@@ -46,12 +46,6 @@ def without_empty_lists(data: Any, changes: Mapping[Path, Any]) -> dict[Path, An
 
 
 _ENTRY = len(("choices", 0, "delta", "tool_calls", 0))
-
-
-def _at(data: Any, path: Path) -> Any:
-    for key in path:
-        data = data[key]
-    return data
 
 
 def _illegal(what: str) -> IllegalOutput:

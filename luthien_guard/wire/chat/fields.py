@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from luthien_guard.events import Channel
@@ -9,7 +10,7 @@ from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifi
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.strings import opaque
 
-__all__ = ["CHANNELS", "ENVELOPE", "Envelope", "arguments_piece", "failed", "logprobs_of", "parts_of"]
+__all__ = ["CHANNELS", "ENVELOPE", "Envelope", "arguments_piece", "failed", "logprobs_of", "texts_of"]
 
 #: Which fields of a message or delta are texts, and of which channel.
 CHANNELS: Final[dict[str, Channel]] = {
@@ -65,6 +66,16 @@ def parts_of(content: list[Any], path: Path, pieces: list[Piece]) -> list[tuple[
             rest = {key: value for key, value in part.items() if key not in ("type", "thinking")}
         opaque(rest, (*path, at), pieces)
     return found
+
+
+def texts_of(
+    key: str, channel: Channel, content: list[Any], path: Path, pieces: list[Piece]
+) -> Iterator[tuple[str, Channel, Path, str]]:
+    """(name, channel, path, text) of the texts in the member `key`, of that channel, where it is a list. Of one channel is
+    one text, as a string or in parts."""
+    for of, place, text in parts_of(content, path, pieces):
+        inner = of != channel and channel == "content"
+        yield (f"{key}/{of}", of, place, text) if inner else (key, channel, place, text)
 
 
 def arguments_piece(block: Block, value: Any, path: Path, owner: Path) -> Piece:

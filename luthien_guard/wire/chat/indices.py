@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from luthien_guard.wire.format import Path, Piece, PieceKind
+from luthien_guard.wire.format import Path, Piece
+from luthien_guard.wire.indices import index_of, leaves_as
 
-__all__ = ["MAX_CHOICES", "canonical", "choice_of", "index_of", "read_choice_index"]
+__all__ = ["MAX_CHOICES", "choice_of", "number_of", "read_choice_index"]
 
 #: The default of `Limits.max_choices`, and OpenAI's: the limits do not come as far as the readers. All choices beyond
 #: are made this one, so that nothing grows with their number and nobody puts them together as policies did not.
 MAX_CHOICES: Final = 128
-_LARGEST: Final = 1 << 31
 
 
-def index_of(raw: Any) -> int | None:
-    """An index as clients understand it: element 1 is also found under 1.0 and true, in JavaScript under "1". None for
-    what is no index."""
-    kind = type(raw)
-    if kind is float:
-        raw = int(raw) if raw.is_integer() else None
-    elif kind is bool or (kind is str and raw.isascii() and raw.isdecimal() and len(raw) < 10):
-        raw = int(raw)
-    return raw if type(raw) is int and 0 <= raw < _LARGEST else None
+def number_of(raw: Any) -> int | None:
+    """An index as clients understand it: in Python element 1 is also found under true. None for what is no index."""
+    return index_of(int(raw) if type(raw) is bool else raw)
 
 
 def choice_of(raw: Any, default: int = 0) -> int:
     """The choice that `index` means; `default` where it means none."""
     if type(raw) is int and 0 <= raw <= MAX_CHOICES:  # nearly always
         return raw
-    number = index_of(raw)
+    number = number_of(raw)
     return min(default if number is None else number, MAX_CHOICES)
 
 
@@ -38,12 +32,7 @@ def read_choice_index(raw: Any, default: int, path: Path, pieces: list[Piece]) -
     is made to say so."""
     number = choice_of(raw, default)
     if raw is not None and (type(raw) is not int or raw != number):
-        pieces.append(canonical((*path, "index"), number))
+        pieces.append(leaves_as((*path, "index"), number))
     if number == MAX_CHOICES:
         return number, f"more than {MAX_CHOICES} choices"
-    return number, "" if raw is None or index_of(raw) is not None else "a choice whose index is no number"
-
-
-def canonical(path: Path, value: Any) -> Piece:
-    """A place that leaves with this value, whatever policies say: clients would not agree on what came."""
-    return Piece(PieceKind.DERIVED, path=path, value=("canonical", value))
+    return number, "" if raw is None or number_of(raw) is not None else "a choice whose index is no number"

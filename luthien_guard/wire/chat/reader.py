@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from luthien_guard.events import Channel, Chunk
 from luthien_guard.wire.chat.calls import Calls, read_whole, read_whole_legacy
-from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of, parts_of
+from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of, texts_of
 from luthien_guard.wire.chat.indices import MAX_CHOICES, read_choice_index
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.strings import opaque
@@ -253,10 +253,8 @@ class StreamReader:
             if value:
                 self._text(choice, number, key, channel, path, value, pieces)
         elif type(value) is list:
-            for of, place, text in parts_of(value, path, pieces):
-                if text:  # of one channel is one text, as a string or in parts
-                    inner = of != channel and channel == "content"
-                    name, into = (f"{key}/{of}", of) if inner else (key, channel)
+            for name, into, place, text in texts_of(key, channel, value, path, pieces):
+                if text:
                     self._text(choice, number, name, into, place, text, pieces)
         else:
             opaque(value, path, pieces)

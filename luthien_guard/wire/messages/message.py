@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from luthien_guard.errors import IllegalOutput, WireError
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
-from luthien_guard.wire.json_text import Raw, dumps, loads, patch
+from luthien_guard.wire.json_text import Raw, dumps, loads, patch, value_at
 from luthien_guard.wire.messages.blocks import Slice, begin, call_kind, envelope, is_known, runs_at_client
 from luthien_guard.wire.messages.elements import Elements
 from luthien_guard.wire.strings import opaque
@@ -146,7 +146,7 @@ def _rebuilt(
             outer[where] = value
     elements: list[str] = []
     called = False
-    for at, element in enumerate(_at(data, place)):
+    for at, element in enumerate(value_at(data, place)):
         block = calls.get(at)
         if block is not None and runs_at_client(block):
             elements += [_text("\n\n".join(said))] if said else []
@@ -167,9 +167,3 @@ def _belongs_to(element: Any, gone: set[str]) -> bool:
 
 def _text(text: str) -> str:
     return dumps({"type": "text", "text": text})
-
-
-def _at(data: Any, path: Path) -> Any:
-    for key in path:
-        data = data[key]
-    return data

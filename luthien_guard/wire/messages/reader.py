@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
-from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.json_text import dumps, value_at
 from luthien_guard.wire.messages.blocks import (
     Place,
     begin,
@@ -131,7 +131,7 @@ class StreamReader:
         id, model, content = message.get("id"), message.get("model"), message.get("content")
         self.id, self.model = id if isinstance(id, str) else "", model if isinstance(model, str) else ""
         self.unknown = read_message(
-            message, ("message",), pieces, lambda path: dumps(_at(data, path)), self._made
+            message, ("message",), pieces, lambda path: dumps(value_at(data, path)), self._made
         )
         self._made += len(content) if isinstance(content, list) else 0
 
@@ -147,7 +147,7 @@ class StreamReader:
         kind = raw.get("type")
         if not (is_known(kind) or call_kind(kind)):
             self.unknown = f"block type {kind!r}"[:200]
-        block = begin(raw, ("content_block",), self._number(), pieces, lambda path: dumps(_at(data, path)))
+        block = begin(raw, ("content_block",), self._number(), pieces, lambda path: dumps(value_at(data, path)))
         if block is not None:
             _forget_empty_input(block, pieces)
             block.codec = Place(key, whole=bool(block.source) and block.kind == "call")
@@ -273,9 +273,3 @@ def _forget_empty_input(block: Block, pieces: list[Piece]) -> None:
     if block.kind == "call" and block.source == ["{}"]:
         block.source.clear()
         pieces[:] = [piece for piece in pieces if not (piece.block is block and piece.kind is _DELTA)]
-
-
-def _at(data: Any, path: Path) -> Any:
-    for key in path:
-        data = data[key]
-    return data

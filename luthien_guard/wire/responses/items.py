@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from luthien_guard.wire.format import Block, Piece, PieceKind
+from luthien_guard.wire.format import Block, Piece
+from luthien_guard.wire.indices import index_of, leaves_as
 from luthien_guard.wire.responses.shown import Shown
 
 __all__ = ["Item", "Items", "Places"]
 
-_LARGEST: Final = 2**31  # beyond 2**53 JavaScript takes two numbers for one; nothing has as many parts
 _OTHERS: Final = 64  # of one item: what is forgotten is judged once more
 
 
@@ -71,7 +71,7 @@ class Item:
         self.others[key] = block
 
     def place(self, data: dict[str, Any], name: str) -> int:
-        at = _number(data.get(name)) or 0
+        at = index_of(data.get(name)) or 0
         return self.places.get((name, at), at) if self.places else at
 
     def part(self, data: dict[str, Any], name: str, pieces: list[Piece], *, anew: bool = False) -> int:
@@ -79,13 +79,13 @@ class Item:
         piece where the event should say another. `anew`: a part begins there that was begun before."""
         raw = data.get(name)
         if anew:
-            self.places[name, _number(raw) or 0] = self.parts.get(name, 1)
+            self.places[name, index_of(raw) or 0] = self.parts.get(name, 1)
         place = self.place(data, name)
         if raw is None and not place and name not in self.parts:
             return 0  # an upstream that does not number its parts
         self.parts[name] = max(self.parts.get(name, 1), place + 1)
         if type(raw) is not int or raw != place:
-            pieces.append(_canonical(name, place))
+            pieces.append(leaves_as((name,), place))
         return place
 
     def is_announced_anew(self, raw: Any) -> bool:
@@ -146,7 +146,7 @@ class Items:
         named = inner.get("id") if isinstance(inner, dict) else data.get("item_id")
         id = named if isinstance(named, str) else ""
         raw = data.get("output_index")
-        number = _number(raw)
+        number = index_of(raw)
         item = self._find(number, id, begins=begins)
         if item is None or _is_over(item, inner, begins=begins, fresh=fresh):
             item = self._new(number, id, late=item, begins=begins)
@@ -157,10 +157,10 @@ class Items:
             ):  # it was heard of without an id, and this one is another's
                 item.name = f"{id[:100]}_{item.index}"
         if "output_index" in data and (type(raw) is not int or raw != item.index):
-            pieces.append(_canonical("output_index", item.index))
+            pieces.append(leaves_as(("output_index",), item.index))
         self._name(item, id, pieces, announced=isinstance(inner, dict))
         if "item_id" in data and not id and (item.id or type(data["item_id"]) is not str):
-            pieces.append(_canonical("item_id", item.name or item.id))
+            pieces.append(leaves_as(("item_id",), item.name or item.id))
         return item
 
     def _name(self, item: Item, id: str, pieces: list[Piece], *, announced: bool) -> None:
@@ -168,7 +168,7 @@ class Items:
         path = ("item", "id") if announced else ("item_id",)
         other = id != item.id and (not announced or self._by_id.get(id, item) is not item)
         if id and (item.name is not None or other):
-            pieces.append(_canonical(path, item.name or item.id))
+            pieces.append(leaves_as(path, item.name or item.id))
         elif id:
             self._by_id.setdefault(id, item)
 
@@ -222,18 +222,3 @@ def _is_over(item: Item, announced: Any, *, begins: bool, fresh: bool) -> bool:
     if item.ended:
         return begins or fresh
     return (fresh and item.whole) or (begins and item.is_announced_anew(announced))
-
-
-def _number(raw: Any) -> int | None:
-    """An index as clients understand it: JavaScript finds element 0 under 0.0 and under "0", too."""
-    if (type(raw) is float and raw.is_integer()) or (
-        type(raw) is str and raw.isascii() and raw.isdecimal() and len(raw) < 10
-    ):
-        raw = int(raw)
-    return raw if type(raw) is int and 0 <= raw < _LARGEST else None
-
-
-def _canonical(path: str | tuple[str, ...], value: Any) -> Piece:
-    return Piece(
-        PieceKind.DERIVED, path=(path,) if isinstance(path, str) else path, value=("canonical", value)
-    )

@@ -1,0 +1,25 @@
+"""Indices as clients understand them, and places that leave otherwise than they came."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from luthien_guard.wire.format import Path, Piece, PieceKind
+
+__all__ = ["index_of", "leaves_as"]
+
+_LARGEST: Final = 2**31  # beyond 2**53 JavaScript takes two numbers for one; nothing has as many parts
+
+
+def index_of(raw: Any) -> int | None:
+    """JavaScript finds element 0 under 0.0 and under "0", too. None for what is no index."""
+    if (type(raw) is float and raw.is_integer()) or (
+        type(raw) is str and raw.isascii() and raw.isdecimal() and len(raw) < 10
+    ):
+        raw = int(raw)
+    return raw if type(raw) is int and 0 <= raw < _LARGEST else None
+
+
+def leaves_as(path: Path, value: Any) -> Piece:
+    """A place that leaves with this value, whatever policies say: clients would not agree on what came."""
+    return Piece(PieceKind.DERIVED, path=path, value=("canonical", value))
