@@ -49,7 +49,9 @@ def clients(session: nox.Session) -> None:
     install(session, "-e", ".[cli,litellm,serve,testing]")
     folder = Path(session.create_tmp()).absolute()
     own = {"LUTHIEN_CLIENTS": str(folder / "programs"), "LUTHIEN_FLOOR": "tests/clients/FLOOR"}
-    session.run("python", "-m", "pytest", "-m", "clients", "tests/clients", *session.posargs, env={**OFFLINE, **own})
+    session.run(
+        "python", "-m", "pytest", "-m", "clients", "tests/clients", *session.posargs, env={**OFFLINE, **own}
+    )
 
 
 @nox.session
@@ -57,6 +59,7 @@ def lint(session: nox.Session) -> None:
     """Style and likely mistakes."""
     install(session, *group("lint"))
     session.run("ruff", "check", *(session.posargs or ["."]))
+    session.run("ruff", "format", "--check", *(session.posargs or ["."]))
 
 
 @nox.session

@@ -9,7 +9,17 @@ from pathlib import Path
 here = Path(__file__).parent
 known = [
     name
-    for name in ("imports", "engine", "asgi", "sockets", "client", "telemetry", "records", "sinks_remote", "gateway")
+    for name in (
+        "imports",
+        "engine",
+        "asgi",
+        "sockets",
+        "client",
+        "telemetry",
+        "records",
+        "sinks_remote",
+        "gateway",
+    )
     if (here / f"{name}.py").exists()
 ]
 for name in [name for name in sys.argv[1:] if name in known] or known:

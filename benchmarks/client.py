@@ -31,7 +31,9 @@ def asking(ask: Callable[..., Awaitable[Any]]) -> Callable[[], float]:
 
     async def once() -> float:
         transport = httpx.MockTransport(answer)
-        client = AsyncOpenAI(api_key="k", base_url="http://h/v1", http_client=httpx.AsyncClient(transport=transport))
+        client = AsyncOpenAI(
+            api_key="k", base_url="http://h/v1", http_client=httpx.AsyncClient(transport=transport)
+        )
         stream = await ask(model="openai/gpt-4o", messages=MESSAGES, stream=True, client=client)
         began, count = time.process_time(), 0
         async for _ in stream:
@@ -52,7 +54,9 @@ def main() -> None:
         "guard, changes every chunk": asking(Guard([Changes()]).acompletion),
     }
     found = interleaved(variants, rounds=5)
-    report("guarded client, per chunk", "us of CPU", found, baseline="litellm", note="target: med/base <= 1.05")
+    report(
+        "guarded client, per chunk", "us of CPU", found, baseline="litellm", note="target: med/base <= 1.05"
+    )
 
 
 if __name__ == "__main__":

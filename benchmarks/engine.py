@@ -72,7 +72,13 @@ def main() -> None:
     report("engine, per chunk", "us of CPU", interleaved(variants), baseline="noop")
     growth = interleaved({"n": run([Reads(), Window()], 2000), "2n": run([Reads(), Window()], 4000)})
     ratio = 2 * statistics.median(growth["2n"]) / statistics.median(growth["n"])
-    report("growth: per chunk at n and 2n chunks", "us of CPU", growth, baseline="n", note=f"time of 2n over n: {ratio:.2f}")
+    report(
+        "growth: per chunk at n and 2n chunks",
+        "us of CPU",
+        growth,
+        baseline="n",
+        note=f"time of 2n over n: {ratio:.2f}",
+    )
     requests = {"no policy": per_request([]), "reads the text": per_request([Reads()])}
     report("engine, per request", "us of CPU", interleaved(requests), baseline="no policy")
 

@@ -11,7 +11,9 @@ CODE = "import time; began = time.perf_counter(); import {}; print((time.perf_co
 
 
 def fresh(modules: str) -> float:
-    output = subprocess.run([sys.executable, "-c", CODE.format(modules)], capture_output=True, text=True, check=True)
+    output = subprocess.run(
+        [sys.executable, "-c", CODE.format(modules)], capture_output=True, text=True, check=True
+    )
     return float(output.stdout)
 
 

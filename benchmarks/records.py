@@ -30,7 +30,11 @@ BATCH = 500
 
 
 def rows() -> list[Row]:
-    return [row for number in range(COUNT // 4) for row in exchange_rows(number, "a record of the usual size " * 8)]
+    return [
+        row
+        for number in range(COUNT // 4)
+        for row in exchange_rows(number, "a record of the usual size " * 8)
+    ]
 
 
 def written(make: Callable[[Path], Callable[[Sequence[Row]], Any]]) -> Callable[[], float]:
@@ -123,7 +127,9 @@ def slowest(hung: bool) -> Callable[[], float]:
             if hung:
                 remote.gate.clear()
             guard = Guard([NoCalls()], store=remote, durability="strict", data=folder)
-            app = GuardMiddleware(replay(b"".join(STREAM), status=200, content_type="text/event-stream"), guard=guard)
+            app = GuardMiddleware(
+                replay(b"".join(STREAM), status=200, content_type="text/event-stream"), guard=guard
+            )
             times: list[float] = []
             async with guard:
                 for _ in range(300):
@@ -141,7 +147,13 @@ def main() -> None:
     report("an exchange in strict mode, p99", "ms", interleaved(away, rounds=3), baseline="store answers",
            note="target: min-base <= 10")  # fmt: skip
     variants = {"bare driver": written(bare), "store": written(store), "journal and store": journalled}
-    report("records a second", "1/s", interleaved(variants, rounds=3), baseline="bare driver", note="target: 20,000")
+    report(
+        "records a second",
+        "1/s",
+        interleaved(variants, rounds=3),
+        baseline="bare driver",
+        note="target: 20,000",
+    )
     waits = {f"{number} exchanges at once": decisions(number) for number in (1, 10, 100)}
     report("durable decisions a second", "1/s", interleaved(waits, rounds=3), baseline="1 exchanges at once",
            note="target: 2,000 with group commit")  # fmt: skip
@@ -151,7 +163,13 @@ def main() -> None:
             "without a store": run([Reads()], chunks, exchanges),
             "with a store": run([Reads()], chunks, exchanges, store=f"sqlite:///{folder}/{chunks}.db"),
         }
-        report(f"recording, per chunk of {chunks}", "us of CPU", interleaved(found), baseline="without a store", note="target: <= 1.15")
+        report(
+            f"recording, per chunk of {chunks}",
+            "us of CPU",
+            interleaved(found),
+            baseline="without a store",
+            note="target: <= 1.15",
+        )
 
 
 if __name__ == "__main__":

@@ -94,7 +94,13 @@ def run_burst() -> None:
             manager.__exit__(None, None, None)
     base = statistics.median(found["pass-through"])
     ratios = ", ".join(f"{name} {base / statistics.median(values):.2f}" for name, values in found.items())
-    report("burst, per chunk", "us of server CPU", found, baseline="pass-through", note=f"chunks/s against pass-through: {ratios}")
+    report(
+        "burst, per chunk",
+        "us of server CPU",
+        found,
+        baseline="pass-through",
+        note=f"chunks/s against pass-through: {ratios}",
+    )
 
 
 async def paced(port: int) -> list[float]:
@@ -120,10 +126,18 @@ async def paced(port: int) -> list[float]:
 
 
 def run_paced() -> None:
-    print(f"\npaced: {STREAMS} streams, {STREAMS / PAUSE:.0f} chunks/s  (us from the application to the client)")
+    print(
+        f"\npaced: {STREAMS} streams, {STREAMS / PAUSE:.0f} chunks/s  (us from the application to the client)"
+    )
     print(f"  {'variant':34} {'p50':>9} {'p99':>9} {'p50-base':>9} {'p99-base':>9}")
     base = (0.0, 0.0)
-    for name in ("pass-through", "guard, noop", "guard, reads the text", "guard, one that waits", "BaseHTTPMiddleware"):
+    for name in (
+        "pass-through",
+        "guard, noop",
+        "guard, reads the text",
+        "guard, one that waits",
+        "BaseHTTPMiddleware",
+    ):
         with server(name, PER_STREAM, PAUSE) as (port, _):
             late = sorted(anyio.run(paced, port))
         p50, p99 = late[len(late) // 2], late[int(len(late) * 0.99)]

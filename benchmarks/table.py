@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
-def interleaved(
-    variants: Mapping[str, Callable[[], float]], *, rounds: int = 7
-) -> dict[str, list[float]]:
+def interleaved(variants: Mapping[str, Callable[[], float]], *, rounds: int = 7) -> dict[str, list[float]]:
     """Each variant once a round, in turn: a machine whose speed drifts hits all of them alike. The numbers are
     whatever the variants return (microseconds of CPU, mostly). The first round warms up and is not counted."""
     found: dict[str, list[float]] = {name: [] for name in variants}

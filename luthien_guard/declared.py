@@ -100,7 +100,9 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 
 def _check_hold(hold: object, name: str) -> None:
     if hold not in ("", "response", None):
-        raise ConfigError(f"hold of {name} is {hold!r}{did_you_mean(hold, ['response'])}: use 'response' or ''")
+        raise ConfigError(
+            f"hold of {name} is {hold!r}{did_you_mean(hold, ['response'])}: use 'response' or ''"
+        )
 
 
 def _check_channels(channels: object, name: str) -> None:
@@ -113,7 +115,9 @@ def _check_channels(channels: object, name: str) -> None:
         raise _wrong("channels", name, channels, "None for all channels; with none it would look at nothing")
     for channel in channels:
         if channel not in CHANNELS:
-            raise ConfigError(f"channels of {name} has {channel!r}{did_you_mean(channel, CHANNELS)}: use {known}")
+            raise ConfigError(
+                f"channels of {name} has {channel!r}{did_you_mean(channel, CHANNELS)}: use {known}"
+            )
 
 
 def _wrong(attribute: str, name: str, value: object, allowed: str) -> ConfigError:

@@ -82,9 +82,7 @@ Verdict: TypeAlias = Block | Abort | Retry
 class Judge(Protocol):
     """Ask another model. `messages` are chat messages; the answer is the model's text. Raises on failure."""
 
-    async def __call__(
-        self, messages: list[dict[str, Any]], *, model: str, **params: Any
-    ) -> str: ...
+    async def __call__(self, messages: list[dict[str, Any]], *, model: str, **params: Any) -> str: ...
 
 
 class Policy:

@@ -212,7 +212,9 @@ def _check_names(manager: pluggy.PluginManager) -> None:
         caller = getattr(manager.hook, hook)
         if isinstance(caller, pluggy.HookCaller) and not caller.has_spec():
             names = ", ".join(impl.plugin_name for impl in caller.get_hookimpls())
-            raise ConfigError(f"policy {names} implements an unknown hook {hook!r}{did_you_mean(hook, HOOKS)}")
+            raise ConfigError(
+                f"policy {names} implements an unknown hook {hook!r}{did_you_mean(hook, HOOKS)}"
+            )
 
 
 # -- compiled calls ----------------------------------------------------------------------------------------------------

@@ -47,7 +47,9 @@ def _messages(answer: Any, stream: bool) -> Any:
         return http.Response(status, headers={"content-type": kind}, content=body)
 
     transport = http.Client(transport=http.MockTransport(handle))
-    client = anthropic.Anthropic(api_key="k", base_url="http://127.0.0.1", http_client=transport, max_retries=0)
+    client = anthropic.Anthropic(
+        api_key="k", base_url="http://127.0.0.1", http_client=transport, max_retries=0
+    )
     return client.messages.create(model="m", messages=[], max_tokens=1, stream=stream)
 
 

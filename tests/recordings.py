@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(
-    os.environ.get("LUTHIEN_RECORDINGS")
-    or Path(__file__).resolve().parents[2] / "shared" / "recordings"
+    os.environ.get("LUTHIEN_RECORDINGS") or Path(__file__).resolve().parents[2] / "shared" / "recordings"
 )
 
 needs_recordings = pytest.mark.skipif(

@@ -20,7 +20,11 @@ from tests.recordings import FOLDER, Recording, needs_recordings, recordings
 
 pytestmark = needs_recordings
 ALL = recordings() if FOLDER.is_dir() else ()
-SUFFIX = {"openai.chat": "/v1/chat/completions", "anthropic.messages": "/v1/messages", "openai.responses": "/v1/responses"}
+SUFFIX = {
+    "openai.chat": "/v1/chat/completions",
+    "anthropic.messages": "/v1/messages",
+    "openai.responses": "/v1/responses",
+}
 each = pytest.mark.parametrize("recording", ALL, ids=repr)
 
 
@@ -133,7 +137,11 @@ def test_upper_casing_changes_the_content_with_its_echoes_and_nothing_else(recor
         came = read(recording.body, recording.api, stream=recording.stream)
         left = read(reply.body, recording.api, stream=recording.stream)
         assert left.text == came.text.upper()
-        assert (left.reasoning, left.refusal, left.tool_calls) == (came.reasoning, came.refusal, came.tool_calls)
+        assert (left.reasoning, left.refusal, left.tool_calls) == (
+            came.reasoning,
+            came.refusal,
+            came.tool_calls,
+        )
         assert (left.finish, left.usage) == (came.finish, came.usage)
         assert left.complete or not came.complete
         before, after = jsons(recording, recording.body), jsons(recording, reply.body)
@@ -147,7 +155,9 @@ def _is_logprobs(before: Any, after: Any) -> bool:
 
 
 @each
-def test_where_every_call_is_blocked_no_argument_leaves_and_the_sdks_read_the_answer(recording: Recording) -> None:
+def test_where_every_call_is_blocked_no_argument_leaves_and_the_sdks_read_the_answer(
+    recording: Recording,
+) -> None:
     reply, guard = through(recording, [BlocksEveryCall()], splits(recording.body, recording.id))
     if refused(guard):
         return

@@ -34,7 +34,11 @@ class BlocksMarker(Policy):
 
     @hookimpl
     def on_tool_call_completed(self, call: ToolCall) -> Block | None:
-        return Block("marker", "no") if MARKER in call.arguments + call.name + json.dumps(call.parsed, ensure_ascii=False) else None
+        return (
+            Block("marker", "no")
+            if MARKER in call.arguments + call.name + json.dumps(call.parsed, ensure_ascii=False)
+            else None
+        )
 
 
 async def _released(format: str, body: bytes, *, stream: bool) -> bytes:
@@ -112,7 +116,14 @@ def test_no_string_of_a_stream_event_goes_past(format: str) -> None:
         {"choices": [{"index": 0, "delta": {"x_text": MARKER}}]},
         {"choices": [{"index": 0, "delta": {"content": [{"type": "text", "text": MARKER}]}}]},
         {"choices": [{"index": 0, "delta": {"content": {"deep": [[[MARKER]]]}}}]},
-        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": {"a": MARKER}}}]}}]},
+        {
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {"tool_calls": [{"index": 0, "function": {"arguments": {"a": MARKER}}}]},
+                }
+            ]
+        },
         {"choices": MARKER},
         {"choices": [MARKER]},
         {MARKER: 1},

@@ -176,7 +176,9 @@ class LocalStream:
         return None if call is None else f"{call.registered.name}.{call.hook}"
 
     async def _release(self, *, drain: bool = True) -> Release:
-        return await self._settled(await self._released() if drain else Release(held=self._response.held_bytes))
+        return await self._settled(
+            await self._released() if drain else Release(held=self._response.held_bytes)
+        )
 
     async def _settled(self, release: Release) -> Release:
         """`release` behind what has begun to leave, once what was decided about either is on record."""

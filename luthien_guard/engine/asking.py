@@ -283,4 +283,6 @@ class Asking:
         try:
             self.record(EventType.POLICY_RECORD, policy=policy, event=event, **details)
         except Exception as error:  # noqa: BLE001 -- values that are no data, or that fail when they are looked at
-            self.record(EventType.POLICY_RECORD, policy=policy, event=event, unrecordable=type(error).__name__)
+            self.record(
+                EventType.POLICY_RECORD, policy=policy, event=event, unrecordable=type(error).__name__
+            )

@@ -117,7 +117,9 @@ class CallLane:
         if not (isinstance(result, ToolCall) and _is_call(result)):
             return self.exchange.nonsense(hook, result, "a ToolCall, a str or a verdict", call)
         if not self._can_be_said(call, result):
-            return self.exchange.nonsense(hook, result, "arguments that are a JSON object, as they were", call)
+            return self.exchange.nonsense(
+                hook, result, "arguments that are a JSON object, as they were", call
+            )
         return result
 
     def _can_be_said(self, before: ToolCall, after: ToolCall) -> bool:

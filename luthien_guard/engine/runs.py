@@ -8,7 +8,19 @@ from typing import Any, NamedTuple
 from luthien_guard.events import ContentChunk
 from luthien_guard.wire.format import Piece, ReadChunk
 
-__all__ = ["Edit", "Run", "Slot", "can_leave", "cut", "edits_fit", "edits_of", "has_edits", "is_content", "split", "text_of"]
+__all__ = [
+    "Edit",
+    "Run",
+    "Slot",
+    "can_leave",
+    "cut",
+    "edits_fit",
+    "edits_of",
+    "has_edits",
+    "is_content",
+    "split",
+    "text_of",
+]
 
 #: start, end, what stands there instead
 Edit = tuple[int, int, str]

@@ -182,7 +182,8 @@ class _Window(Stage):
         """The edits that count now, and up to where the window is decided."""
         if not has_edits(result, window):
             return self._due_of_text(result, len(window), edits[0], decided)
-        if edits[-1][1] == len(window):  # something has to be left for the last look, which may put something in
+        # Something has to be left for the last look, which may put something in.
+        if edits[-1][1] == len(window):
             decided = min(decided, edits[-1][0])
         # What is put in behind a word must stay with it until it is due: alone, it is nowhere to be seen.
         behind = [start for start, end, _ in edits if start == end > decided]
@@ -198,9 +199,7 @@ class _Window(Stage):
                 reach = max(reach, end)
         return due, decided
 
-    def _due_of_text(
-        self, result: Any, length: int, change: Edit, decided: int
-    ) -> tuple[list[Edit], int]:
+    def _due_of_text(self, result: Any, length: int, change: Edit, decided: int) -> tuple[list[Edit], int]:
         """A policy that gives another text does not say which part of it stands for what. What it changed may begin as
         much as the look-ahead before the first difference, and end as much behind the last one: only beyond that the text
         can be cut."""

@@ -11,7 +11,7 @@ __all__ = ["BROKEN", "ORDINARY", "PROMPTS"]
 
 #: A combining sign, a family of joined emoji, right-to-left text, escapes: cuts must not show in them. No U+2028: some
 #: clients take it for a line's end, so it leaves escaped and would not be "unchanged".
-UNUSUAL: Final = "na\u00efve e\u0301 \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \u0634\u0643\u0631\u0627 \\ \" \t end"
+UNUSUAL: Final = 'na\u00efve e\u0301 \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \u0634\u0643\u0631\u0627 \\ " \t end'
 
 ORDINARY: Final[Mapping[str, Script]] = {
     "a text": Script().text("The quick brown fox ").text("jumps over ").text("the lazy dog."),
@@ -25,7 +25,10 @@ ORDINARY: Final[Mapping[str, Script]] = {
     .tool_call("read", {"path": "a.txt"})
     .tool_call("bash", {"command": "pwd"}),
     "thinking": Script().reasoning("The user wants ").reasoning("a fox. ").text("Here is a fox."),
-    "thinking, text and a call": Script().reasoning("Hm. ").text("Look: ").tool_call("bash", {"command": "ls"}),
+    "thinking, text and a call": Script()
+    .reasoning("Hm. ")
+    .text("Look: ")
+    .tool_call("bash", {"command": "ls"}),
     "a refusal": Script().refusal("I cannot help with that.").finish("refusal"),
     "something unknown": Script().text("Hello ").unknown("a field of next year").text("world."),
     "several choices": Script().text("One.", choice=0).text("Two.", choice=1),

@@ -126,12 +126,16 @@ async def play(
     return played
 
 
-async def _attempt(guard: Guard, played: Played, cut: Cut, attempt: int) -> tuple[bytes | None, Outcome | None]:
+async def _attempt(
+    guard: Guard, played: Played, cut: Cut, attempt: int
+) -> tuple[bytes | None, Outcome | None]:
     """(the body of the next attempt, how the shell saw the exchange end), None where there is neither."""
     rendering, upstream = played.upstream.rendering, played.upstream
     upstream.sent = b""
     played.status, played.events = rendering.status, rendering.stream
-    context = StreamingContext(played.call_id, played.wire_format, rendering.status, rendering.stream, attempt)
+    context = StreamingContext(
+        played.call_id, played.wire_format, rendering.status, rendering.stream, attempt
+    )
     stream = await guard.plane.open_stream(context)
     for part in cut(rendering.parts):
         if isinstance(part, bytes):

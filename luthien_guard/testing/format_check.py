@@ -82,12 +82,16 @@ def check_wire_format(
 
 def _rendered(name: str, *, stream: bool) -> list[bytes]:
     return [
-        render(script, name, stream=stream).body for script in ORDINARY.values() if name in script.wire_formats
+        render(script, name, stream=stream).body
+        for script in ORDINARY.values()
+        if name in script.wire_formats
     ]
 
 
 def _requests(name: str) -> list[bytes]:
-    return [json.dumps(request_for(name, "Héllo\n", stream=stream), indent=1).encode() for stream in (True, False)]
+    return [
+        json.dumps(request_for(name, "Héllo\n", stream=stream), indent=1).encode() for stream in (True, False)
+    ]
 
 
 def _chunks(body: bytes, *, stream: bool) -> list[Chunk]:
@@ -189,7 +193,10 @@ def _check_blocks(format: WireFormat, body: bytes, *, stream: bool) -> None:
         elif piece.kind is PieceKind.ECHO:
             _check(piece.text == "".join(said.get(key, [])), f"an echo says other than its block: {piece}")
     for block in alive:
-        _check(block.text == "".join(said[id(block)]), f"block.source is not what the deltas said: {block.text!r}")
+        _check(
+            block.text == "".join(said[id(block)]),
+            f"block.source is not what the deltas said: {block.text!r}",
+        )
         _check(id(block) in stopped, f"a block never stops: {block.text!r}")
 
 
@@ -251,10 +258,16 @@ def _check_rewritten(format: WireFormat, body: bytes, *, stream: bool) -> None:
     left = _write(format, read, stream=stream)
     for block in rewritten:
         text = block.text
-        _check(bool(find_leaks(left, block.released_text)), f"the rewritten text {block.released_text!r} did not leave")
+        _check(
+            bool(find_leaks(left, block.released_text)),
+            f"the rewritten text {block.released_text!r} did not leave",
+        )
         if len(text.strip()) > 4:
             places = find_leaks(left, text)
-            _check(not places, f"the text {text!r} was rewritten and left all the same in {', '.join(places[:3])}")
+            _check(
+                not places,
+                f"the text {text!r} was rewritten and left all the same in {', '.join(places[:3])}",
+            )
 
 
 def _check_strange(format: WireFormat, *, stream: bool) -> None:
@@ -269,7 +282,14 @@ def _check_strange(format: WireFormat, *, stream: bool) -> None:
                 raise AssertionError(f"{format.name}: reading {data!r} raised {error!r}") from error
 
 
-_TYPES = ("message", "message_start", "content_block_delta", "response.completed", "response.output_item.done", "x")
+_TYPES = (
+    "message",
+    "message_start",
+    "content_block_delta",
+    "response.completed",
+    "response.output_item.done",
+    "x",
+)
 
 
 def _check_ends(format: WireFormat, *, stream: bool) -> None:
@@ -326,7 +346,9 @@ def _rebuilt(chunk: Chunk, data: Any) -> Chunk:
 
 
 def _difference(came: bytes, left: bytes) -> str:
-    at = next((at for at, (a, b) in enumerate(zip(came, left, strict=False)) if a != b), min(len(came), len(left)))
+    at = next(
+        (at for at, (a, b) in enumerate(zip(came, left, strict=False)) if a != b), min(len(came), len(left))
+    )
     around = slice(max(at - 40, 0), at + 40)
     return f"at byte {at}: {came[around]!r} became {left[around]!r}"
 

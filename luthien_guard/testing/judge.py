@@ -51,8 +51,12 @@ class FakeJudge:
             raise self._error
         if self._text is not None:
             return self._text
-        question = "\n".join(str(each.get("content", "")) for each in messages if each.get("role") != "system")
-        found = [(value, marker) for marker, value in self.probabilities.items() if _mentions(question, marker)]
+        question = "\n".join(
+            str(each.get("content", "")) for each in messages if each.get("role") != "system"
+        )
+        found = [
+            (value, marker) for marker, value in self.probabilities.items() if _mentions(question, marker)
+        ]
         probability, why = max(found, default=(self.default, "nothing"))
         return json.dumps({"probability": probability, "explanation": f"it mentions {why}"})
 

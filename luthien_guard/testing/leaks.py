@@ -47,7 +47,9 @@ def _says(text: str, marker: str, depth: int = _DEPTH) -> bool:
         value = json.loads(text)
     except ValueError:
         # arguments that were cut: undo the escapes one by one
-        return marker in text.replace('\\"', '"').replace("\\\\", "\\").replace("\\n", "\n").replace("\\/", "/")
+        return marker in text.replace('\\"', '"').replace("\\\\", "\\").replace("\\n", "\n").replace(
+            "\\/", "/"
+        )
     return any(_says(each, marker, depth - 1) for _, each in _strings(value))
 
 

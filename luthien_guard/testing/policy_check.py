@@ -79,7 +79,12 @@ class _Witness(Policy):
 
 
 async def _run(
-    what: str, policy: Any, script: Script, cuts: Cuts | Iterable[Cut], options: Mapping[str, Any], **more: Any
+    what: str,
+    policy: Any,
+    script: Script,
+    cuts: Cuts | Iterable[Cut],
+    options: Mapping[str, Any],
+    **more: Any,
 ) -> Runs:
     """Run and check what holds for every run."""
     closed: dict[str, int] = {}
@@ -174,7 +179,10 @@ async def _check_breaks(what: str, policy: Any, script: Script, options: Mapping
     """Break off after each step: what left must be a beginning of what the whole answer is."""
     if len(script.steps) > 12:
         return
-    whole = {each.wire_format: each for each in await _run(what, policy, script, "whole", options, streamed=(True,))}
+    whole = {
+        each.wire_format: each
+        for each in await _run(what, policy, script, "whole", options, streamed=(True,))
+    }
     for at in range(1, len(script.steps)):
         head = Script(script.steps[:at], script.model).disconnect()
         for each in await _run(what, policy, head, "whole", options, streamed=(True,)):
@@ -190,7 +198,10 @@ async def _check_breaks(what: str, policy: Any, script: Script, options: Mapping
             calls = [(call.name, call.arguments) for call in left.tool_calls]
             allowed = [(call.name, call.arguments) for call in full.tool_calls]
             _check(
-                f"{what} cut after step {at}", each, calls == allowed[: len(calls)], f"the calls {calls} left, of {allowed}"
+                f"{what} cut after step {at}",
+                each,
+                calls == allowed[: len(calls)],
+                f"the calls {calls} left, of {allowed}",
             )
 
 
@@ -210,7 +221,9 @@ async def _check_shadow(policy: Any, script: Script, options: Mapping[str, Any])
         raise AssertionError(f"in shadow mode: {error}") from None
 
 
-async def _check_apart(policy: Any, scripts: list[Script], wire_format: str, options: Mapping[str, Any]) -> None:
+async def _check_apart(
+    policy: Any, scripts: list[Script], wire_format: str, options: Mapping[str, Any]
+) -> None:
     """The same exchanges one after the other and all at once, on one guard, give the same."""
     options = {"clock": VirtualClock(), **options}
     cut = Cut("frame by frame", list)

@@ -80,7 +80,9 @@ class JsonPlane:
     async def decide_request(
         self, metadata: RequestMetadata, wire_format: str, body: bytes
     ) -> PolicyResult[RequestDecision]:
-        result = await self.plane.decide_request(crossed(metadata, RequestMetadata), wire_format, crossed(body, bytes))
+        result = await self.plane.decide_request(
+            crossed(metadata, RequestMetadata), wire_format, crossed(body, bytes)
+        )
         found: PolicyResult[RequestDecision] = crossed(result, PolicyResult[RequestDecision])
         return found
 

@@ -15,7 +15,9 @@ _PARAMETERS: dict[str, Any] = {
 _ABOUT = "Run a command in the shell."
 
 
-def request_for(wire_format: str, prompt: str, *, stream: bool, model: str = "scripted-model") -> dict[str, Any]:
+def request_for(
+    wire_format: str, prompt: str, *, stream: bool, model: str = "scripted-model"
+) -> dict[str, Any]:
     """A plain request with one prompt and one tool, `bash`. Raises KeyError for an unknown wire format."""
     body = {"model": model, **_MADE[wire_format](prompt), "stream": stream}
     if stream and wire_format == "openai.chat":

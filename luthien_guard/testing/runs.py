@@ -143,7 +143,9 @@ class Runs(Sequence[Played]):
         is a legal answer that says `message__contains`."""
         for run in self._runs:
             verdicts = [each for each in run.records if each.type.value in ("policy.verdict", "policy.error")]
-            told = [f"{each.policy}: {_reason(each)}" for each in verdicts if each.details.get("enforced", True)]
+            told = [
+                f"{each.policy}: {_reason(each)}" for each in verdicts if each.details.get("enforced", True)
+            ]
             matching = [
                 each
                 for each in verdicts
@@ -155,7 +157,9 @@ class Runs(Sequence[Played]):
             _check(run, bool(matching), f"not blocked {wanted}; verdicts: {told or 'none'}")
             status = run.outcome.status.value
             _check(run, status in ("blocked", "policy_error"), f"the outcome is {status}")
-            _check(run, message__contains.encode() in run.body, f"the client is not told {message__contains!r}")
+            _check(
+                run, message__contains.encode() in run.body, f"the client is not told {message__contains!r}"
+            )
         return self.assert_legal()
 
     def assert_released(self, *texts: str, tool_calls: Sequence[str] | None = None) -> Runs:
@@ -176,7 +180,10 @@ class Runs(Sequence[Played]):
         """Every byte left as it came."""
         for run in self._runs:
             came, left = run.upstream.sent, run.body
-            at = next((at for at, (a, b) in enumerate(zip(came, left, strict=False)) if a != b), min(len(came), len(left)))
+            at = next(
+                (at for at, (a, b) in enumerate(zip(came, left, strict=False)) if a != b),
+                min(len(came), len(left)),
+            )
             around = slice(max(at - 30, 0), at + 30)
             _check(run, came == left, f"changed at byte {at}: {came[around]!r} left as {left[around]!r}")
         return self

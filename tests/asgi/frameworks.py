@@ -70,7 +70,8 @@ def litestar_app() -> Any:
         post("/v1/chat/completions", status_code=200)(chat),
         get("/open", media_type=MediaType.TEXT)(plain),
     ]
-    return Litestar(handlers, openapi_config=None, logging_config=None)  # its own would set the root logger to INFO
+    # Its own logging would set the root logger to INFO.
+    return Litestar(handlers, openapi_config=None, logging_config=None)
 
 
 def quart_app() -> Any:

@@ -86,7 +86,9 @@ async def test_a_decision_that_never_comes_gets_504() -> None:
         return RequestDecision(body, covers_response=False)
 
     plane, app, clock = ScriptedPlane(decide=decide), Speaker(b"x"), VirtualClock()
-    middleware = GuardMiddleware(app, guard=ScriptedGuard(plane, clock=clock, limits=Limits(total_timeout=30)))
+    middleware = GuardMiddleware(
+        app, guard=ScriptedGuard(plane, clock=clock, limits=Limits(total_timeout=30))
+    )
     await visit(middleware)
     hangs = True
     seen = Visit(middleware)

@@ -159,7 +159,9 @@ class BlocksAll(Policy):
         return Block("no")
 
 
-@pytest.mark.parametrize("body", [b"<html>", b'{"choices":[{"index":0,"message":{"role":"assistant","content":"x"}}]}'])
+@pytest.mark.parametrize(
+    "body", [b"<html>", b'{"choices":[{"index":0,"message":{"role":"assistant","content":"x"}}]}']
+)
 async def test_what_stands_for_a_body_says_what_it_is(body: bytes) -> None:
     """A label that was wrong about upstream's words would be believed about the guard's."""
     app = saying([body], [(b"content-type", b"text/html")])

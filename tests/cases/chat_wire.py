@@ -17,9 +17,18 @@ REQUEST = b'{"model":"m","messages":[],"tools":[{"type":"function","function":{"
 DONE = b"data: [DONE]\n\n"
 
 
-def chunk(delta: dict[str, Any] | None = None, *, finish: str | None = None, index: int = 0, **more: Any) -> bytes:
+def chunk(
+    delta: dict[str, Any] | None = None, *, finish: str | None = None, index: int = 0, **more: Any
+) -> bytes:
     choices = [] if delta is None else [{"index": index, "delta": delta, "finish_reason": finish}]
-    data = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices, **more}
+    data = {
+        "id": "c1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": choices,
+        **more,
+    }
     return b"data: " + json.dumps(data).encode() + b"\n\n"
 
 
@@ -42,7 +51,12 @@ class Sent:
 
 
 async def through(
-    policies: Sequence[Any] | Guard, body: bytes, *, stream: bool = True, format: str = "openai.chat", step: int = 0
+    policies: Sequence[Any] | Guard,
+    body: bytes,
+    *,
+    stream: bool = True,
+    format: str = "openai.chat",
+    step: int = 0,
 ) -> Sent:
     """The bytes through a guard, whole or cut into steps; verdicts that wait are settled at once."""
     guard = policies if isinstance(policies, Guard) else Guard(policies)

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.anyio
 
 MARKER = "never-to-be-seen"
 REQUEST = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}'
-SCRIPT = render(Script().text(f"so {MARKER} it is").tool_call("bash", {"c": MARKER}), "openai.chat", stream=True)
+SCRIPT = render(
+    Script().text(f"so {MARKER} it is").tool_call("bash", {"c": MARKER}), "openai.chat", stream=True
+)
 HOOKS = [
     "on_request_started",
     "on_response_started",
@@ -78,7 +80,9 @@ async def through(guard: Guard, app: ASGIApp) -> Reply:
 async def test_a_policy_that_lets_it_out_has_failed(
     hook: str, failure: Callable[[], Awaitable[None]], step: int, waits: bool
 ) -> None:
-    guard = Guard([failing(hook, failure, waits=waits, hold="response" if hook == "on_response_completed" else "")])
+    guard = Guard(
+        [failing(hook, failure, waits=waits, hold="response" if hook == "on_response_completed" else "")]
+    )
     body = SCRIPT.body
     cuts = [step] * (len(body) // step) if step else []
     reply = await through(guard, replay(body, status=200, content_type="text/event-stream", cuts=cuts))

@@ -56,12 +56,22 @@ USAGE = chunk(None, usage={"prompt_tokens": 1, "completion_tokens": 2, "total_to
         ROLE + chunk({"content": "hi"}) + chunk({}, finish="stop") + USAGE + DONE,  # F2
         ROLE + chunk({"content": "hi"}, finish="stop") + DONE,  # F3
         chunk({"content": "hi", "tool_calls": [call(0, "a", "f", "{}")]}, finish="tool_calls") + DONE,  # F4
-        chunk({"reasoning_content": "hm", "refusal": "no", "audio": {"id": "a", "data": "AA=="}}) + DONE,  # F5
+        # F5
+        chunk({"reasoning_content": "hm", "refusal": "no", "audio": {"id": "a", "data": "AA=="}}) + DONE,
         chunk({"content": "x", "annotations": [{"type": "url_citation", "url": "http://x"}]}) + DONE,  # F5
         ROLE + chunk({}, finish="stop") + DONE,  # F6
         ROLE + chunk({"content": "a"}) + chunk({}, finish="stop", x_new={"deep": ["field"]}) + DONE,  # F21
     ],
-    ids=["envelope", "usage", "finish-with-text", "text-with-calls", "channels", "annotations", "empty", "new-fields"],
+    ids=[
+        "envelope",
+        "usage",
+        "finish-with-text",
+        "text-with-calls",
+        "channels",
+        "annotations",
+        "empty",
+        "new-fields",
+    ],
 )
 async def test_f1_to_f6_what_nobody_changes_arrives_to_the_letter(body: bytes) -> None:
     for step in (0, 1, 11):
@@ -100,7 +110,12 @@ async def test_f12_a_word_is_replaced_the_same_however_it_was_cut() -> None:
 
 
 async def test_f13_the_tail_comes_before_the_finish() -> None:
-    body = chunk({"content": "one two three"}) + chunk({"content": " fo"}) + chunk({"content": "ur"}, finish="stop") + DONE
+    body = (
+        chunk({"content": "one two three"})
+        + chunk({"content": " fo"})
+        + chunk({"content": "ur"}, finish="stop")
+        + DONE
+    )
     sent = await through([Looks(), {"use": "uppercase-nth-word", "config": {"n": 4}}], body)
     assert sent.left.text == "one two three FOUR"
     assert sent.left.problems == []
@@ -113,7 +128,9 @@ async def test_f14_a_renamed_tool_is_renamed_everywhere() -> None:
             return call.replace(name="safe_bash", arguments='{"dry":true}')
 
     for each in await run(Rename(), Script().tool_call("bash", {"c": "ls"}).finish("tool_calls")):
-        assert [(one.name, json.loads(one.arguments)) for one in each.transcript.tool_calls] == [("safe_bash", {"dry": True})]
+        assert [(one.name, json.loads(one.arguments)) for one in each.transcript.tool_calls] == [
+            ("safe_bash", {"dry": True})
+        ]
         assert each.transcript.problems == []
         assert b'"ls' not in each.body
 
@@ -139,7 +156,9 @@ async def test_f16_anthropic_messages_stay_legal_whatever_is_blocked() -> None:
     for blocked in ("0", "1", "2", "01", "12", "02", "012"):
         for each in await run(NoFirst(frozenset(blocked)), script.finish("tool_calls")):
             assert each.transcript.problems == []
-            assert [str(one.parsed["n"]) for one in each.transcript.tool_calls] == [n for n in "012" if n not in blocked]
+            assert [str(one.parsed["n"]) for one in each.transcript.tool_calls] == [
+                n for n in "012" if n not in blocked
+            ]
             assert each.transcript.text.count("NO") == len(blocked)
 
 
@@ -178,7 +197,9 @@ async def test_e_an_error_in_the_middle_is_the_upstreams_and_is_recorded() -> No
         assert each.outcome.status is OutcomeStatus.UPSTREAM_ERROR
 
 
-@pytest.mark.parametrize("body", [b"[]", b"null", b'"x"', b"{", b"\xff", b'{"model":1}', b'{"stream":"true"}', b'{"a":1,"a":2}'])
+@pytest.mark.parametrize(
+    "body", [b"[]", b"null", b'"x"', b"{", b"\xff", b'{"model":1}', b'{"stream":"true"}', b'{"a":1,"a":2}']
+)
 @pytest.mark.parametrize("format", ["openai.chat", "anthropic.messages", "openai.responses"])
 async def test_e4_a_malformed_request_is_answered_in_the_clients_own_shape(body: bytes, format: str) -> None:
     from luthien_guard import Guard

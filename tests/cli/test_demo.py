@@ -51,7 +51,11 @@ def test_an_empty_folder_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "code", "says"),
     [
-        ("policies: [noop, {use: default-limits, config: {forbidden_words: [abc]}}]", 0, "text: 6 characters"),
+        (
+            "policies: [noop, {use: default-limits, config: {forbidden_words: [abc]}}]",
+            0,
+            "text: 6 characters",
+        ),
         ("policies: []", 0, "no policies"),
         ("polices: []", 2, "did you mean 'policies'?"),
         ("policies:\n  - use: noop\n    mod: shadow", 2, "guard.yaml:3"),
@@ -75,5 +79,7 @@ def test_help_needs_no_heavy_module() -> None:
     import sys
 
     code = "import sys, luthien_guard, luthien_guard.cli; print([m for m in ('litellm','starlette','sqlalchemy','openai','anthropic','uvicorn') if m in sys.modules])"
-    output: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    output: Any = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert output.strip() == "[]"

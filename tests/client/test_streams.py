@@ -392,13 +392,20 @@ CHANGED: list[dict[str, Any]] = [
     {"content": "other", "role": "assistant"},
     {"content": ""},
     {"content": "other", "reasoning_content": "hm"},
-    {"content": "other", "tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]},
+    {
+        "content": "other",
+        "tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}],
+    },
 ]
 
 
 @pytest.mark.parametrize("delta", CHANGED)
-@pytest.mark.parametrize("more", [{}, {"usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}])
-def test_a_changed_chunk_is_what_litellm_makes_of_its_json(delta: dict[str, Any], more: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "more", [{}, {"usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}]
+)
+def test_a_changed_chunk_is_what_litellm_makes_of_its_json(
+    delta: dict[str, Any], more: dict[str, Any]
+) -> None:
     """Whether it was made anew or copied; and the one that came is not touched."""
     data = {
         "id": "a", "created": 1, "model": "m", "object": "chat.completion.chunk", "provider_said": "x",

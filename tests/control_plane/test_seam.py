@@ -15,7 +15,9 @@ from luthien_guard.testing.remote import JsonPlane, crossed
 from luthien_guard.testing.script import WIRE_FORMATS
 
 pytestmark = pytest.mark.anyio
-SCRIPT = Script().text("one two hunter2").tool_call("bash", {"c": "rm"}).tool_call("bash", {"c": "ls"}).split(3)
+SCRIPT = (
+    Script().text("one two hunter2").tool_call("bash", {"c": "rm"}).tool_call("bash", {"c": "ls"}).split(3)
+)
 REQUEST = {"model": "m", "messages": [], "input": []}
 
 
@@ -28,7 +30,11 @@ class NoRm(Policy):
 class Again(Policy):
     @hookimpl
     def on_response_started(self, ctx: Any) -> Retry | None:
-        return Retry("once", model="other") if not ctx.scratchpad.setdefault("asked", []) and not ctx.scratchpad["asked"].append(1) else None
+        return (
+            Retry("once", model="other")
+            if not ctx.scratchpad.setdefault("asked", []) and not ctx.scratchpad["asked"].append(1)
+            else None
+        )
 
 
 def policies(name: str) -> Guard:
@@ -40,12 +46,16 @@ def policies(name: str) -> Guard:
         "blocks a word": [{"use": "default-limits", "config": {"forbidden_words": ["hunter2"]}}],
         "retries": [Again()],
     }
-    return Guard(made[name], judge=FakeJudge({"rm": 0.9}), on_block="error" if name == "blocks a word" else "refuse")
+    return Guard(
+        made[name], judge=FakeJudge({"rm": 0.9}), on_block="error" if name == "blocks a word" else "refuse"
+    )
 
 
 async def decide(plane: Any, wire_format: str, body: bytes, *, stream: bool) -> list[Any]:
     """Everything that a shell sees of one exchange, without ids."""
-    result = await plane.decide_request(RequestMetadata("c", 1.5, user_id="u"), wire_format, json.dumps(REQUEST).encode())
+    result = await plane.decide_request(
+        RequestMetadata("c", 1.5, user_id="u"), wire_format, json.dumps(REQUEST).encode()
+    )
     guarded = await plane.open_stream(StreamingContext("c", wire_format, 200, stream))
     seen: list[Any] = [result]
     for last, data in ((False, body[: len(body) // 2]), (False, body[len(body) // 2 :]), (True, b"")):

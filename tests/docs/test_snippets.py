@@ -49,7 +49,9 @@ def test_snippets_run(page: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("page", [page for page in PAGES if any("def test_" in code for _, code in snippets(page))])
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any("def test_" in code for _, code in snippets(page))]
+)
 def test_the_tests_in_snippets_pass(page: str, backend: str) -> None:
     found = functions_of(execute(page))
     assert found

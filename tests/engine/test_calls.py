@@ -96,7 +96,10 @@ async def test_a_call_can_be_changed_or_replaced_by_text() -> None:
 
 async def test_a_changed_call_is_what_the_next_policy_sees() -> None:
     seen: list[str] = []
-    policies = [Calls(lambda call: call.replace(arguments="new")), Calls(lambda call: seen.append(call.arguments))]
+    policies = [
+        Calls(lambda call: call.replace(arguments="new")),
+        Calls(lambda call: seen.append(call.arguments)),
+    ]
     await Bench(policies).run({"call": "old"}, {"called": "0"})
     assert seen == ["new"]
 
@@ -143,7 +146,11 @@ async def test_verdicts_that_wait_run_concurrently_and_leave_in_order() -> None:
         return no_rm(call)
 
     run = await Bench([Judge(judge)]).run(
-        {"call": "ls", "id": "1"}, {"call": "rm", "id": "2"}, {"called": "2"}, {"called": "1"}, {"finish": "stop"}
+        {"call": "ls", "id": "1"},
+        {"call": "rm", "id": "2"},
+        {"called": "2"},
+        {"called": "1"},
+        {"finish": "stop"},
     )
     assert [each.get("call", each.get("text")) for each in run.seen[:2]] == ["ls", "NO"]
 
@@ -165,7 +172,9 @@ async def test_a_judge_past_its_deadline_blocks() -> None:
         await anyio.sleep_forever()
 
     limits = Limits(hook_timeout=0.01)
-    run = await Bench([Judge(forever)], limits=limits).run({"call": "ls"}, {"called": "0"}, {"finish": "stop"})
+    run = await Bench([Judge(forever)], limits=limits).run(
+        {"call": "ls"}, {"called": "0"}, {"finish": "stop"}
+    )
     assert run.outcome is not None
     assert run.outcome.status is OutcomeStatus.POLICY_ERROR
     assert "no answer in" in run.recorded(EventType.POLICY_ERROR)[0].details["error"]
@@ -207,7 +216,9 @@ async def test_nothing_is_sent_that_the_last_look_at_the_request_failed_on(does:
     forgiven = on_error == "allow" and does is not says_block
     assert result.allowed == forgiven
     kinds = (EventType.POLICY_ERROR, EventType.VERDICT)
-    assert [r.details["enforced"] for r in bench.delivery.latest.records("c") if r.type in kinds] == [not forgiven]
+    assert [r.details["enforced"] for r in bench.delivery.latest.records("c") if r.type in kinds] == [
+        not forgiven
+    ]
 
 
 @pytest.mark.parametrize("does", [says_block, fails])
@@ -245,7 +256,9 @@ async def test_a_blocked_call_stays_blocked_for_a_while_without_asking_again() -
 
 
 async def test_an_abort_on_a_call_ends_the_answer() -> None:
-    run = await Bench([Calls(lambda _: Abort("stop", "END"))]).run({"call": "x"}, {"called": "0"}, {"text": "more"})
+    run = await Bench([Calls(lambda _: Abort("stop", "END"))]).run(
+        {"call": "x"}, {"called": "0"}, {"text": "more"}
+    )
     assert run.seen == [{"text": "END", "finish": "stop"}]
 
 
@@ -323,7 +336,13 @@ def facts(run: Any, *types: EventType) -> list[tuple[str | None, Any, Any, Any]]
     return [(record.policy, *(record.details.get(name) for name in names)) for record in found]
 
 
-TWO = ({"call": "ls", "id": "1"}, {"called": "1"}, {"call": "rm", "id": "2"}, {"called": "2"}, {"finish": "stop"})
+TWO = (
+    {"call": "ls", "id": "1"},
+    {"called": "1"},
+    {"call": "rm", "id": "2"},
+    {"called": "2"},
+    {"finish": "stop"},
+)
 
 
 async def test_each_change_is_on_record_with_the_call_that_it_concerned() -> None:

@@ -77,7 +77,9 @@ async def test_bytes_that_a_policy_gives_are_read_by_those_after_it() -> None:
 
 @pytest.mark.parametrize("hook", ["on_chunk_started", "on_chunk_completed"])
 async def test_an_equal_chunk_leaves_as_it_came(hook: str) -> None:
-    body = b'data:  {"choices" : [{"index":0,"delta":{"content":"so"}}]}\n\n' + chunk({}, finish="stop") + DONE
+    body = (
+        b'data:  {"choices" : [{"index":0,"delta":{"content":"so"}}]}\n\n' + chunk({}, finish="stop") + DONE
+    )
     assert (await through([Makes(lambda chunk: chunk.replace(), hook)], body)).body == body
 
 
@@ -114,6 +116,8 @@ async def forgotten() -> None: ...
 
 @pytest.mark.parametrize("nonsense", [False, 1, "x", ["x"], object()])
 async def test_nonsense_about_it_is_no_leave(nonsense: Any) -> None:
-    found = await Bench([Lets(lambda: nonsense, "lets")]).run({"text": "so"}, raw=b'data: {"text":"a"}\n\ndata: {MARKER\n\n')
+    found = await Bench([Lets(lambda: nonsense, "lets")]).run(
+        {"text": "so"}, raw=b'data: {"text":"a"}\n\ndata: {MARKER\n\n'
+    )
     assert "MARKER" not in found.data.decode()
     assert found.recorded(EventType.POLICY_ERROR)

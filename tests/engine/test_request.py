@@ -62,7 +62,9 @@ def redacts_and_says_nothing(request: ChatRequest) -> None:
 @pytest.mark.parametrize("does", [redacts_in_place, redacts_and_says_nothing])
 async def test_what_was_changed_in_place_is_sent_and_on_record(does: Any, wire_format: str) -> None:
     seen: list[Any] = []
-    guard = Guard([Started(does), Completed(lambda request, ctx: seen.append((request.raw, ctx.request.raw)))])
+    guard = Guard(
+        [Started(does), Completed(lambda request, ctx: seen.append((request.raw, ctx.request.raw)))]
+    )
     result = await decided(guard, wire_format)
     assert b"SECRET" not in result.value.body
     assert b"[gone]" in result.value.body

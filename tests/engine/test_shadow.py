@@ -16,7 +16,14 @@ from tests.engine.lines import wire
 
 pytestmark = pytest.mark.anyio
 
-CHUNKS = ({"text": "so "}, {"text": "it is"}, {"end": "0"}, {"call": "ls", "id": "1"}, {"called": "1"}, {"finish": "x"})
+CHUNKS = (
+    {"text": "so "},
+    {"text": "it is"},
+    {"end": "0"},
+    {"call": "ls", "id": "1"},
+    {"called": "1"},
+    {"finish": "x"},
+)
 
 
 class Hangs(Policy):

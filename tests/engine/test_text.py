@@ -58,7 +58,12 @@ def forbid(word: str, lookahead: int | None = None) -> Policy:
 
 async def test_what_no_policy_changed_leaves_byte_for_byte() -> None:
     odd = b'data:  {"text" : "a\\u0062", "n":1.0}\r\n\r\n: OPENROUTER PROCESSING\n\ndata: {"text":"c"}\n\n'
-    for policies in ([], [Each(lambda _: None)], [Whole(lambda _: None)], [Each(lambda _: None, lookahead=99)]):
+    for policies in (
+        [],
+        [Each(lambda _: None)],
+        [Whole(lambda _: None)],
+        [Each(lambda _: None, lookahead=99)],
+    ):
         for step in (None, 1, 7):
             assert (await Bench(policies).run(raw=odd, step=step)).data == odd
 
@@ -80,12 +85,16 @@ async def test_zero_one_and_many_chunks_may_come_back() -> None:
 async def test_policies_are_a_chain_and_tails_pass_through_those_after() -> None:
     first = redact("secret", "open sesame")
     second = Each(lambda chunk: chunk.replace(text=chunk.text.upper()), channels=frozenset({"content"}))
-    run = await Bench([first, second]).run({"text": "a sec"}, {"text": "ret"}, {"text": " b"}, {"finish": "stop"})
+    run = await Bench([first, second]).run(
+        {"text": "a sec"}, {"text": "ret"}, {"text": " b"}, {"finish": "stop"}
+    )
     assert run.text == "A OPEN SESAME B"
 
 
 async def test_an_echo_repeats_what_left() -> None:
-    run = await Bench([redact("ab")]).run({"text": "a"}, {"text": "b"}, {"end": "0"}, {"echo": "ab"}, {"finish": "x"})
+    run = await Bench([redact("ab")]).run(
+        {"text": "a"}, {"text": "b"}, {"end": "0"}, {"echo": "ab"}, {"finish": "x"}
+    )
     assert run.seen[-2] == {"echo": "***"}
 
 
@@ -144,12 +153,16 @@ async def test_the_declared_bound_is_what_is_held(lookahead: int) -> None:
 
 async def test_a_whole_block_is_held_until_it_ends_and_may_be_changed() -> None:
     bench = Bench([Whole(lambda content: content.replace(text=content.text[::-1]))])
-    run = await bench.run({"text": "ab"}, {"text": "cd"}, {"end": "0"}, {"text": "ef", "id": "1"}, {"finish": "x"})
+    run = await bench.run(
+        {"text": "ab"}, {"text": "cd"}, {"end": "0"}, {"text": "ef", "id": "1"}, {"finish": "x"}
+    )
     assert run.text == "dcbafe"
 
 
 async def test_blocked_text_ends_the_answer_there() -> None:
-    run = await Bench([forbid("bad")]).run({"text": "good "}, {"text": "bad"}, {"text": " more"}, {"finish": "stop"})
+    run = await Bench([forbid("bad")]).run(
+        {"text": "good "}, {"text": "bad"}, {"text": " more"}, {"finish": "stop"}
+    )
     assert run.seen == [{"text": "NO", "finish": "stop"}]  # "good " was still held
     assert run.releases[-1].done
     (verdict,) = run.recorded(EventType.VERDICT)
@@ -218,7 +231,9 @@ async def test_a_coroutine_that_a_hook_forgot_to_await_is_nonsense_and_does_not_
     coroutine = forgotten()
     try:
         for texts in (["a"], ["a", "b", "c"]):
-            run = await Bench([Forgets(coroutine)]).run(*({"text": text} for text in texts), {"finish": "stop"})
+            run = await Bench([Forgets(coroutine)]).run(
+                *({"text": text} for text in texts), {"finish": "stop"}
+            )
             assert run.outcome is not None
             assert run.outcome.status is OutcomeStatus.POLICY_ERROR
             assert run.text not in texts
@@ -235,7 +250,14 @@ async def test_edits_that_do_not_fit_are_a_failure(edits: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("x"), RecursionError(), MemoryError(), StopAsyncIteration(), ExceptionGroup("g", [OSError()])]
+    "error",
+    [
+        ValueError("x"),
+        RecursionError(),
+        MemoryError(),
+        StopAsyncIteration(),
+        ExceptionGroup("g", [OSError()]),
+    ],
 )
 async def test_a_policy_that_raises_blocks_or_is_forgiven_as_configured(error: Exception) -> None:
     def fail(_: Any) -> None:

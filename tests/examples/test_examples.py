@@ -16,9 +16,15 @@ from tests.asgi_drive import ask
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize(("said", "left"), [("hello there", "hello there"), ("it is hunter2 now", "not allowed")])
+@pytest.mark.parametrize(
+    ("said", "left"), [("hello there", "hello there"), ("it is hunter2 now", "not allowed")]
+)
 async def test_the_application_answers_and_blocks(said: str, left: str) -> None:
-    request: dict[str, Any] = {"model": "echo", "stream": True, "messages": [{"role": "user", "content": said}]}
+    request: dict[str, Any] = {
+        "model": "echo",
+        "stream": True,
+        "messages": [{"role": "user", "content": said}],
+    }
     reply = await ask(app, "/v1/chat/completions", json.dumps(request).encode())
     assert left in read(reply.body, "openai.chat", stream=True).text
 

@@ -35,7 +35,9 @@ def fails_here() -> None:
     code = b"".join(struct.pack("HBBI", *step) for step in steps)
     program = _Program(len(steps), code)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(_SET_SECCOMP, _FILTER, ctypes.byref(program), 0, 0):
+    if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(
+        _SET_SECCOMP, _FILTER, ctypes.byref(program), 0, 0
+    ):
         raise OSError(ctypes.get_errno(), "no seccomp filter")
 
 

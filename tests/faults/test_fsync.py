@@ -38,9 +38,7 @@ class OnABadDisk(SqliteStore):
 def test_what_cannot_be_made_durable_does_not_happen(tmp_path: Path) -> None:
     store = OnABadDisk(tmp_path / "g.db")
     guard = Guard([NoCalls()], store=store, durability="strict", data=tmp_path)
-    app = GuardMiddleware(
-        replay(b"".join(STREAM), status=200, content_type="text/event-stream"), guard=guard
-    )
+    app = GuardMiddleware(replay(b"".join(STREAM), status=200, content_type="text/event-stream"), guard=guard)
 
     async def status() -> int:
         return (await ask(app, "/v1/chat/completions", REQUEST)).status

@@ -19,7 +19,10 @@ FLOOR: Final = _ROOT / os.environ.get("LUTHIEN_FLOOR", "tests/FLOOR")
 #: Reasons for which a test may be skipped in CI too: (pattern of the reason, why that is right).
 ALLOWED: Final[tuple[tuple[str, str], ...]] = (
     (r"only on Windows", "CI runs on Linux"),
-    (r"the kernel takes no seccomp filter", "a sandbox may forbid it; what it shows was watched where it does not"),
+    (
+        r"the kernel takes no seccomp filter",
+        "a sandbox may forbid it; what it shows was watched where it does not",
+    ),
     (r"needs Python 3\.1[2-9]", "CI runs the oldest Python that is supported"),
 )
 

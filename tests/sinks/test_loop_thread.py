@@ -52,7 +52,12 @@ async def test_it_runs_there_and_is_awaited_here() -> None:
 
 
 async def test_cancelling_here_does_not_cancel_there() -> None:
-    loop, began, go, ended = LoopThread("there", wakes=True), threading.Event(), threading.Event(), threading.Event()
+    loop, began, go, ended = (
+        LoopThread("there", wakes=True),
+        threading.Event(),
+        threading.Event(),
+        threading.Event(),
+    )
 
     async def work() -> None:
         began.set()

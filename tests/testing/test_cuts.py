@@ -32,7 +32,9 @@ def test_every_cut_keeps_the_bytes_between_two_pauses(parts: list[Part], data: s
 
 def test_every_is_every_byte() -> None:
     names = [cut.name for cut in cuts_for("every", b"abcd")]
-    assert [name for name in names if name.startswith("in two")] == [f"in two at byte {at}" for at in (1, 2, 3)]
+    assert [name for name in names if name.startswith("in two")] == [
+        f"in two at byte {at}" for at in (1, 2, 3)
+    ]
 
 
 def test_own_cuts_are_taken_as_they_are() -> None:

@@ -16,7 +16,9 @@ def asked(text: str) -> list[dict[str, str]]:
 async def test_the_highest_marker_in_the_question_decides() -> None:
     judge = FakeJudge({"rm": 0.4, 'rm -rf "/"': 0.9}, default=0.1)
     quoted = json.dumps({"arguments": json.dumps({"command": 'rm -rf "/"'})})
-    answers = [json.loads(await judge(asked(text), model="any"))["probability"] for text in ("ls", "rm a", quoted)]
+    answers = [
+        json.loads(await judge(asked(text), model="any"))["probability"] for text in ("ls", "rm a", quoted)
+    ]
     assert answers == [0.1, 0.4, 0.9]
     assert len(judge.asked) == 3
 

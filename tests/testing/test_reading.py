@@ -16,7 +16,11 @@ def sse(*events: dict[str, Any]) -> bytes:
 
 
 START = {"type": "message_start", "message": {"usage": {"input_tokens": 1, "output_tokens": 1}}}
-TOOL = {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "t", "name": "bash"}}
+TOOL = {
+    "type": "content_block_start",
+    "index": 0,
+    "content_block": {"type": "tool_use", "id": "t", "name": "bash"},
+}
 TEXT = {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": "x"}}
 END = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}
 LAST = {"type": "message_stop"}
@@ -46,7 +50,9 @@ def test_anthropic_streams_that_brick_a_session(events: list[dict[str, Any]], co
 
 
 def chat(*chunks: Any) -> bytes:
-    texts = [each if isinstance(each, str) else json.dumps({"choices": [{"index": 0, **each}]}) for each in chunks]
+    texts = [
+        each if isinstance(each, str) else json.dumps({"choices": [{"index": 0, **each}]}) for each in chunks
+    ]
     return b"".join(f"data: {text}\n\n".encode() for text in texts)
 
 
@@ -54,7 +60,10 @@ def chat(*chunks: Any) -> bytes:
     ("body", "complaint"),
     [
         (chat({"delta": {"content": "a"}}, "[DONE]"), "no finish_reason"),
-        (chat({"delta": {}, "finish_reason": "stop"}, {"delta": {"content": "a"}}, "[DONE]"), "after finish_reason"),
+        (
+            chat({"delta": {}, "finish_reason": "stop"}, {"delta": {"content": "a"}}, "[DONE]"),
+            "after finish_reason",
+        ),
         (chat({"delta": {}, "finish_reason": "tool_calls"}, "[DONE]"), "has none"),
         (chat({"delta": {}, "finish_reason": "stop"}, "[DONE]", "[DONE]"), "follows [DONE]"),
         (chat({"delta": {"tool_calls": [{"index": 1, "id": "a"}]}}), "begins after 0 others"),
@@ -73,7 +82,11 @@ def test_responses_repeats_must_agree_with_the_deltas() -> None:
         {"type": "response.output_item.added", "sequence_number": 0, "output_index": 0, "item": item},
         {"type": "response.output_text.delta", "sequence_number": 1, **place, "delta": "a"},
         {"type": "response.output_text.done", "sequence_number": 1, **place, "text": "b"},
-        {"type": "response.completed", "sequence_number": 3, "response": {"status": "completed", "output": []}},
+        {
+            "type": "response.completed",
+            "sequence_number": 3,
+            "response": {"status": "completed", "output": []},
+        },
     )
     problems = " ".join(read(body, "openai.responses", stream=True).problems)
     for complaint in ("sequence_number 1 after 1", "says other than its deltas", "never done"):

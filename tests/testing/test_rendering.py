@@ -38,7 +38,9 @@ def test_the_official_types_accept_what_is_rendered(name: str, wire_format: str)
         with pytest.raises(ValueError, match="cannot say"):
             render(script, wire_format, stream=True)
         return
-    BODIES[wire_format].validate_python(json.loads(render(script, wire_format, stream=False).body), strict=False)
+    BODIES[wire_format].validate_python(
+        json.loads(render(script, wire_format, stream=False).body), strict=False
+    )
     frames, problems = frames_of(render(script.split(4), wire_format, stream=True).body)
     assert not problems
     for frame in frames:

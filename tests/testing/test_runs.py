@@ -100,7 +100,9 @@ async def test_a_judge_that_fails(judge: FakeJudge) -> None:
 
 async def test_a_policy_that_raises_blocks() -> None:
     runs = await run(Broken(), Script().text("Hello"), cuts="whole")
-    runs.assert_blocked("broken", reason__contains="out of order").no_leak("Hello").assert_outcome("policy_error")
+    runs.assert_blocked("broken", reason__contains="out of order").no_leak("Hello").assert_outcome(
+        "policy_error"
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ async def test_errors_of_upstream_keep_their_status_and_body() -> None:
 
 
 async def test_raw_bytes() -> None:
-    odd = b": a comment\n\ndata: {\"choices\": []}\n\ndata: [DONE]\n\n"
+    odd = b': a comment\n\ndata: {"choices": []}\n\ndata: [DONE]\n\n'
     runs = await run("noop", Script().raw(odd), wire_formats=["openai.chat"], streamed=[True])
     runs.assert_unchanged() if odd in runs[0].body else runs.no_leak("a comment")
 
@@ -147,7 +149,9 @@ def complaint(assertion: Any, *args: Any, **kwargs: Any) -> str:
 
 async def test_complaints_say_which_run_and_why() -> None:
     runs = await run("noop", DELETION, cuts="whole")
-    assert "openai.chat, streamed, frame by frame: not blocked by noop" in complaint(runs.assert_blocked, "noop")
+    assert "openai.chat, streamed, frame by frame: not blocked by noop" in complaint(
+        runs.assert_blocked, "noop"
+    )
     assert "verdicts: none" in complaint(runs.assert_blocked)
     assert "leaked in" in complaint(runs.no_leak, "rm -rf")
     assert "did not leave" in complaint(runs.assert_released, "goodbye")

@@ -12,9 +12,7 @@ Rule = Callable[[Block], None]
 
 
 def chunks_of(body: bytes, *, stream: bool, step: int | None = None) -> list[Chunk]:
-    decoder = (
-        StreamDecoder(max_event_bytes=1 << 24) if stream else BodyDecoder(max_bytes=1 << 26)
-    )
+    decoder = StreamDecoder(max_event_bytes=1 << 24) if stream else BodyDecoder(max_bytes=1 << 26)
     step = step or max(len(body), 1)
     found: list[Chunk] = []
     for at in range(0, len(body), step):
@@ -69,9 +67,7 @@ def remove_calls(
             block.removed, block.replacement = True, replacement
 
 
-def write_all(
-    format: WireFormat, read: list[ReadChunk], *, stream: bool, one_by_one: bool = False
-) -> bytes:
+def write_all(format: WireFormat, read: list[ReadChunk], *, stream: bool, one_by_one: bool = False) -> bytes:
     writer = format.writer(stream=stream, model="m", call_id="0190-test")
     if one_by_one:
         return b"".join(raw for chunk in read for raw, _ in writer.write([chunk]))

@@ -88,7 +88,9 @@ def test_random_damage_is_read_strictly_or_not_at_all() -> None:
     assert taken > 100
 
 
-@pytest.mark.parametrize("known", [KNOWN, KNOWN.replace(b',"obfuscation":"aB3"', b"")], ids=["filler", "plain"])
+@pytest.mark.parametrize(
+    "known", [KNOWN, KNOWN.replace(b',"obfuscation":"aB3"', b"")], ids=["filler", "plain"]
+)
 def test_whatever_is_missing_it_is_read_strictly_or_not_at_all(known: bytes) -> None:
     made = pattern_of(parsed(known), PATH)
     assert made is not None

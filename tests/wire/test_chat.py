@@ -28,6 +28,9 @@ def test_what_nobody_decided_leaves_as_it_came(recording: Recording) -> None:
         chunks = chunks_of(recording.body, stream=recording.stream, step=cut)
         for one_by_one in (False, True):
             read = read_all(CHAT, chunks, stream=recording.stream)
-            assert write_all(CHAT, read, stream=recording.stream, one_by_one=one_by_one).rstrip() == recording.body.rstrip()
+            assert (
+                write_all(CHAT, read, stream=recording.stream, one_by_one=one_by_one).rstrip()
+                == recording.body.rstrip()
+            )
         writer = CHAT.writer(stream=recording.stream, model="m", call_id="c")
         assert [number for _, number in writer.write(read)] == [one.source for one in read if one.chunk.raw]

@@ -91,9 +91,13 @@ class Rewrites(Policy):
         return call.replace(arguments=self._arguments)
 
 
-def fragment(index: Any = None, id: str | None = None, name: str | None = None, text: str | None = None) -> bytes:
+def fragment(
+    index: Any = None, id: str | None = None, name: str | None = None, text: str | None = None
+) -> bytes:
     function = {key: one for key, one in (("name", name), ("arguments", text)) if one is not None}
-    entry = {key: one for key, one in (("index", index), ("id", id), ("function", function)) if one is not None}
+    entry = {
+        key: one for key, one in (("index", index), ("id", id), ("function", function)) if one is not None
+    }
     return chunk({"tool_calls": [entry]})
 
 
@@ -129,14 +133,23 @@ def merged(sent: bytes, key: str) -> list[tuple[str, str]]:
 
 HALF, REST = '{"cmd":"rm -r', 'f /"}'
 TANGLED = {
-    "an index used twice, then the next one": [(0, "a", "ls", "{}"), (0, "b", "sh", HALF), (1, "c", "x", REST)],
+    "an index used twice, then the next one": [
+        (0, "a", "ls", "{}"),
+        (0, "b", "sh", HALF),
+        (1, "c", "x", REST),
+    ],
     "an index used twice around another": [(0, "b", "ls", "{}"), (2, "c", "sh", HALF), (0, "d", "x", REST)],
     "an id used twice": [(0, "a", "sh", HALF), (1, "a", "x", REST)],
     "an id used three times": [(0, "a", "sh", HALF), (1, "a", "y", "{}"), (2, "a", "x", REST)],
     "no index": [(None, "a", "sh", HALF), (None, "b", "x", REST)],
     "no index and half a name": [(None, "a", "ba", None), (None, "b", "sh ", "{}")],
     "no index and index 0": [(None, "a", "sh", HALF), (0, "b", "x", REST)],
-    "an index that an id has": [(0, "a", "sh", HALF), (1, "b", "x", "1"), (1, "a", None, "!"), (1, None, None, "2")],
+    "an index that an id has": [
+        (0, "a", "sh", HALF),
+        (1, "b", "x", "1"),
+        (1, "a", None, "!"),
+        (1, None, None, "2"),
+    ],
 }
 
 
@@ -161,7 +174,13 @@ async def test_what_is_not_tangled_leaves_as_it_came() -> None:
 
 @pytest.mark.parametrize("kind", ["function", None])
 async def test_an_empty_payload_is_none(kind: str | None) -> None:
-    entry = {"index": 0, "id": "a", "type": kind, "custom": {"input": "", "name": ""}, "function": {"name": "x", "arguments": "{}"}}
+    entry = {
+        "index": 0,
+        "id": "a",
+        "type": kind,
+        "custom": {"input": "", "name": ""},
+        "function": {"name": "x", "arguments": "{}"},
+    }
     came = chunk({"tool_calls": [entry]}) + END
     sent = await through([Judge(seen := Seen())], came)
     assert sent.body == came
@@ -184,10 +203,17 @@ async def test_an_index_that_clients_take_for_another_is_that_one(index: Any, st
 @steps
 @pytest.mark.parametrize("index", [1.0, True, "1"])
 async def test_a_choice_that_clients_take_for_another_is_that_one(index: Any, step: int) -> None:
-    came = chunk({"content": "SEC"}, index=1) + chunk({"content": "RET"}, index=index) + chunk({}, index=1, finish="stop") + DONE
+    came = (
+        chunk({"content": "SEC"}, index=1)
+        + chunk({"content": "RET"}, index=index)
+        + chunk({}, index=1, finish="stop")
+        + DONE
+    )
     sent = await through([Redact()], came, step=step)
     assert sent.left.choices == {1: "[gone]"}
-    assert {type(one["index"]) for data in sent.chunks if isinstance(data, dict) for one in data["choices"]} == {int}
+    assert {
+        type(one["index"]) for data in sent.chunks if isinstance(data, dict) for one in data["choices"]
+    } == {int}
 
 
 async def test_the_index_of_a_choice_of_a_body_is_a_number() -> None:
@@ -210,8 +236,12 @@ async def test_a_second_payload_does_not_hide_the_first(kind: str | None, stream
 
 
 async def test_a_payload_of_another_kind_cannot_join_a_call_later() -> None:
-    came = chunk({"tool_calls": [{"index": 0, "id": "a", "type": "custom", "custom": {"name": "ok", "input": ""}}]})
-    came += chunk({"tool_calls": [{"index": 0, "type": "function", "function": {"name": "bash", "arguments": "{}"}}]})
+    came = chunk(
+        {"tool_calls": [{"index": 0, "id": "a", "type": "custom", "custom": {"name": "ok", "input": ""}}]}
+    )
+    came += chunk(
+        {"tool_calls": [{"index": 0, "type": "function", "function": {"name": "bash", "arguments": "{}"}}]}
+    )
     sent = await through([Judge()], came + END)
     assert b"bash" not in sent.body
     sent = await through(Guard([Judge()], unknown="block"), came + END)
@@ -230,7 +260,11 @@ async def test_a_payload_of_another_kind_cannot_join_a_call_later() -> None:
     ],
 )
 async def test_a_message_in_a_stream_has_calls(message: Any, step: int) -> None:
-    came = b"data: " + json.dumps({"choices": [{"index": 0, "delta": {}, "message": message}]}).encode() + b"\n\n"
+    came = (
+        b"data: "
+        + json.dumps({"choices": [{"index": 0, "delta": {}, "message": message}]}).encode()
+        + b"\n\n"
+    )
     sent = await through([Judge()], came + END, step=step)
     assert b"bash" not in sent.body
     assert sent.left.text == "NO"
@@ -239,8 +273,12 @@ async def test_a_message_in_a_stream_has_calls(message: Any, step: int) -> None:
 async def test_a_message_in_a_stream_has_texts() -> None:
     message = {"content": "a", "reasoning": "b", "refusal": "c"}
     came = [
-        b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "a"}, "message": message}]}).encode() + b"\n\n",
-        b"data: " + json.dumps({"choices": [{"index": 0, "delta": {}, "message": {"content": "z"}}]}).encode() + b"\n\n",
+        b"data: "
+        + json.dumps({"choices": [{"index": 0, "delta": {"content": "a"}, "message": message}]}).encode()
+        + b"\n\n",
+        b"data: "
+        + json.dumps({"choices": [{"index": 0, "delta": {}, "message": {"content": "z"}}]}).encode()
+        + b"\n\n",
     ]
     seen = Seen()
     await through([Texts(seen)], b"".join(came) + DONE)
@@ -253,13 +291,17 @@ UNKNOWN = {"index": 0, "id": "x", "type": "browser", "browser": {"action": "go"}
 @steps
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_payload_that_nobody_knows_is_a_call(stream: bool, step: int) -> None:
-    came = chunk({"tool_calls": [UNKNOWN]}) + END if stream else body({"content": None, "tool_calls": [UNKNOWN]})
+    came = (
+        chunk({"tool_calls": [UNKNOWN]}) + END if stream else body({"content": None, "tool_calls": [UNKNOWN]})
+    )
     seen = Seen()
     assert (await through([Judge(seen)], came, stream=stream, step=step)).body == came
     assert (seen.calls, seen.kinds) == ([("browser", '{"browser":{"action":"go"}}')], ["unknown"])
     sent = await through([NoCalls()], came, stream=stream, step=step)
     assert b"browser" not in sent.body
-    sent = await through([Rewrites('{"browser":{"action":"stay"},"why":"so"}')], came, stream=stream, step=step)
+    sent = await through(
+        [Rewrites('{"browser":{"action":"stay"},"why":"so"}')], came, stream=stream, step=step
+    )
     assert b"stay" in sent.body
     assert b"why" in sent.body
     assert b"go" not in sent.body
@@ -327,13 +369,32 @@ async def test_what_has_another_shape_is_unknown(data: Any, stream: bool, step: 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_ordinary_answer_is_not_unknown(stream: bool) -> None:
-    message = {"role": "assistant", "content": "x", "tool_calls": None, "function_call": None, "refusal": None}
+    message = {
+        "role": "assistant",
+        "content": "x",
+        "tool_calls": None,
+        "function_call": None,
+        "refusal": None,
+    }
     came = chunk(message) + fragment(0, "a", "x", "{}") + END if stream else body(message, finish="stop")
     sent = await through(Guard([Judge()], unknown="block"), came, stream=stream)
     assert sent.body == came
 
 
-JUNK: tuple[Any, ...] = (5, True, "junk", 1.5, None, [], {}, ["junk"], {"a": {"b": "c"}}, [[]], [None], [{"type": "text"}])
+JUNK: tuple[Any, ...] = (
+    5,
+    True,
+    "junk",
+    1.5,
+    None,
+    [],
+    {},
+    ["junk"],
+    {"a": {"b": "c"}},
+    [[]],
+    [None],
+    [{"type": "text"}],
+)
 CALL = {"index": 0, "id": "x", "type": "function", "function": {"name": "b", "arguments": "{}"}}
 
 
@@ -346,12 +407,23 @@ def _is_behind(first: int, block: WireBlock) -> bool:
 def test_no_junk_brings_reader_or_writer_down(stream: bool, junk: Any) -> None:
     messages: list[Any] = [junk, {"content": junk, "tool_calls": [CALL]}, {"tool_calls": [junk, CALL]}, {"tool_calls": junk},
                            {"function_call": junk, "audio": junk, "role": junk, "x": junk}]  # fmt: skip
-    messages += [{"tool_calls": [{**CALL, key: junk}, CALL]} for key in ("index", "id", "type", "function", "custom", "x")]
-    messages += [{"tool_calls": [{**CALL, "function": {key: junk, "name": "b"}}]} for key in ("name", "arguments", "x")]
+    messages += [
+        {"tool_calls": [{**CALL, key: junk}, CALL]}
+        for key in ("index", "id", "type", "function", "custom", "x")
+    ]
+    messages += [
+        {"tool_calls": [{**CALL, "function": {key: junk, "name": "b"}}]} for key in ("name", "arguments", "x")
+    ]
     choices = [{"index": 0, place: message} for place in ("delta", "message") for message in messages]
     choices += [{"index": junk, "delta": messages[1]}, {"index": 0, "delta": junk, "message": messages[1]}]
-    choices += [{"index": 0, key: junk, "delta": messages[1], "message": messages[1]} for key in ("finish_reason", "logprobs", "x")]
-    for data in [{"choices": [junk, one]} for one in choices] + [{"choices": junk}, {"error": junk, "usage": junk, "id": junk}]:
+    choices += [
+        {"index": 0, key: junk, "delta": messages[1], "message": messages[1]}
+        for key in ("finish_reason", "logprobs", "x")
+    ]
+    for data in [{"choices": [junk, one]} for one in choices] + [
+        {"choices": junk},
+        {"error": junk, "usage": junk, "id": junk},
+    ]:
         raw = json.dumps(data).encode()
         one = Chunk("data", canonical(raw), data) if stream else Chunk("body", raw, data)
         for first in (0, 1, 9):
@@ -365,7 +437,10 @@ def test_no_junk_brings_reader_or_writer_down(stream: bool, junk: Any) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize(("error", "failed"), [({}, False), ("", False), ([], False), (0, False), ("x", True), ({"message": "x"}, True), (True, True)])
+@pytest.mark.parametrize(
+    ("error", "failed"),
+    [({}, False), ("", False), ([], False), (0, False), ("x", True), ({"message": "x"}, True), (True, True)],
+)
 async def test_an_error_that_is_empty_is_none(error: Any, failed: bool, stream: bool) -> None:
     came = chunk({"content": "a"}, error=error) + chunk({}, finish="stop") + DONE
     if not stream:

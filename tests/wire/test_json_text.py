@@ -15,7 +15,9 @@ from luthien_guard.wire.json_text import DELETE, Raw, dumps, loads, patch, slice
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | TEXT
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4), max_leaves=20
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=20,
 )
 
 

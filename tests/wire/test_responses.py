@@ -39,7 +39,9 @@ INSIDE = {
 
 
 def _read(recording: Recording, step: int | None = None) -> list[ReadChunk]:
-    return read_all(RESPONSES, chunks_of(recording.body, stream=recording.stream, step=step), stream=recording.stream)
+    return read_all(
+        RESPONSES, chunks_of(recording.body, stream=recording.stream, step=step), stream=recording.stream
+    )
 
 
 def _echoes(read: list[ReadChunk]) -> None:
@@ -85,10 +87,14 @@ def test_every_string_is_accounted_for(recording: Recording) -> None:
     found = _read(recording)
     for chunk in found:
         shown |= {piece.text for piece in chunk.pieces if piece.text}
-        later += [each for each in _strings(chunk.chunk.data) if not _covered(*each, list(chunk.pieces), shown)]
+        later += [
+            each for each in _strings(chunk.chunk.data) if not _covered(*each, list(chunk.pieces), shown)
+        ]
     # what a call's item says when it begins is a draft of what it says when it is done
     calls = "".join(block.text for block in blocks_of(found) if block.kind == "call")
-    assert [(path, text) for path, text in later if path[0] != "item" or json.dumps(text)[1:-1] not in calls] == []
+    assert [
+        (path, text) for path, text in later if path[0] != "item" or json.dumps(text)[1:-1] not in calls
+    ] == []
 
 
 @each
@@ -99,7 +105,9 @@ def test_identity(recording: Recording) -> None:
         for one_by_one in (False, True):
             found = _read(recording, step)
             keep_calls(found)
-            assert write_all(RESPONSES, found, stream=recording.stream, one_by_one=one_by_one) == recording.body
+            assert (
+                write_all(RESPONSES, found, stream=recording.stream, one_by_one=one_by_one) == recording.body
+            )
 
 
 @each
@@ -172,7 +180,9 @@ def test_of_removed_calls_nothing_is_left(recording: Recording, replacement: str
         came = read(recording.body, recording.api, stream=recording.stream)
         left = read(out, recording.api, stream=recording.stream)
         for block in gone:
-            if len(block.text) > 12 and not any(each.text == block.text for each in calls if each not in gone):
+            if len(block.text) > 12 and not any(
+                each.text == block.text for each in calls if each not in gone
+            ):
                 assert json.dumps(block.text)[1:-1].encode() not in out
                 assert block.text.encode() not in out
         kept = {(block.id, block.name, block.text) for block in calls if block not in gone}
@@ -192,7 +202,9 @@ def test_changed_calls_leave_as_changed(recording: Recording) -> None:
             continue
         changed.append((block.id, "other_name", '{"changed":"é"}'))
         block.changed, block.new_name, block.released = True, "other_name", ['{"changed":"é"}']
-        pieces = [p for chunk in found for p in chunk.pieces if p.block is block and p.kind is PieceKind.DELTA]
+        pieces = [
+            p for chunk in found for p in chunk.pieces if p.block is block and p.kind is PieceKind.DELTA
+        ]
         for at, piece in enumerate(pieces):
             piece.out = "" if at else '{"changed":"é"}'
     _echoes(found)

@@ -31,7 +31,11 @@ def test_only_the_place_that_is_meant_changes(text: str) -> None:
     assert after == before
 
 
-@given(st.dictionaries(st.text(max_size=5), st.text(max_size=9), max_size=4), st.text(max_size=9), st.text(max_size=9))
+@given(
+    st.dictionaries(st.text(max_size=5), st.text(max_size=9), max_size=4),
+    st.text(max_size=9),
+    st.text(max_size=9),
+)
 def test_a_splice_is_the_patch_or_nothing(others: dict[str, str], old: str, new: str) -> None:
     value = {"o": others, "delta": {"text": old, "z": list(others)}}
     raw = canonical(json.dumps(value, ensure_ascii=False).encode())

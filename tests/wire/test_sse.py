@@ -54,7 +54,15 @@ def test_frames(wire: bytes, expected: list[bytes | None], ambiguous: list[bool]
     assert [frame.ambiguous for frame in frames] == ambiguous
 
 
-@given(st.lists(st.sampled_from([b"data: a", b"data:b", b"\n", b"\r", b"\r\n", b":c", b"event: e", b"x", b"\xc3", b"\xa9"]), max_size=30), CUTS)
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"data: a", b"data:b", b"\n", b"\r", b"\r\n", b":c", b"event: e", b"x", b"\xc3", b"\xa9"]
+        ),
+        max_size=30,
+    ),
+    CUTS,
+)
 def test_any_cut_gives_the_same_frames(parts: list[bytes], cuts: list[int]) -> None:
     data = b"".join(parts)
     assert decode(data, cuts) == decode(data)
@@ -77,7 +85,10 @@ def test_a_frame_has_a_limit() -> None:
     assert part.problem == "an event of more than 10 bytes"
 
 
-@given(st.binary(max_size=50).filter(lambda data: b"\n" not in data and b"\r" not in data), st.sampled_from([None, "e"]))
+@given(
+    st.binary(max_size=50).filter(lambda data: b"\n" not in data and b"\r" not in data),
+    st.sampled_from([None, "e"]),
+)
 def test_canonical_frames_are_read_back(data: bytes, event: str | None) -> None:
     (frame,) = decode(canonical(data, event))
     assert (frame.data, frame.event, frame.ambiguous) == (data, event, False)
@@ -103,7 +114,12 @@ def chunks(data: bytes) -> list[tuple[str, bytes, str | None]]:
         (b'data: {"a":1}\n\n', "data", b'data: {"a":1}\n\n', None),
         (b'data: {"a":1}\r\r', "data", b'data: {"a":1}\n\n', None),
         (b'data: {"a":\ndata: 1}\n\n', "data", b'data: {"a":1}\n\n', None),
-        (b'event: ping\ndata: {"type":"ping"}\n\n', "data", b'event: ping\ndata: {"type":"ping"}\n\n', "ping"),
+        (
+            b'event: ping\ndata: {"type":"ping"}\n\n',
+            "data",
+            b'event: ping\ndata: {"type":"ping"}\n\n',
+            "ping",
+        ),
         (b'event: ping\ndata: {"type":"x"}\n\n', "data", b'event: x\ndata: {"type":"x"}\n\n', "x"),  # S09
         (b"data: [DONE]\n\n", "done", b"data: [DONE]\n\n", None),
         (b"data: [DONE]x\n\n", "unknown", b"data: [DONE]x\n\n", None),  # S10
@@ -121,7 +137,11 @@ def test_chunks(wire: bytes, kind: str, raw: bytes, event: str | None) -> None:
 
 def test_a_frame_that_is_too_large_is_unknown_chunks_until_it_ends() -> None:
     decoder = StreamDecoder(max_event_bytes=10)
-    chunks = [chunk for data in (b"data: " + b"x" * 50, b"data: 1\n\n", b"data: 2\n\n") for chunk in decoder.feed(data)]
+    chunks = [
+        chunk
+        for data in (b"data: " + b"x" * 50, b"data: 1\n\n", b"data: 2\n\n")
+        for chunk in decoder.feed(data)
+    ]
     assert [chunk.kind for chunk in chunks] == ["unknown", "unknown", "data"]
     assert decoder.close() == []
 

@@ -10,7 +10,8 @@ from typing import Any
 
 __all__ = ["Insert", "in_batches"]
 
-_MOST = 128  # rows a statement; the next smaller ones are its halves, so that a handful of statements serve all
+#: Rows a statement; the next smaller ones are its halves, so that a handful of statements serve all.
+_MOST = 128
 
 
 class Insert:
@@ -28,7 +29,8 @@ class Insert:
 def in_batches(db: sqlite3.Connection, insert: Insert, rows: Sequence[Sequence[Any]]) -> int:
     """How many went in."""
     return sum(
-        db.execute(insert.sql(len(batch)), tuple(chain.from_iterable(batch))).rowcount for batch in _batches(rows)
+        db.execute(insert.sql(len(batch)), tuple(chain.from_iterable(batch))).rowcount
+        for batch in _batches(rows)
     )
 
 

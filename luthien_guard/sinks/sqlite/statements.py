@@ -44,9 +44,7 @@ def _set(name: str) -> str:
 
 
 _SET: Final = ", ".join(map(_set, CALL_COLUMNS[1:]))
-UPSERT_CALL: Final = Insert(
-    "conversation_calls", CALL_COLUMNS, f"ON CONFLICT (call_id) DO UPDATE SET {_SET}"
-)
+UPSERT_CALL: Final = Insert("conversation_calls", CALL_COLUMNS, f"ON CONFLICT (call_id) DO UPDATE SET {_SET}")
 #: Of these calls retention has taken the rows, or the whole.
 GONE: Final = (
     "SELECT value FROM json_each(?) WHERE value <= (SELECT call_id FROM conversation_pruned) "

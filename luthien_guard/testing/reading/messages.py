@@ -109,7 +109,10 @@ def _whole(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finished(answer: Transcript, blocks: list[dict[str, Any]]) -> Transcript:
-    of = {kind: [each for each in blocks if each.get("type") == kind] for kind in ("text", "thinking", "tool_use")}
+    of = {
+        kind: [each for each in blocks if each.get("type") == kind]
+        for kind in ("text", "thinking", "tool_use")
+    }
     answer.text = answer.choices[0] = "".join(each["said"] for each in of["text"])
     answer.reasoning = "".join(each["said"] for each in of["thinking"])
     answer.tool_calls = tuple(

@@ -129,6 +129,4 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 
 def _error(failure: Failure) -> dict[str, Any]:
-    return {
-        "error": {"message": failure.message, "type": failure.code, "param": None, "code": failure.code}
-    }
+    return {"error": {"message": failure.message, "type": failure.code, "param": None, "code": failure.code}}

@@ -85,9 +85,17 @@ class _Frames:
         if self._open is None or (self._open.channel == "reasoning") is not thinking:
             yield from self._close()
             self._open = step
-            block = {"type": "thinking", "thinking": "", "signature": ""} if thinking else {"type": "text", "text": ""}
+            block = (
+                {"type": "thinking", "thinking": "", "signature": ""}
+                if thinking
+                else {"type": "text", "text": ""}
+            )
             yield self._begin(block)
-        delta = {"type": "thinking_delta", "thinking": step.text} if thinking else {"type": "text_delta", "text": step.text}
+        delta = (
+            {"type": "thinking_delta", "thinking": step.text}
+            if thinking
+            else {"type": "text_delta", "text": step.text}
+        )
         yield self._delta(delta)
 
     def _call(self, step: UseTool) -> Iterator[bytes]:
@@ -175,4 +183,8 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 def _error(failure: Failure) -> dict[str, Any]:
     kind = "api_error" if failure.code == "server_error" else failure.code
-    return {"type": "error", "error": {"type": kind, "message": failure.message}, "request_id": "req_scripted0001"}
+    return {
+        "type": "error",
+        "error": {"type": kind, "message": failure.message},
+        "request_id": "req_scripted0001",
+    }

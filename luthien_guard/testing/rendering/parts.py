@@ -85,7 +85,9 @@ def with_end(script: Script) -> Iterator[Step]:
 def finish_of(steps: Iterable[Step], choice: int = 0) -> FinishReason:
     """The reason that the script gives for this choice, or the one that a model would."""
     steps = tuple(steps)
-    said: list[FinishReason] = [step.reason for step in steps if isinstance(step, Finish) and step.choice == choice]
+    said: list[FinishReason] = [
+        step.reason for step in steps if isinstance(step, Finish) and step.choice == choice
+    ]
     if said:
         return said[-1]
     calls = any(isinstance(step, UseTool) and step.choice == choice for step in steps)
@@ -96,11 +98,15 @@ def usage_of(steps: Iterable[Step]) -> Usage:
     """What the script says, or one token for each delta."""
     steps = tuple(steps)
     said = [step for step in steps if isinstance(step, Usage)]
-    output = sum(len(step.fragments) if isinstance(step, UseTool) else isinstance(step, Say) for step in steps)
+    output = sum(
+        len(step.fragments) if isinstance(step, UseTool) else isinstance(step, Say) for step in steps
+    )
     return said[-1] if said else Usage(12, output)
 
 
-def stream_of(script: Script, frames: Callable[[Step], Iterable[bytes]], end: Callable[[], Iterable[bytes]]) -> Rendering:
+def stream_of(
+    script: Script, frames: Callable[[Step], Iterable[bytes]], end: Callable[[], Iterable[bytes]]
+) -> Rendering:
     """A streamed rendering: each step's frames, pauses where they stand, then the end unless it broke off."""
     parts: list[Part] = []
     for step in with_end(script):

@@ -125,7 +125,8 @@ class _Frames:
         yield self._event("response.output_item.added", output_index=at, item=bare)
         for text in step.fragments:
             yield self._event("response.function_call_arguments.delta", **place, delta=text)
-        whole = {"arguments": step.arguments, "name": step.name}  # its type in the SDK has a name, older servers send none
+        # Its type in the SDK has a name, older servers send none.
+        whole = {"arguments": step.arguments, "name": step.name}
         yield self._event("response.function_call_arguments.done", **place, **whole)
         yield self._event("response.output_item.done", output_index=at, item=item)
         self._items.append(item)
@@ -243,6 +244,4 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 
 def _error(failure: Failure) -> dict[str, Any]:
-    return {
-        "error": {"message": failure.message, "type": failure.code, "param": None, "code": failure.code}
-    }
+    return {"error": {"message": failure.message, "type": failure.code, "param": None, "code": failure.code}}

@@ -23,7 +23,12 @@ _TYPES = {
     "max_completion_tokens": (int,),
     "n": (int,),
 }
-_KINDS = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
 
 
 class Chat:

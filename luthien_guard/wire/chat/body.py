@@ -199,7 +199,9 @@ class BodyWriter:
         for piece in read.pieces:
             block = piece.block
             if piece.kind is PieceKind.FINISH:
-                reason = finish_after_removal(piece.text, removed=removed.get(piece.value, 0), kept=kept.get(piece.value, 0))
+                reason = finish_after_removal(
+                    piece.text, removed=removed.get(piece.value, 0), kept=kept.get(piece.value, 0)
+                )
                 if reason != piece.text:
                     changes[piece.path] = reason
             elif block is None:

@@ -46,9 +46,7 @@ def is_foreign(entry: dict[str, Any], key: str, where: str) -> bool:
 def rest_of(entry: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call that no codec knows."""
     return {
-        key: one
-        for key, one in entry.items()
-        if key not in ENTRY and not (key in KEYS and type(one) is dict)
+        key: one for key, one in entry.items() if key not in ENTRY and not (key in KEYS and type(one) is dict)
     }
 
 

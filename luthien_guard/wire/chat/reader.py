@@ -25,7 +25,8 @@ class _Choice:
 
     def __init__(self) -> None:
         self.texts: dict[str, Block] = {}
-        self.sizes: dict[str, tuple[int, int]] = {}  # of texts that were repeated: how many parts, of what length
+        # Of texts that were repeated: how many parts, of what length.
+        self.sizes: dict[str, tuple[int, int]] = {}
         self.calls = Calls()
         self.finished = False
 

@@ -262,7 +262,11 @@ def _is_empty(data: Any, changes: Mapping[Path, Any]) -> bool:
 
 
 def _says_nothing(choice: Any, at: int, changes: Mapping[Path, Any]) -> bool:
-    if not isinstance(choice, dict) or choice.get("finish_reason") or not isinstance(choice.get("delta"), dict):
+    if (
+        not isinstance(choice, dict)
+        or choice.get("finish_reason")
+        or not isinstance(choice.get("delta"), dict)
+    ):
         return False
     for place in ("delta", "message"):
         said = choice.get(place) or {}

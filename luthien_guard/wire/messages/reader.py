@@ -147,7 +147,9 @@ class StreamReader:
         kind = raw.get("type")
         if not (is_known(kind) or call_kind(kind)):
             self.unknown = f"block type {kind!r}"[:200]
-        block = begin(raw, ("content_block",), self._number(), pieces, lambda path: dumps(value_at(data, path)))
+        block = begin(
+            raw, ("content_block",), self._number(), pieces, lambda path: dumps(value_at(data, path))
+        )
         if block is not None:
             _forget_empty_input(block, pieces)
             block.codec = Place(key, whole=bool(block.source) and block.kind == "call")
