@@ -160,11 +160,9 @@ def _retexted(like: Any, data: dict[str, Any]) -> Any:
     was["content"] = text["content"]
     if old != data:
         return None
-    made, choice = like.model_copy(), like.choices[0].model_copy()
-    choice.delta = choice.delta.model_copy()
-    choice.delta.content = text["content"]
-    made.choices = [choice]
-    return made
+    choice = like.choices[0]
+    delta = choice.delta.model_copy(update={"content": text["content"]})
+    return like.model_copy(update={"choices": [choice.model_copy(update={"delta": delta})]})
 
 
 def _text_in(chunk: dict[str, Any]) -> dict[str, Any] | None:
