@@ -63,9 +63,8 @@ class RequestMetadata:
     endpoint: str = ""  # the path
     traceparent: str | None = None  # W3C, as it came; `trace_id` is part of it
     policy_set: str | None = None  # further policies for this caller, by name
-    secrets: tuple[str, ...] = field(
-        default=(), repr=False
-    )  # the caller's credentials, which no record may hold
+    # The caller's credentials, which no record may hold.
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

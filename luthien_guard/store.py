@@ -108,9 +108,8 @@ class Call:
     blocked_by: str | None = None
     usage: Mapping[str, Any] | None = None
     trace_id: str | None = None
-    writer: str | None = (
-        None  # the process that wrote it: when that has died, calls without an end are `interrupted`
-    )
+    # The process that wrote it: when that has died, calls without an end are `interrupted`.
+    writer: str | None = None
 
 
 CALL_COLUMNS: Final = (

@@ -17,9 +17,8 @@ class Client:
 
     def __init__(self, send: Send, call_id: str, *, method: str = "POST") -> None:
         self.started = False
-        self.finished = (
-            False  # set before the last message is sent: the server may report a disconnect within it
-        )
+        # Set before the last message is sent: the server may report a disconnect within it.
+        self.finished = False
         self.gone = False
         self.refused = False  # the server has raised something else than that nobody listens
         self.send = send  # the server's own

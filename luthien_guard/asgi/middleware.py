@@ -56,9 +56,8 @@ class GuardMiddleware:
         self._routes = Routes(guard.formats, routes)
         self._clock = clock_from(guard.clock)
         self._start = Start(guard)
-        self._covered = (
-            True  # whether a policy looked at the last answer: what the next exchange prepares for
-        )
+        # Whether a policy looked at the last answer: what the next exchange prepares for.
+        self._covered = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]

@@ -33,12 +33,8 @@ def command(call: str, words: bool, json_: bool, store: str | None, config: Path
         call_id = await call_named(query, call)
         try:
             return await query.diff(call_id)
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-        ):  # tampered with: nothing else writes such rows
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # Tampered with: nothing else writes such rows.
             fail(f"{call_id} cannot be read: see luthien-guard audit verify {call_id}", 1)
 
     found = answered(store_url(store, config), ask)

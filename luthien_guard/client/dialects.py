@@ -181,9 +181,8 @@ def _noted(made: Any, original: Any) -> Any:
         headers = getattr(original, "_response_headers", None)
         if headers is not None:
             made._response_headers = headers
-        if "_response_ms" in getattr(
-            original, "__dict__", ()
-        ):  # some providers of callers answer with a dict
+        # Some providers of callers answer with a dict.
+        if "_response_ms" in getattr(original, "__dict__", ()):
             made._response_ms = original._response_ms
     return made
 

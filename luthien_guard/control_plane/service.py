@@ -77,9 +77,8 @@ class StreamingContext:
     attempt: int = 0  # counts the retries of this exchange
 
 
-@dataclass(
-    slots=True
-)  # not frozen: one is made for every piece, and freezing would cost as much as deciding it
+# Not frozen: one is made for every piece, and freezing would cost as much as deciding it.
+@dataclass(slots=True)
 class Release:
     """What may leave now. An empty release says: nothing yet, go on."""
 

@@ -112,9 +112,8 @@ class Delivery:
     def _refused(self, sink: Sink, error: Exception) -> None:
         key = (type(sink).__name__, type(error).__name__)
         self.refused[key] += 1
-        if (
-            self.refused[key].bit_count() == 1
-        ):  # 1, 2, 4, 8, ...: a flood of failures is no flood of log lines
+        # 1, 2, 4, 8, ...: a flood of failures is no flood of log lines.
+        if self.refused[key].bit_count() == 1:
             logger.warning("sink %s refuses records (%d so far): %s", key[0], self.refused[key], error)
 
     def ledger(self) -> Mapping[str, int]:

@@ -47,9 +47,8 @@ class Forwarder:
         self._thread: threading.Thread | None = None
         self._last: threading.Thread | None = None  # that of before a restart
         self._open = False
-        self._drained: Callable[[], None] | None = (
-            drained  # called once, when everything of before has been carried
-        )
+        # Called once, when everything of before has been carried.
+        self._drained: Callable[[], None] | None = drained
 
     def start(self) -> None:
         if self._thread is None:

@@ -28,9 +28,8 @@ logger = logging.getLogger("luthien_guard")
 
 _GROUP: Final = 500  # rows a transaction
 _LINGER: Final = 0.03  # seconds that a record waits for company
-_OVERLOAD: Final = (
-    5  # times `max_records`: there only what runs already is put on record, its decisions to the last
-)
+# Times `max_records`: there only what runs already is put on record, its decisions to the last.
+_OVERLOAD: Final = 5
 
 #: What waits, and how many bytes of content it holds.
 _Waiting: TypeAlias = tuple[Record | Ticket, int]

@@ -148,9 +148,8 @@ class Spool:
             try:
                 return work(self._db)
             except sqlite3.Error as error:
-                if _is_damage(
-                    error
-                ):  # after a failed fsync nobody knows what is on disk: never write there again
+                # After a failed fsync nobody knows what is on disk: never write there again.
+                if _is_damage(error):
                     self._replace(str(error))
                 raise SinkError(f"spool {self.path}: {error}") from None
 

@@ -47,8 +47,7 @@ class VirtualClock:
 
     async def rest(self) -> None:
         """Return when every other task waits for something."""
-        for _ in range(
-            20
-        ):  # asyncio's `wait_all_tasks_blocked` polls slowly when tasks are still on their way
+        # asyncio's `wait_all_tasks_blocked` polls slowly when tasks are still on their way.
+        for _ in range(20):
             await checkpoint()
         await anyio.wait_all_tasks_blocked()

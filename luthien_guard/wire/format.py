@@ -125,9 +125,8 @@ class Block:
         self.writable = writable  # False: may be let through or blocked, never rewritten (signed, encrypted)
         self.closed = False  # set by the reader with STOP
         self.source: list[str] = []  # text or arguments as they came
-        self.prefix = (
-            ""  # of a call: the arguments of a closed call that clients take this one for the rest of
-        )
+        # Of a call: the arguments of a closed call that clients take this one for the rest of.
+        self.prefix = ""
         self.codec: Any = None  # the wire format's own notes
         # -- decided by the engine -------------------------------------------------------------------------------
         self.released: list[str] = []  # text or arguments as they leave

@@ -147,9 +147,8 @@ async def test_sighup_reloads(tmp_path: Path) -> None:
     file = tmp_path / "guard.yaml"
     file.write_text(ALLOWS)
     guard = Guard.from_config(file)
-    before = signal.signal(
-        signal.SIGHUP, signal.SIG_IGN
-    )  # until the receiver is there, it must not end the test
+    # Until the receiver is there, it must not end the test.
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(Reloader(guard, file, interval=0).run)

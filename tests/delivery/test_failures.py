@@ -101,9 +101,8 @@ def test_a_remote_driver_that_raises_anything_does_not_end_the_forwarder(tmp_pat
 async def test_no_client_can_end_the_record_with_the_name_of_its_session(tmp_path: Path) -> None:
     guard = Guard(store=f"sqlite:///{tmp_path}/guard.db", durability="strict")
     app = GuardMiddleware(replay(b'{"choices":[]}', status=200, content_type="application/json"), guard=guard)
-    user = json.dumps(
-        {"session_id": "\ud800", "user_id": "\0"}
-    )  # JSON in a string: no parser of ours reads it first
+    # JSON in a string: no parser of ours reads it first.
+    user = json.dumps({"session_id": "\ud800", "user_id": "\0"})
     body = {"model": "m", "messages": [], "metadata": {"user_id": user}}
     async with guard:
         for _ in range(2):

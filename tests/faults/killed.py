@@ -150,9 +150,8 @@ def _killed(path: Path, durability: Durability, after: int, found: Findings) -> 
     with os.fdopen(out, "rb") as lines:
         for number, line in enumerate(lines, 1):
             if number == after:
-                os.kill(
-                    pid, signal.SIGKILL
-                )  # what is in the pipe by then has reached the client all the same
+                # What is in the pipe by then has reached the client all the same.
+                os.kill(pid, signal.SIGKILL)
             call_id, blocked = json.loads(line)
             seen.add((call_id, blocked))
             found.lines += 1

@@ -95,9 +95,8 @@ def test_processes_that_open_and_write_one_file_at_once_lose_nothing(tmp_path: P
     follower = SqliteStore(path)
     follower.open()
     position, seen = 0, []
-    while any(
-        each.poll() is None for each in running
-    ):  # a row that is committed late must not be passed over
+    # A row that is committed late must not be passed over.
+    while any(each.poll() is None for each in running):
         position, rows = follower.tail(position, limit=7)
         seen += rows
     while rows := follower.tail(position, limit=500)[1]:
@@ -154,9 +153,8 @@ def test_damage_in_the_middle_is_told(tmp_path: Path) -> None:
     store.close()
     raw = path.read_bytes()
     path.write_bytes(raw[:8192] + b"\xff" * (len(raw) - 12288) + raw[-4096:])
-    with pytest.raises(
-        SinkError, match=r"s\.db: .*malformed"
-    ):  # here or there: what is read when is up to SQLite
+    # Here or there: what is read when is up to SQLite.
+    with pytest.raises(SinkError, match=r"s\.db: .*malformed"):
         store.open()
         store.tail(0, limit=10**6)
     store.close()

@@ -226,9 +226,8 @@ def test_of_removed_calls_nothing_leaves_and_the_sdk_reads_the_rest(recording: R
     out = write_all(MESSAGES, read, stream=recording.stream)
     left = transcript(out, API, stream=recording.stream)
     for block in calls:
-        assert (
-            block.id.encode() not in out or b'"caller"' in recording.body
-        )  # which names the call that called
+        # Which names the call that called.
+        assert block.id.encode() not in out or b'"caller"' in recording.body
         for secret in (block.text, json.dumps(block.text)[1:-1]):
             assert len(secret) < 5 or secret.encode() not in out
     assert left.tool_calls == ()
@@ -675,9 +674,8 @@ def test_an_answer_ends_complete_after_any_chunk(released: int) -> None:
     left = transcript(out, API, stream=True)
     assert left.complete
     assert left.problems == []
-    assert left.finish == (
-        ("tool_use",) if released > 7 else ("end_turn",)
-    )  # calls that left must be answered
+    # Calls that left must be answered.
+    assert left.finish == (("tool_use",) if released > 7 else ("end_turn",))
     called = released > 7
     assert left.text.endswith("⛔ no") is not called  # no text may follow a call that has left
     assert left.usage is not None

@@ -371,9 +371,8 @@ def test_what_the_grammar_forbids_a_policy_cannot_make(before: list[Any], made: 
     with pytest.raises(IllegalOutput):
         writer.write([ReadChunk(Chunk("data", wire(made), made), ())])
     writer = MESSAGES.writer(stream=True, model="m", call_id="c")
-    writer.write(
-        [*read_of(*before)[: len(before)], ReadChunk(Chunk("data", wire(made), made), (), 9)]
-    )  # upstream's own
+    # Upstream's own.
+    writer.write([*read_of(*before)[: len(before)], ReadChunk(Chunk("data", wire(made), made), (), 9)])
 
 
 def test_a_policy_may_make_what_is_legal_and_the_frame_is_named() -> None:

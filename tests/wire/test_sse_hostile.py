@@ -211,9 +211,8 @@ def test_no_comment_field_or_name_holds_a_line_for_another_reader(mark: str) -> 
         for frame in (line + good + "\n", good + line + "\n", line + "\n"):
             chunks = fed(frame.encode())
             assert splitlines(chunks) == ([good[:-1]] if good in frame else [])
-            assert any(
-                EVIL in text for chunk in chunks for text in chunk.ignored
-            )  # it is inspected all the same
+            # It is inspected all the same.
+            assert any(EVIL in text for chunk in chunks for text in chunk.ignored)
 
 
 @pytest.mark.parametrize("mark", [*LINE_ENDS, "\n", "\r"])

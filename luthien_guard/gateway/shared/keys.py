@@ -17,9 +17,8 @@ __all__ = ["SharedKeys"]
 
 T = TypeVar("T")
 
-_FRESH: Final = (
-    0.5  # seconds for which an answer counts: a revoked key is refused within a second, everywhere
-)
+# Seconds for which an answer counts: a revoked key is refused within a second, everywhere.
+_FRESH: Final = 0.5
 _MARK: Final = "pepper"  # of a key's settings
 _MANY: Final = 10_000  # keys that are remembered
 

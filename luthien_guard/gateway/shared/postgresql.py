@@ -129,10 +129,8 @@ class PostgresShared:
                 async with self._one:
                     return await work(await self._live())
         except asyncpg.PostgresError as error:
-            if (getattr(error, "sqlstate", None) or "08")[:2] in (
-                "08",
-                "57",
-            ):  # the connection, or the server goes
+            # The connection, or the server goes.
+            if (getattr(error, "sqlstate", None) or "08")[:2] in ("08", "57"):
                 await self._dropped()
             raise
         except BaseException:

@@ -73,9 +73,8 @@ class Reach:
         except TimeoutError:
             if self._clock() - before < 2 * self._deadline:
                 raise
-        with anyio.fail_after(
-            self._deadline
-        ):  # this process itself was busy: that says nothing about the service
+        # This process itself was busy: that says nothing about the service.
+        with anyio.fail_after(self._deadline):
             return await work()
 
     def _went(self, reason: str) -> None:

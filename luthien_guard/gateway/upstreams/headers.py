@@ -112,8 +112,7 @@ def _nominated(value: bytes) -> frozenset[str]:
 
 
 def _credential(wire_format: str, api_key: str) -> tuple[str, str]:
-    if wire_format == "anthropic.messages" and not api_key.startswith(
-        "sk-ant-oat"
-    ):  # OAuth tokens are bearers
+    # OAuth tokens are bearers.
+    if wire_format == "anthropic.messages" and not api_key.startswith("sk-ant-oat"):
         return ("x-api-key", api_key)
     return ("authorization", f"Bearer {api_key}")

@@ -46,9 +46,8 @@ def failure_of(error: Exception) -> UpstreamError:
     if any("Timeout" in type(cause).__name__ for cause in causes):
         return UpstreamError(504, "upstream_timeout", "the upstream did not answer in time")
     status = getattr(error, "status_code", None)
-    if (
-        len(causes) == 1 and isinstance(status, int) and 400 <= status < 500
-    ):  # litellm's own: a request it cannot make
+    # litellm's own: a request it cannot make.
+    if len(causes) == 1 and isinstance(status, int) and 400 <= status < 500:
         return UpstreamError(status, _CODES.get(status, "invalid_request"), _words(error), again=False)
     return UpstreamError(502, "upstream_unreachable", "the upstream cannot be reached, or broke off")
 

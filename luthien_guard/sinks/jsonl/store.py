@@ -37,9 +37,8 @@ class JsonlStore:
         self._mended = False
         self._newest = ""  # a call id greater than this one is new, or its rows are in `_hashes`
         self._index = Index(path)
-        self._beside = path.with_name(
-            path.name + ".pruned"
-        )  # the id of the youngest call that retention took
+        # The id of the youngest call that retention took.
+        self._beside = path.with_name(path.name + ".pruned")
         self._pruned = ""
 
     def open(self) -> None:

@@ -105,9 +105,8 @@ class Connection:
         self._prepare = prepare
         self._patience = patience
         self._thread = LoopThread("luthien-guard-postgresql")
-        self._one = (
-            threading.Lock()
-        )  # who reads may give up waiting, and its command still runs when the next comes
+        # Who reads may give up waiting, and its command still runs when the next comes.
+        self._one = threading.Lock()
         self._db: Database | None = None
 
     def open(self) -> None:

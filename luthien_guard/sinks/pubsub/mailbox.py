@@ -63,9 +63,8 @@ class Mailbox:
     async def __anext__(self) -> Notice:
         while (found := self._next()) is None:
             await self._news.wait()
-        await (
-            anyio.lowlevel.checkpoint()
-        )  # a reader that is never out of work must not have the loop for itself
+        # A reader that is never out of work must not have the loop for itself.
+        await anyio.lowlevel.checkpoint()
         return found
 
     def _next(self) -> Notice | None:

@@ -76,9 +76,8 @@ def _check_tools(request: Mapping[str, Any]) -> None:
     for at, tool in enumerate(tools):
         if not isinstance(tool.get("type"), str):
             raise Complaint(f"Missing required parameter: 'tools[{at}].type'.", param=f"tools[{at}].type")
-        if (
-            tool["type"] == "function" and "name" not in tool
-        ):  # nested under `function`, as openai.chat has it
+        # Nested under `function`, as openai.chat has it.
+        if tool["type"] == "function" and "name" not in tool:
             raise Complaint(f"Missing required parameter: 'tools[{at}].name'.", param=f"tools[{at}].name")
     check_names((tool.get("name") for tool in tools if tool["type"] in ("function", "custom")), _TOOL)
 

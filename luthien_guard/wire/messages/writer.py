@@ -288,9 +288,8 @@ class StreamWriter:
             return
         changes.update(changes_of(dumps(data), data, ("message",), pieces))
         left = changes.get(("message", "content"))
-        self._next += len(
-            loads(left.encode()) if isinstance(left, Raw) else content
-        )  # clients append to these
+        # Clients append to these.
+        self._next += len(loads(left.encode()) if isinstance(left, Raw) else content)
         for piece in pieces:
             if piece.kind is _START and piece.block is not None and runs_at_client(piece.block):
                 self._removed += piece.block.removed

@@ -152,9 +152,8 @@ class Items:
             item = self._new(number, id, late=item, begins=begins)
         if id and not item.id:
             item.id = id
-            if (
-                self._by_id.get(id, item) is not item
-            ):  # it was heard of without an id, and this one is another's
+            # It was heard of without an id, and this one is another's.
+            if self._by_id.get(id, item) is not item:
                 item.name = f"{id[:100]}_{item.index}"
         if "output_index" in data and (type(raw) is not int or raw != item.index):
             pieces.append(leaves_as(("output_index",), item.index))
