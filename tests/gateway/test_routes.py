@@ -89,9 +89,8 @@ def test_models_come_from_every_upstream_that_may_be_asked() -> None:
     with serving(first) as a, serving(second) as b, serving(other) as c:
         upstreams = [
             UpstreamSettings(native="openai.chat", base_url=a + "/v1"),
-            UpstreamSettings(
-                native="openai.chat", base_url=b + "/v1"
-            ),  # no key: not asked with that of the first
+            # No key: not asked with that of the first.
+            UpstreamSettings(native="openai.chat", base_url=b + "/v1"),
             UpstreamSettings(native="anthropic.messages", base_url=c, api_key="k", match="claude-*"),
             UpstreamSettings(match=["demo-x", "demo-*"], litellm={}),
         ]
