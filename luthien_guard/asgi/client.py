@@ -22,7 +22,7 @@ class Client:
         self.gone = False
         self.refused = False  # the server has raised something else than that nobody listens
         self.send = send  # the server's own
-        self._call_id = call_id.encode()
+        self._call_id = call_id
         self.bodiless = method == "HEAD"
         self.preflight = method == "OPTIONS"  # what it asks is answered by headers
 
@@ -32,7 +32,7 @@ class Client:
             return
         self.started = True
         kept = [pair for pair in headers if pair[0] != b"x-luthien-call-id"]
-        kept.append((b"x-luthien-call-id", self._call_id))
+        kept.append((b"x-luthien-call-id", self._call_id.encode()))
         try:
             await self.send({"type": "http.response.start", "status": status, "headers": kept})
         except OSError:

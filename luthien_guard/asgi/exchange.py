@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import Token
+
 import anyio
 
 from luthien_guard.asgi.client import Client
@@ -26,16 +28,17 @@ class Exchange:
     variables and its errors are the host's."""
 
     __slots__ = (
-        "_app",
-        "_decision",
         "_ends_at_once",
         "_headers",
         "_seal",
+        "app",
         "attempt",
+        "body",
         "client",
         "clock",
         "closed",
         "covered",
+        "decision",
         "error",
         "expires",
         "guard",
@@ -56,12 +59,12 @@ class Exchange:
         metadata: RequestMetadata,
         wire_format: str,
         headers: Headers,
+        body: bytes,
     ) -> None:
-        self._app = app
         self._headers = headers
         self._seal = Seal(guard, wire_format)
-        self._decision: RequestDecision | None = None
         self._ends_at_once = False  # closing needs no scope
+        self.app = app
         self.guard = guard
         self.clock = clock
         self.expires = clock() + guard.limits.total_timeout
@@ -70,52 +73,51 @@ class Exchange:
         self.client = client
         self.metadata = metadata
         self.wire_format = wire_format
+        self.body = body  # as it came
+        self.decision: RequestDecision | None = None  # unless the guard answers in the application's place
         self.covered = True  # a policy looks at the answer
         self.attempt: Attempt | None = None
         self.closed = False
         self.error: BaseException | None = None  # the host's own
 
-    async def run(self, body: bytes, *, watched: bool = True) -> None:
-        """Decide the request `body`, serve it, close. Raises what the application raised.
+    async def run(self, *, watched: bool = True) -> None:
+        """Decide the request, serve it, close. Raises what the application raised.
 
         Unless `watched`, nothing runs beside the application for as long as no policy looks at the answer: it is then
         served as it would be without a guard. `covered` says afterwards whether one did.
         """
         try:
-            if watched:
-                await Watched(self).run(body)
-            else:
-                await self._unwatched(body)
+            if not watched:
+                await self._decide_in_time()
+            if watched or (self.decision is not None and self.covered):
+                await Watched(self).run()
+            elif self.decision is not None:
+                await self._straight(self.decision.body)
         finally:
             if not self.closed:
                 await self.close(CANCELLED)
         if self.error is not None:
             raise self.error
 
-    async def decide(self, body: bytes) -> RequestDecision | None:
-        """What to run the application with; None when the guard has answered in its place."""
-        result = await self.guard.plane.decide_request(self.metadata, self.wire_format, body)
+    async def decide(self) -> None:
+        """Ask what to run the application with, or answer in its place."""
+        result = await self.guard.plane.decide_request(self.metadata, self.wire_format, self.body)
         decision = result.value
         self.covered, self._ends_at_once = decision.covers_response, decision.ends_at_once
         if decision.answer is None:
-            self._decision = decision
-            return decision
+            self.decision = decision
+            return
         await self.client.answer(decision.answer)
         await self.close()
-        return None
 
-    async def run_app(self, attempt: Attempt, body: bytes, receive: Receive) -> None:
-        """Raises what the application raises."""
+    def enter(self, attempt: Attempt, body: bytes) -> tuple[Scope, Token[ExchangeHandle | None]]:
+        """What to run the application with for this attempt, and what to give back to `current` afterwards."""
         self.attempt = attempt
         handle = ExchangeHandle(
-            self.metadata.call_id, self.wire_format, self.metadata, self.guard.plane, self._decision
+            self.metadata.call_id, self.wire_format, self.metadata, self.guard.plane, self.decision
         )
         scope = inner_scope(self.scope, self._headers, body, handle, self._seal)
-        token = current.set(handle)
-        try:
-            await self._app(scope, receive, attempt.send)
-        finally:
-            current.reset(token)
+        return scope, current.set(handle)
 
     async def close(self, outcome: Outcome | None = None) -> None:
         """Tell the plane the end, once; `outcome` is what it cannot know."""
@@ -138,19 +140,24 @@ class Exchange:
         """A scope for what must not take longer than it takes to close."""
         return self.clock.until(self.clock() + self.guard.limits.close_timeout)
 
-    async def cut(self, expiry: Expiry) -> None:
-        """End what is left of the answer, and the exchange, without asking anybody."""
+    async def cut(self, expiry: Expiry, last: bytes = b"") -> None:
+        """End what is left of the answer, and the exchange, without asking anybody. `last`: what an answer that has
+        begun still says."""
         if self.closed:
             return
         try:
             if not self.client.finished:
                 with self.briefly():
                     if self.client.started:
-                        await self.client.write(b"", end=True)
+                        await self.client.write(last, end=True)
                     else:
-                        await self.client.answer(self.error_answer(expiry))
-        finally:
+                        await self.client.answer(self._error(expiry))
+        finally:  # servers do not take an end where they were promised more
             await self.close(GONE if self.client.gone else ended(expiry))
+
+    def _error(self, expiry: Expiry) -> Answer:
+        body = self.guard.formats[self.wire_format].error(expiry.status, expiry.code, expiry.message)
+        return Answer(expiry.status, "application/json", body)
 
     # -- what its attempts need: see `Outlet` --------------------------------------------------------------------------
 
@@ -162,35 +169,27 @@ class Exchange:
     def raises(self) -> bool:
         return promises_errors(self.scope)
 
-    def error_answer(self, expiry: Expiry) -> Answer:
-        body = self.guard.formats[self.wire_format].error(expiry.status, expiry.code, expiry.message)
-        return Answer(expiry.status, "application/json", body)
-
     # -- with nobody beside the application ----------------------------------------------------------------------------
 
-    async def _unwatched(self, body: bytes) -> None:
+    async def _decide_in_time(self) -> None:
         try:
-            decision = await in_time(self.clock, self.expires, self.decide(body))
+            await in_time(self.clock, self.expires, self.decide())
         except OutOfTime:
             await self.cut(total_expiry(self.guard.limits))
-            return
-        if decision is None:
-            return
-        if decision.covers_response:
-            await Watched(self).run(body, decision)
-        else:
-            await self._straight(decision.body)
 
     async def _straight(self, body: bytes) -> None:
         attempt = Straight(self)
+        scope, token = self.enter(attempt, body)
         try:
-            await self.run_app(attempt, body, Onward(body, self.receive, self.client).receive)
+            await self.app(scope, Onward(body, self.receive, self.client).receive, attempt.send)
         except BaseException as error:
             if must_travel(error):
                 raise
             self.error = error
             if not attempt.began:
                 await self.close(failed(error))
+        finally:
+            current.reset(token)
         if not self.closed:
             await self._broken_off(attempt)
 

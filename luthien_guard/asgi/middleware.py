@@ -69,17 +69,21 @@ class GuardMiddleware:
             await self.app(scope, receive, send)
             return
         await self._start()
-        if kind == "http":
-            await self._guarded(scope, receive, send, route)
-        else:
+        if kind != "http":
             await self._denied(scope, receive, send, route)
+        elif (exchange := await self._begun(scope, receive, send, route)) is not None:
+            try:
+                await exchange.run(watched=self._covered)
+            finally:
+                self._covered = exchange.covered
 
     def _is_covered(self, scope: Scope, route: Route) -> bool:
         """True when the same guard has this very request in hand further out."""
         seal = scope.get(SEAL)
         return isinstance(seal, Seal) and seal.covers(self.guard, route.wire_format)
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
+    async def _begun(self, scope: Scope, receive: Receive, send: Send, route: Route) -> Exchange | None:
+        """An exchange whose request is whole; None where there is nothing to decide."""
         headers = headers_of(scope)
         metadata = self.guard.callers.metadata(headers, scope["path"])
         if policy_set := (scope.get("state") or {}).get(POLICY_SET):
@@ -88,20 +92,25 @@ class GuardMiddleware:
         try:
             body = await self._body(scope, receive, route, headers)
         except ClientGone:
-            return
+            return None
         except WireError as error:
             plane = self.guard.plane
             await client.answer(
                 plane.reject(metadata, route.wire_format, error.status, error.code, str(error))
             )
-            return
-        exchange = Exchange(
-            self.app, self.guard, self._clock, scope, receive, client, metadata, route.wire_format, headers
+            return None
+        return Exchange(
+            self.app,
+            self.guard,
+            self._clock,
+            scope,
+            receive,
+            client,
+            metadata,
+            route.wire_format,
+            headers,
+            body,
         )
-        try:
-            await exchange.run(body, watched=self._covered)
-        finally:
-            self._covered = exchange.covered
 
     async def _body(self, scope: Scope, receive: Receive, route: Route, headers: Headers) -> bytes:
         if route.refusal is not None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.types import Message
-from luthien_guard.control_plane.service import Answer, ControlPlaneService
+from luthien_guard.control_plane.service import ControlPlaneService
 from luthien_guard.exchange import Outcome
 from luthien_guard.limits import Limits
 from luthien_guard.pipeline import Deadlines, Expiry, Lanes
@@ -36,8 +36,9 @@ class Outlet(Protocol):
         """The last byte of the answer is out; `outcome` is what the plane cannot know."""
         ...
 
-    def error_answer(self, expiry: Expiry) -> Answer:
-        """An error in the wire format, when the plane cannot be asked any more."""
+    async def cut(self, expiry: Expiry, last: bytes = b"") -> None:
+        """End the answer without asking anybody: with `last` where it has begun, with an error in the wire format where
+        not."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from luthien_guard.asgi.endings import GONE, ended, refused
+from luthien_guard.asgi.endings import GONE, refused
 from luthien_guard.asgi.headers import first, frozen
 from luthien_guard.asgi.outlet import Outlet
 from luthien_guard.asgi.sniff import says_event_stream
@@ -61,14 +61,7 @@ class Straight:
         return None
 
     async def fail(self, expiry: Expiry) -> None:
-        client = self._outlet.client
-        try:
-            if client.started:
-                await client.write(self._error_event(expiry), end=True)
-            else:
-                await client.answer(self._outlet.error_answer(expiry))
-        finally:  # servers do not take an end where they were promised more
-            await self._outlet.close(GONE if client.gone else ended(expiry))
+        await self._outlet.cut(expiry, self._error_event(expiry))
 
     def _error_event(self, expiry: Expiry) -> bytes:
         """What tells a stream's client that this was not the end. The blank line ends an event that was cut."""

@@ -14,6 +14,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.endings import BROKEN, ENDED, GONE, RETRIES, failed
+from luthien_guard.asgi.handle import current
 from luthien_guard.asgi.inner import Replay
 from luthien_guard.asgi.outlet import Attempt
 from luthien_guard.asgi.request import has_left
@@ -21,7 +22,6 @@ from luthien_guard.asgi.response import Response
 from luthien_guard.asgi.straight import Straight
 from luthien_guard.cancellation import must_travel
 from luthien_guard.clock import MonotonicClock
-from luthien_guard.control_plane.service import Answer, RequestDecision
 from luthien_guard.exchange import Outcome, OutcomeStatus
 from luthien_guard.pipeline import Beside, Deadlines, Expiry, Lanes, Turn, beside
 
@@ -72,12 +72,12 @@ class Watched:
         self._left: anyio.Event | None = None  # it is out, for who waits for that
         self._heard = False  # the watcher has seen the disconnect
 
-    async def run(self, body: bytes, decision: RequestDecision | None = None) -> None:
-        """Decide `body`, unless that has been done, and serve it."""
+    async def run(self) -> None:
+        """Decide the request, unless that has been done, and serve it."""
         async with self._beside:
             self.start(self._watch)
             self._plan()
-            await self._serve(lambda: self._first(body, decision))
+            await self._serve()
             self._inside = False
             if self._left is not None:
                 self._left.set()
@@ -88,8 +88,8 @@ class Watched:
 
     # -- the caller's task ---------------------------------------------------------------------------------------------
 
-    async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
-        await self._stoppable(work)
+    async def _serve(self) -> None:
+        await self._stoppable(self._first)
         tries = 1
         while (attempt := await self._heard_out()) is not None and attempt.retry is not None:
             await self._again(attempt, attempt.retry, tries)
@@ -98,12 +98,14 @@ class Watched:
         if self.client.gone and not self._exchange.closed:
             await self.close(GONE)
 
-    async def _first(self, body: bytes, decision: RequestDecision | None) -> None:
+    async def _first(self) -> None:
         """In one scope with the decision, because every request pays for it."""
-        decision = decision or await self._exchange.decide(body)
-        if decision is not None:
-            attempt = Response(self, 0) if decision.covers_response else Straight(self)
-            await self._run_app(attempt, decision.body)
+        exchange = self._exchange
+        if exchange.decision is None:
+            await exchange.decide()
+        if exchange.decision is not None:
+            attempt = Response(self, 0) if exchange.covered else Straight(self)
+            await self._run_app(attempt, exchange.decision.body)
 
     async def _again(self, last: Attempt, body: bytes, tries: int) -> None:
         if last.lanes is not None:
@@ -116,7 +118,12 @@ class Watched:
             await self._stoppable(lambda: response.fail(RETRIES))
 
     async def _run_app(self, attempt: Attempt, body: bytes) -> None:
-        await self._exchange.run_app(attempt, body, Replay(body, self._silent).receive)
+        exchange = self._exchange
+        scope, token = exchange.enter(attempt, body)
+        try:
+            await exchange.app(scope, Replay(body, self._silent).receive, attempt.send)
+        finally:
+            current.reset(token)
 
     async def _stoppable(self, work: Callable[[], Awaitable[None]]) -> None:
         """Await `work()` so that the watcher can end it. Its error is kept for later: a task group would wrap it, and
@@ -252,8 +259,7 @@ class Watched:
         self.cancel()
         with self._exchange.briefly():
             expiry = await self._failed(expiry)
-        await self._exchange.cut(expiry)
-        self._silent.set()
+        await self.cut(expiry)
 
     async def _disconnected(self) -> None:
         self._heard = True
@@ -306,5 +312,6 @@ class Watched:
         await self._exchange.close(outcome)
         self._silent.set()
 
-    def error_answer(self, expiry: Expiry) -> Answer:
-        return self._exchange.error_answer(expiry)
+    async def cut(self, expiry: Expiry, last: bytes = b"") -> None:
+        await self._exchange.cut(expiry, last)
+        self._silent.set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
@@ -11,6 +11,7 @@ from luthien_guard.cancellation import must_travel
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.suspension import Later, Rest
 from luthien_guard.engine.verdicts import Intervention, VerdictCache
+from luthien_guard.engine.waits import Waits
 from luthien_guard.errors import PolicyError, PolicyTimeout, told
 from luthien_guard.events import (
     Chunk,
@@ -90,8 +91,7 @@ class Asking:
 
     __slots__ = (
         "_contexts",
-        "_running",
-        "_timed_now",
+        "_waits",
         "changed_by",
         "format",
         "metadata",
@@ -99,7 +99,6 @@ class Asking:
         "record",
         "request",
         "services",
-        "spent",
     )
 
     def __init__(
@@ -117,11 +116,8 @@ class Asking:
         self.record = record
         self.request = ChatRequest(format.name, {})
         self.changed_by: HookCall | None = None  # who last changed something of the answer
-        self.spent: dict[str, dict[str, float]] = {}  # seconds that hooks waited, by policy and hook
         self._contexts: dict[int, PolicyContext] = {}
-        #: What waits now: the call, and its deadline where somebody else looks after it, or how its own begins anew.
-        self._running: dict[object, tuple[HookCall, float]] = {}
-        self._timed_now: dict[object, tuple[HookCall, Callable[[], None]]] = {}
+        self._waits: Waits | None = None
 
     def context(self, call: HookCall) -> PolicyContext:
         """The context of the call's policy, made on first use."""
@@ -188,45 +184,36 @@ class Asking:
     async def _watched(self, call: HookCall, awaitable: Any, first: Any) -> Any:
         """A policy that waits, or whose failure is forgiven, gets a scope of its own; others are watched from
         outside (`overdue`), because a scope per chunk costs more than the chunk."""
-        key, begun = object(), self.services.clock()
-        self._running[key] = (call, self._begin(call))
+        key, begun, waits = object(), self.services.clock(), self._waiting()
+        waits.until(key, call, self._begin(call))
         try:
             return await Rest(awaitable, first)
         finally:
-            self._running.pop(key, None)
-            self._waited(call, begun)
+            waits.over(key, call, begun)
 
     async def _timed(self, call: HookCall, awaitable: Any) -> Any:
-        key, begun, seconds = object(), self.services.clock(), self._seconds(call)
+        key, begun, waits = object(), self.services.clock(), self._waiting()
+        seconds = self._seconds(call)
         self._begin(call)
-
-        def began(anew: Callable[[], None]) -> None:
-            self._timed_now[key] = (call, anew)
-
         try:
-            return await self.services.within(awaitable, seconds, began)
+            return await self.services.within(awaitable, seconds, partial(waits.timed, key, call))
         except Overdue:
             message = f"no answer in {seconds:g} s"
             raise PolicyTimeout(message, policy=call.registered.name, hook=call.hook) from None
         finally:
-            self._timed_now.pop(key, None)
-            self._waited(call, begun)
+            waits.over(key, call, begun)
 
-    def _waited(self, call: HookCall, begun: float) -> None:
-        spent = self.spent.setdefault(call.registered.name, {})
-        spent[call.hook] = spent.get(call.hook, 0.0) + self.services.clock() - begun
+    def _waiting(self) -> Waits:
+        if self._waits is None:
+            self._waits = Waits(self.services.clock)
+        return self._waits
 
     def _seconds(self, call: HookCall) -> float:
         return call.registered.timeout or self.services.limits.hook_timeout
 
     def _keepalive(self, position: int) -> None:
-        for key, (call, _) in list(self._running.items()):
-            if call.position == position:
-                self._running[key] = (call, self._begin(call))
-        for call, anew in self._timed_now.values():
-            if call.position == position:
-                self._begin(call)
-                anew()
+        if self._waits is not None:
+            self._waits.keepalive(position, self._begin)
 
     def _begin(self, call: HookCall) -> float:
         """Its time begins now; when it will be over."""
@@ -235,10 +222,12 @@ class Asking:
 
     def overdue(self) -> HookCall | None:
         """The call that has run past its deadline, if one has."""
-        if not self._running:
-            return None
-        now = self.services.clock()
-        return next((call for call, deadline in self._running.values() if now >= deadline), None)
+        return None if self._waits is None else self._waits.overdue()
+
+    @property
+    def spent(self) -> Mapping[str, Mapping[str, float]]:
+        """Seconds that hooks waited, by policy and hook."""
+        return {} if self._waits is None else self._waits.spent
 
     def _failed(self, call: HookCall, error: BaseException, event: Any) -> Intervention | None:
         """Law 7: fail closed, unless the deployer forgave this policy."""
