@@ -154,10 +154,9 @@ def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
         raise ConfigError(f"no policy {use!r}{did_you_mean(use, available())} is installed")
     try:
         made = found.load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"policy {use!r} cannot be loaded: {error}") from error
     except Exception as error:  # its module is other people's code
-        raise ConfigError(f"policy {use!r} cannot be loaded: {told(error)}") from error
+        said = str(error) if isinstance(error, (ImportError, AttributeError)) else told(error)
+        raise ConfigError(f"policy {use!r} cannot be loaded: {said}") from error
     if not (inspect.isclass(made) and issubclass(made, Policy)):
         raise ConfigError(f"policy {use!r} is {made!r}, not a subclass of luthien_guard.Policy")
     try:

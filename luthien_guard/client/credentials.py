@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from luthien_guard.wire.json_text import dumps
+from luthien_guard.delivery.redaction import spellings
 
 __all__ = ["Veil", "is_private", "is_secret", "secrets_in"]
 
@@ -105,7 +105,7 @@ def _is_server(tool: Any) -> bool:
 def _spellings(secret: str) -> set[str]:
     """With and without "Bearer": it may be said again without."""
     scheme = _SCHEME.fullmatch(secret)
-    return {form for each in (secret, scheme[1] if scheme else secret) for form in (each, dumps(each)[1:-1])}
+    return {form for each in (secret, scheme[1] if scheme else secret) for form in spellings(each)}
 
 
 class Veil:

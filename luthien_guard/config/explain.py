@@ -19,7 +19,7 @@ from luthien_guard.config.settings import (
 from luthien_guard.config.yaml_file import Place
 from luthien_guard.errors import ConfigError, did_you_mean
 
-__all__ = ["dotted", "explained", "of_file"]
+__all__ = ["dotted", "explained", "in_file", "of_file"]
 
 _MODELS: Final[dict[str, type[BaseModel]]] = {
     "policies": PolicySettings,
@@ -53,9 +53,14 @@ def of_file(path: Path | None) -> Generator[None]:
     try:
         yield
     except ConfigError as error:
-        if path is None or str(path) in str(error):
+        if path is None:
             raise
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(in_file(error, path)) from error
+
+
+def in_file(error: ConfigError, path: Path) -> str:
+    """What it says, with the file's name once."""
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
 def _line(each: Any, where: Callable[[Place], str]) -> str:

@@ -22,6 +22,7 @@ from typing import Any, Final
 import anyio
 from anyio import to_thread
 
+from luthien_guard.config.explain import in_file
 from luthien_guard.config.load import Loaded, guard_arguments, load_config
 from luthien_guard.config.settings import GuardConfig
 from luthien_guard.errors import ConfigError
@@ -165,7 +166,7 @@ def _problem(error: BaseException, path: Path) -> str:
     """With the file's name; of what is no ConfigError the kind, and one line."""
     if not isinstance(error, ConfigError):
         return f"{path}: {type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
-    return str(error) if str(path) in str(error) else f"{path}: {error}"
+    return in_file(error, path)
 
 
 def _named(policies: tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["Redactor", "secrets_of_environment"]
+__all__ = ["Redactor", "secrets_of_environment", "spellings"]
 
 MASK: Final = "[redacted]"
 _SHORTEST: Final = 8  # a shorter "secret" would black out ordinary text
@@ -54,7 +54,7 @@ class Redactor:
 
     def learn(self, *secrets: str) -> None:
         """Secrets of the deployment."""
-        spelled = (form for each in secrets for form in _spellings(each))
+        spelled = (form for each in secrets for form in spellings(each))
         known = {*self._known, *(each for each in spelled if len(each) >= _SHORTEST)}
         self._known = tuple(sorted(known, key=len, reverse=True))  # a secret may hold another
 
@@ -91,6 +91,6 @@ class Redactor:
         return value
 
 
-def _spellings(secret: str) -> tuple[str, str, str]:
+def spellings(secret: str) -> tuple[str, str, str]:
     """As it is, and as it stands in the JSON of a body."""
     return secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]

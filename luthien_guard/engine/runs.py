@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from luthien_guard.events import ContentChunk
 from luthien_guard.wire.format import Piece, ReadChunk
@@ -75,14 +75,14 @@ def _edited(text: str, edits: Sequence[Edit]) -> str:
     return "".join(out) + text[at:]
 
 
-def has_edits(result: ContentChunk | list[ContentChunk], window: str) -> bool:
+def has_edits(result: ContentChunk | list[ContentChunk], window: str) -> TypeGuard[ContentChunk]:
     """It says itself what it changed of the window."""
     return isinstance(result, ContentChunk) and bool(result.edits) and result.text == window
 
 
 def edits_of(result: ContentChunk | list[ContentChunk], window: str) -> list[Edit]:
     """The edits of a result; a text that was replaced whole is one edit from the first to the last difference."""
-    if isinstance(result, ContentChunk) and has_edits(result, window):
+    if has_edits(result, window):
         return list(result.edits)
     text = text_of(result)
     if text == window:
