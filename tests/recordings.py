@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,3 +57,15 @@ def recordings(api: str | None = None) -> tuple[Recording, ...]:
             )
         )
     return tuple(found)
+
+
+def pairs(a: Any, b: Any) -> Iterator[tuple[Any, Any]]:
+    """The leaves of two values of one shape, side by side."""
+    if isinstance(a, dict) and isinstance(b, dict) and list(a) == list(b):
+        for key in a:
+            yield from pairs(a[key], b[key])
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for one, other in zip(a, b, strict=True):
+            yield from pairs(one, other)
+    else:
+        yield a, b

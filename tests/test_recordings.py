@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -16,7 +16,7 @@ from luthien_guard.testing.reading import read
 from luthien_guard.testing.transcript import frames_of
 from tests.asgi_drive import Reply, ask, replay
 from tests.official_sdks import reads
-from tests.recordings import FOLDER, Recording, needs_recordings, recordings
+from tests.recordings import FOLDER, Recording, needs_recordings, pairs, recordings
 
 pytestmark = needs_recordings
 ALL = recordings() if FOLDER.is_dir() else ()
@@ -114,18 +114,6 @@ def jsons(recording: Recording, body: bytes) -> list[Any]:
         return [json.loads(body)] if body.strip().startswith(b"{") else []
     frames, _ = frames_of(body if body.endswith(b"\n\n") else body.rstrip() + b"\n\n")
     return [frame.data for frame in frames]
-
-
-def pairs(a: Any, b: Any) -> Iterator[tuple[Any, Any]]:
-    """The leaves of two values of one shape, side by side."""
-    if isinstance(a, dict) and isinstance(b, dict) and list(a) == list(b):
-        for key in a:
-            yield from pairs(a[key], b[key])
-    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        for one, other in zip(a, b, strict=True):
-            yield from pairs(one, other)
-    else:
-        yield a, b
 
 
 @each

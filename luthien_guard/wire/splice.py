@@ -10,7 +10,7 @@ from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Path
 from luthien_guard.wire.json_text import patch, string_text
 
-__all__ = ["patch_chunk", "replace_string", "span_of"]
+__all__ = ["patch_chunk", "patch_data", "replace_string", "span_of"]
 
 _STRING: Final = re.compile(rb'[ \t]*:[ \t]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 _DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data: ?([^\r\n]*)")
@@ -49,6 +49,11 @@ def patch_chunk(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes:
             quick = replace_string(chunk.raw, path[-1].encode(), value)
             if quick is not None:
                 return quick
+    return patch_data(chunk, changes)
+
+
+def patch_data(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes:
+    """The sure way: whatever the changes are."""
     if chunk.kind == "body":
         return patch(chunk.raw.decode(), changes).encode()
     found = _DATA.search(chunk.raw)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -137,3 +138,13 @@ def eventually(look: Callable[[], Any], seconds: float = 30.0) -> Any:
         assert time.monotonic() < end, "not in time"
         gate.wait(0.02)
     return found
+
+
+def refuses(url: str) -> bool:
+    """Nobody listens there."""
+    host, port = url.removeprefix("http://").split(":")
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+    except OSError:
+        return True
+    return False

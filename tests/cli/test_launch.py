@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from luthien_guard.cli.clients import CLIENTS, PLACEHOLDER, Door, client_start
 from luthien_guard.testing.provider import serving
-from tests.cli.processes import PROGRAM, SECRET, Upstream, environment, eventually, run, served
+from tests.cli.processes import PROGRAM, SECRET, Upstream, environment, eventually, refuses, run, served
 
 CLIENT = """\
 #!{python}
@@ -105,7 +104,7 @@ def test_a_client_runs_behind_a_gateway_of_its_own(home: Path, upstream: str, tm
         if name.startswith("LUTHIEN") or name == "CLAUDE_CODE_USE_BEDROCK"
     ]
     # afterwards: the gateway is gone, its key is revoked, and nothing lies about
-    assert _gone(found["environment"]["ANTHROPIC_BASE_URL"])
+    assert refuses(found["environment"]["ANTHROPIC_BASE_URL"])
     assert files(home) == before | {"facts.json"}
     listed = run(home, "keys", "--config", str(file), "list", LUTHIEN_PEPPER="p").stdout
     assert "launch claude" in listed
@@ -131,11 +130,11 @@ def test_an_end_from_outside_ends_client_and_gateway(home: Path, upstream: str) 
         eventually((home / "facts.json").exists, 120)
         url = facts(home)["environment"]["ANTHROPIC_BASE_URL"]
         process.send_signal(signal.SIGINT)  # the client's own business: nothing ends
-        assert not _gone(url)
+        assert not refuses(url)
         # until the client listens to SIGTERM, it ends by it: 128 + 15
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) in (9, 143)
-        assert _gone(url)
+        assert refuses(url)
     finally:
         process.kill()
         process.wait()
@@ -246,12 +245,3 @@ def test_opencode_is_configured_inline_over_what_is_there() -> None:
 def test_the_gateways_secrets_do_not_go_along() -> None:
     given = {"LUTHIEN_PEPPER": "x", "LUTHIEN_UPSTREAMS__0__API_KEY": "x", "POLICY_CONFIG": "x", "HOME": "/h"}
     assert "x" not in client_start("claude", Door(URL), [], given).environment.values()
-
-
-def _gone(url: str) -> bool:
-    host, port = url.removeprefix("http://").split(":")
-    try:
-        socket.create_connection((host, int(port)), 5).close()
-    except OSError:
-        return True
-    return False

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from luthien_guard.testing.provider import serving
-from tests.cli.processes import SECRET, Upstream, eventually, run, served
+from tests.cli.processes import SECRET, Upstream, eventually, refuses, run, served
 
 FORBIDS = f"policies: [{{use: default-limits, config: {{forbidden_words: [{SECRET}]}}}}]"
 ALLOWS = "policies: [noop]"
@@ -68,7 +68,7 @@ def test_it_serves_reloads_and_ends_in_order(tmp_path: Path, upstream: tuple[Ups
         asking.start()
         assert app.asked.wait(30)
         gateway.process.terminate()
-        eventually(lambda: _refuses(gateway.url))
+        eventually(lambda: refuses(gateway.url))
         app.gate.set()
         asking.join(30)
         assert last[0][0] == 200
@@ -222,12 +222,3 @@ def children(pid: int) -> list[int]:
         except OSError:
             continue
     return found
-
-
-def _refuses(url: str) -> bool:
-    host, port = url.removeprefix("http://").split(":")
-    try:
-        socket.create_connection((host, int(port)), 5).close()
-    except OSError:
-        return True
-    return False

@@ -95,18 +95,6 @@ def test_a_schema_of_before_is_brought_up_to_date(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_schema_from_the_future_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "s.db"
-    store = SqliteStore(path)
-    store.open()
-    store.close()
-    with sqlite3.connect(path) as db:
-        db.execute("INSERT INTO schema_migrations VALUES (99, 0)")
-    db.close()
-    with pytest.raises(SinkError, match=r"schema 99, and this version knows \d+ at most"):
-        SqliteStore(path).open()
-
-
 @pytest.mark.parametrize("make", [SqliteStore, JsonlStore])
 def test_files_that_cannot_be_used_are_told(make: Callable[[Path], Any], tmp_path: Path) -> None:
     folder = tmp_path / "folder"

@@ -598,6 +598,7 @@ TOOL = call(0, "n", "{}")
         ([START, TOOL[0]], text(0, "x")),
         ([START, *TOOL], begin(1)),
         ([START, *TOOL], begin(1, "thinking")),
+        ([START, *TOOL], begin(1, "server_tool_use", id="s", name="n")),
         ([START, *HM], begin(1, "thinking")),
         ([START, *HM, finish()], begin(1)),
         ([START, *HM, finish()], finish()),

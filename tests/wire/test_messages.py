@@ -14,7 +14,7 @@ from luthien_guard.testing.reading import read as client
 from luthien_guard.wire.format import Block, PieceKind, ReadChunk, is_identifier
 from luthien_guard.wire.messages import MESSAGES
 from tests.official_sdks import reads
-from tests.recordings import FOLDER, Recording, needs_recordings, recordings
+from tests.recordings import FOLDER, Recording, needs_recordings, pairs, recordings
 from tests.wire.harness import blocks_of, chunks_of, keep_calls, read_all, remove_calls, rewrite, write_all
 
 pytestmark = needs_recordings
@@ -82,17 +82,6 @@ def test_identity(recording: Recording) -> None:
     writer = MESSAGES.writer(stream=recording.stream, model="m", call_id="c")
     sources = [source for _, source in writer.write(read)]
     assert sources == [chunk.source for chunk in read if chunk.chunk.raw]
-
-
-def pairs(a: Any, b: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(a, dict) and isinstance(b, dict) and list(a) == list(b):
-        for key in a:
-            yield from pairs(a[key], b[key])
-    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        for one, other in zip(a, b, strict=True):
-            yield from pairs(one, other)
-    else:
-        yield a, b
 
 
 @each

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Path
-from luthien_guard.wire.json_text import DELETE, Raw, dumps, patch
+from luthien_guard.wire.json_text import DELETE, Raw, dumps
+from luthien_guard.wire.splice import patch_data
 
 __all__ = ["applied", "delta_spliced", "spliced"]
 
 _VALUE: Final = re.compile(rb'[ \t]*("(?:[^"\\]|\\.)*"|-?[0-9]+(?![0-9.eE]))', re.DOTALL)
-_DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data: ?([^\r\n]*)")
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _DELTA: Final = b'"delta":'
 
@@ -41,14 +41,7 @@ def delta_spliced(chunk: Chunk, old: str, new: str) -> bytes | None:
 def spliced(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes:
     """The chunk's raw bytes with the values at these paths of its JSON changed, and nothing else."""
     quick = _quick(chunk, changes) if len(changes) < 4 and chunk.kind == "data" else None
-    if quick is not None:
-        return quick
-    if chunk.kind == "body":
-        return patch(chunk.raw.decode(), changes).encode()
-    found = _DATA.search(chunk.raw)
-    assert found is not None, "a data chunk has a data line"
-    text = patch(found.group(1).decode(), changes).encode()
-    return chunk.raw[: found.start(1)] + text + chunk.raw[found.end(1) :]
+    return patch_data(chunk, changes) if quick is None else quick
 
 
 def _quick(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes | None:
