@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from typing import Any
 
 import anyio
@@ -98,6 +99,12 @@ async def test_an_echo_repeats_what_left() -> None:
     assert run.seen[-2] == {"echo": "***"}
 
 
+def deltas(text: str, cuts: list[int]) -> list[dict[str, str]]:
+    """Deltas of these lengths, and one of what is left."""
+    ends = list(accumulate(cuts))
+    return [{"text": text[start:end]} for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
+
+
 @given(
     text=st.text("abc ", max_size=40),
     cuts=st.lists(st.integers(1, 6), max_size=20),
@@ -108,11 +115,7 @@ async def test_an_echo_repeats_what_left() -> None:
 def test_an_edit_is_the_same_however_the_text_was_cut(
     text: str, cuts: list[int], lookahead: int, pattern: str, new: str
 ) -> None:
-    chunks, at = [], 0
-    for cut in cuts:
-        chunks.append({"text": text[at : at + cut]})
-        at += cut
-    chunks.append({"text": text[at:]})
+    chunks = deltas(text, cuts)
 
     async def run() -> str:
         return (await Bench([redact(pattern, new, lookahead)]).run(*chunks, {"finish": "stop"})).text
@@ -122,11 +125,7 @@ def test_an_edit_is_the_same_however_the_text_was_cut(
 
 @given(text=st.text("ab", max_size=12), cuts=st.lists(st.integers(1, 4), max_size=8))
 def test_a_forbidden_word_never_leaves_whole_and_a_clean_text_always_does(text: str, cuts: list[int]) -> None:
-    chunks, at = [], 0
-    for cut in cuts:
-        chunks.append({"text": text[at : at + cut]})
-        at += cut
-    chunks.append({"text": text[at:]})
+    chunks = deltas(text, cuts)
 
     async def run() -> Any:
         return await Bench([forbid("aba")]).run(*chunks, {"finish": "stop"})
@@ -368,11 +367,7 @@ async def test_whole_text_that_cannot_be_said_blocks() -> None:
 
 
 def in_deltas(policy: Policy, text: str, cuts: list[int]) -> str:
-    chunks, at = [], 0
-    for cut in cuts:
-        chunks.append({"text": text[at : at + cut]})
-        at += cut
-    chunks.append({"text": text[at:]})
+    chunks = deltas(text, cuts)
 
     async def run() -> str:
         return (await Bench([policy]).run(*chunks, {"finish": "stop"})).text
