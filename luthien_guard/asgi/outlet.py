@@ -50,6 +50,11 @@ class WatchedOutlet(Outlet, Protocol):
     now: Callable[[], float]
     deadlines: Deadlines
 
+    @property
+    def enforces(self) -> bool:
+        """What is decided about the answer has an effect on it."""
+        ...
+
     def start(self, work: Callable[..., Coroutine[Any, Any, None]], /, *args: Any) -> None:
         """Run `work(*args)` beside the application."""
         ...

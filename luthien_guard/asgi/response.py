@@ -39,6 +39,7 @@ class Response:
         "_outlet",
         "_status",
         "_stream",
+        "_unread",
         "began",
         "finished",
         "lanes",
@@ -58,6 +59,7 @@ class Response:
         self._head: list[bytes] = []  # bytes that do not yet say what the body is
         self._dropped = False  # it had a body where there is none
         self._stream = False
+        self._unread = False  # nobody can read it, and nobody has to
         self._hurry = 0  # messages in one breath
 
     async def send(self, message: Message) -> None:
@@ -102,11 +104,13 @@ class Response:
 
     async def fail(self, expiry: Expiry) -> None:
         """End the answer in-band, or with an error of its own while nothing has left."""
+        if self._unread:
+            return await self._outlet.cut(expiry)
         if self.lanes is None:
             self._status, self._headers = expiry.status, ()
             await self._open(stream=False)
         assert self.lanes is not None
-        await self.lanes.fail(expiry)
+        return await self.lanes.fail(expiry)
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -132,7 +136,9 @@ class Response:
 
     async def _take(self, data: bytes, last: bool) -> None:
         """Bytes that are not plainly the next piece: the first ones, or encoded ones."""
-        if self.lanes is None:
+        if self._unread:
+            await self._pass(data, last)
+        elif self.lanes is None:
             await self._take_first(data, last)
         else:
             try:
@@ -152,6 +158,11 @@ class Response:
         try:
             if not self._head and self._decoder is None:
                 self._decoder = decoder_for(layers(values(self._headers, b"content-encoding")))
+        except WireError as error:
+            if self._outlet.enforces:
+                return await self._uninspectable(error)
+            return await self._pass_unread(data, last, str(error))
+        try:
             self._head.append(self._decoded(data, last))
         except WireError as error:
             return await self._uninspectable(error)
@@ -167,6 +178,22 @@ class Response:
         if head or last:
             await lanes.feed(head, last=last)
         return None
+
+    async def _pass_unread(self, data: bytes, last: bool, reason: str) -> None:
+        """Who only observes does not stand in the way of what cannot be observed."""
+        self._unread = True
+        self._outlet.plane.record(
+            self._outlet.call_id, "body.unread", {"status": self._status, "reason": reason}
+        )
+        await self._outlet.client.begin(self._status, self._headers)
+        await self._pass(data, last)
+
+    async def _pass(self, data: bytes, last: bool) -> None:
+        client = self._outlet.client
+        await client.write(data, end=last)
+        self._outlet.deadlines.told = self._outlet.now()
+        if last:
+            await self._outlet.close(GONE if client.gone else refused(self._status))
 
     async def _take_nothing(self, data: bytes, last: bool) -> None:
         """HEAD, OPTIONS, 204, 304: headers only. A body here is one that nobody may see."""

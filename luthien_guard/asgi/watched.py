@@ -297,6 +297,11 @@ class Watched:
     def raises(self) -> bool:
         return self._exchange.raises
 
+    @property
+    def enforces(self) -> bool:
+        decision = self._exchange.decision
+        return decision is None or decision.enforces
+
     def start(self, work: Callable[..., Coroutine[Any, Any, None]], /, *args: Any) -> None:
         self._beside.start(work, *args)
 

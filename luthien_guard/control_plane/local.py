@@ -77,7 +77,8 @@ class LocalControlPlane:
         self._received(exchange, body)
         covered = exchange.plan.looks_at_response or exchange.services.keeps_content
         if not body:
-            return PolicyResult(RequestDecision(body, covers_response=covered))
+            enforces = exchange.plan.enforces
+            return PolicyResult(RequestDecision(body, covers_response=covered, enforces=enforces))
         intervention = await exchange.decide_request(body, request)
         if intervention is not None:
             return self._refused(exchange, intervention, stream=request.stream)
@@ -88,6 +89,7 @@ class LocalControlPlane:
             model=exchange.request.model,
             stream=exchange.request.stream,
             covers_response=covered,
+            enforces=exchange.plan.enforces,
             may_wait=exchange.plan.may_wait,
             ends_at_once=exchange.plan.ends_at_once,
         )

@@ -60,6 +60,8 @@ class RequestDecision:
     stream: bool = False
     #: False when no policy looks at the response and nothing has to be recorded of it: bytes may go straight through.
     covers_response: bool = True
+    #: False when nothing that is said about the response has an effect on it: what cannot be read may pass unread.
+    enforces: bool = True
     #: False when no hook on the response is awaited, so that none can hang: the shell need not watch `overdue`.
     may_wait: bool = True
     #: True when `close` does nothing that waits, so that it need not be bounded or shielded.

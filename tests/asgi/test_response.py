@@ -206,6 +206,19 @@ async def test_an_answer_that_cannot_be_decoded_does_not_leave(encoding: bytes, 
     assert len(plane.closed) == 1
 
 
+@pytest.mark.parametrize("pieces", [[b"x"], [b"", b"\xff", b"y"]])
+async def test_who_only_observes_lets_pass_what_nobody_can_read(pieces: list[bytes]) -> None:
+    plane = ScriptedPlane(Whole, decide=lambda body: RequestDecision(body, enforces=False))
+    headers = [(b"content-encoding", b"rot13"), (b"content-type", b"text/event-stream")]
+    heard = await visit(GuardMiddleware(Speaker(*pieces, headers=headers), guard=ScriptedGuard(plane)))
+    assert (heard.status, heard.body) == (200, b"".join(pieces))
+    assert heard.messages[0]["headers"][:2] == headers
+    assert heard.complete
+    assert plane.streams == []
+    assert [event for event, _ in plane.facts] == ["body.unread"]
+    assert len(plane.closed) == 1
+
+
 async def test_a_label_with_another_charset_is_made_true() -> None:
     headers = [(b"content-type", b"application/json; charset=utf-16"), (b"x", b"charset=utf-16")]
     heard = await visit(GuardMiddleware(Speaker(b"{}", headers=headers), guard=ScriptedGuard()))

@@ -94,6 +94,23 @@ async def test_a_blocked_call_does_not_leave() -> None:
     assert heard.body.endswith(DONE)
 
 
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+async def test_an_encoding_that_nobody_can_undo_stops_who_enforces(mode: Any) -> None:
+    guard = Guard([Asking((), "first")], mode=mode)
+    headers = [*SSE, (b"content-encoding", b"aws-chunked")]
+    heard = await visit(GuardMiddleware(saying(CALLS, headers), guard=guard), body=ASK)
+    records = guard.records_of(guard.recent_calls[-1])
+    noted = [record.details for record in records if record.details.get("event") == "body.unread"]
+    if mode == "enforce":
+        assert (heard.status, noted) == (502, [])
+        assert b"uninspectable_response" in heard.body
+    else:
+        assert (heard.status, heard.body) == (200, b"".join(CALLS))
+        assert len(noted) == 1
+        assert "aws-chunked" in noted[0]["reason"]
+        assert records[-1].details["outcome"] == "success"
+
+
 async def test_a_hook_that_hangs_in_place_blocks() -> None:
     class Hanging(Policy):
         @hookimpl
