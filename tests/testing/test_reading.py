@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from luthien_guard.testing import read
 from tests.recordings import needs_recordings, recordings
@@ -91,6 +93,46 @@ def test_responses_repeats_must_agree_with_the_deltas() -> None:
     problems = " ".join(read(body, "openai.responses", stream=True).problems)
     for complaint in ("sequence_number 1 after 1", "says other than its deltas", "never done"):
         assert complaint in problems
+
+
+FORMATS = ("openai.chat", "anthropic.messages", "openai.responses")
+KEYS = [
+    "choices", "message", "delta", "content", "tool_calls", "function", "arguments", "index", "type", "output", "item",
+    "text", "summary", "response", "content_block", "output_index", "usage", "error",
+]  # fmt: skip
+TYPES = [
+    "content_block_start", "content_block_delta", "message_start", "message_delta", "response.created",
+    "response.output_item.added", "response.output_text.delta", "response.completed", "error", "text", "tool_use",
+]  # fmt: skip
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from([*TYPES, "x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(events=st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5), max_size=4))
+def test_reading_never_raises_on_any_json(events: list[Any]) -> None:
+    for wire_format in FORMATS:
+        for event in events:
+            read(json.dumps(event).encode(), wire_format, stream=False)
+        read(
+            b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in events), wire_format, stream=True
+        )
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"data: " + b"[" * 100_000 + b"\n\n", b"\xff", b""])
+def test_reading_never_raises_on_any_bytes(body: bytes, *, stream: bool) -> None:
+    for wire_format in FORMATS:
+        assert not read(body, wire_format, stream=stream).complete
+
+
+def test_what_has_no_shape_is_a_problem() -> None:
+    (problem,) = read(b'{"output": 5}', "openai.responses", stream=False).problems
+    assert problem.startswith("clients cannot read it: TypeError")
+    with pytest.raises(KeyError):
+        read(b"{}", "openai.chats", stream=False)
 
 
 @needs_recordings

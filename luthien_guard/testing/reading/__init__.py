@@ -24,12 +24,23 @@ _BODIES: Final[Mapping[str, Callable[[Any], Transcript]]] = {
 
 
 def read(body: bytes, wire_format: str, *, stream: bool) -> Transcript:
-    """What a client of `wire_format` takes from `body`. Never raises: what is wrong is in `problems`."""
-    if stream:
-        frames, problems = frames_of(body)
-        transcript = _STREAMS[wire_format](frames)
-        transcript.problems[:0] = problems
-        return transcript
+    """What a client of `wire_format` takes from `body`. Whatever the bytes are: what is wrong is in `problems`. Raises
+    KeyError for a wire format that there is none of."""
+    of_stream, of_body = _STREAMS[wire_format], _BODIES[wire_format]
+    try:
+        return _of_stream(body, of_stream) if stream else _of_body(body, of_body)
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        return Transcript(problems=[f"clients cannot read it: {error!r}"])
+
+
+def _of_stream(body: bytes, reader: Callable[[list[Frame]], Transcript]) -> Transcript:
+    frames, problems = frames_of(body)
+    transcript = reader(frames)
+    transcript.problems[:0] = problems
+    return transcript
+
+
+def _of_body(body: bytes, reader: Callable[[Any], Transcript]) -> Transcript:
     try:
         value = json.loads(body)
     except ValueError:
@@ -39,4 +50,4 @@ def read(body: bytes, wire_format: str, *, stream: bool) -> Transcript:
     error = value.get("error")
     if isinstance(error, dict):
         return Transcript(error=error, complete=True)
-    return _BODIES[wire_format](value)
+    return reader(value)
