@@ -17,8 +17,7 @@ class Limits:
     max_response_bytes: int = 64 * MIB  # of a body that is not streamed
     max_event_bytes: int = 4 * MIB  # one SSE frame; `response.completed` repeats the whole answer
     max_held_bytes: int = 16 * MIB  # kept back by policies, per exchange
-    max_json_depth: int = 128
-    max_choices: int = 128  # openai.chat allows n up to 128
+    max_choices: int = 128  # of one response, and never more than that: openai.chat allows n up to 128
     max_blocks: int = 4096  # texts and tool calls of one response
     idle_timeout: float = 120.0  # between two chunks of upstream
     total_timeout: float = 3600.0

@@ -72,8 +72,11 @@ class Pieces:
     def _begin(self, read: ReadChunk, piece: Piece, block: Block | None) -> None:
         assert block is not None
         self._response.blocks.append(block)
-        if len(self._response.blocks) > self._response.exchange.services.limits.max_blocks:
+        limits = self._response.exchange.services.limits
+        if len(self._response.blocks) > limits.max_blocks:
             self._response.abort("more texts and tool calls than the limit allows")
+        elif block.choice >= limits.max_choices:
+            self._response.abort("more choices than the limit allows")
         if block.kind == "text":
             plans = self._response.plan.text_by_channel[block.channel]
             if plans:

@@ -270,6 +270,23 @@ async def test_what_is_held_is_bounded() -> None:
     assert run.outcome.policy == "limits"
 
 
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(max_blocks=2), "more texts and tool calls than the limit allows"),
+        (Limits(max_choices=2), "more choices than the limit allows"),
+    ],
+)
+async def test_what_an_answer_consists_of_is_bounded(limits: Limits, reason: str) -> None:
+    script = Script()
+    for choice in range(3):
+        script = script.text(f"text {choice}", choice=choice)
+    for each in await run(Calls(no_rm), script, cuts="whole", limits=limits):
+        assert each.outcome is not None
+        assert (each.outcome.policy, each.outcome.reason) == ("limits", reason)
+        assert "text 2" not in each.body.decode()
+
+
 async def test_a_retry_is_honoured_while_nothing_has_left_and_only_so_often() -> None:
     class Again(Policy):
         @hookimpl

@@ -9,8 +9,8 @@ from luthien_guard.wire.indices import index_of, leaves_as
 
 __all__ = ["MAX_CHOICES", "choice_of", "number_of", "read_choice_index"]
 
-#: The default of `Limits.max_choices`, and OpenAI's: the limits do not come as far as the readers. All choices beyond
-#: are made this one, so that nothing grows with their number and nobody puts them together as policies did not.
+#: OpenAI's own limit (`Limits.max_choices` may be a smaller one). All choices beyond are made this one, so that nothing
+#: grows with their number and nobody puts them together as policies did not.
 MAX_CHOICES: Final = 128
 
 
