@@ -134,12 +134,12 @@ class PolicyContext:
     """One policy in one exchange. Made by the guard; policies get it as `ctx`."""
 
     __slots__ = (
+        "_deadline",
         "_keepalive",
         "_record",
         "_states",
         "call_id",
         "clock",
-        "deadline",
         "judge",
         "observability",
         "policy",
@@ -160,6 +160,7 @@ class PolicyContext:
         judge: Judge | None = None,
         observability: ObservabilityContext | None = None,
         keepalive: Callable[[], None] | None = None,
+        deadline: Callable[[], float] | None = None,
     ) -> None:
         self.call_id = call_id
         self.policy = policy
@@ -167,12 +168,17 @@ class PolicyContext:
         self.request = request  # the ChatRequest as the policies before left it
         self.scratchpad: dict[str, Any] = {}
         self.clock = clock  # monotonic seconds; virtual in tests
-        self.deadline: float = float("inf")  # on `clock`, of the hook that runs now
         self.judge: Judge = judge if judge is not None else _no_judge
         self.observability = observability
         self._record = record
         self._keepalive = keepalive
+        self._deadline = deadline
         self._states: dict[type[Any], Any] = {}
+
+    @property
+    def deadline(self) -> float:
+        """When the hook that runs now has to be done, on `clock`; of several that wait, the last."""
+        return float("inf") if self._deadline is None else self._deadline()
 
     def state(self, of: Callable[[], T]) -> T:
         """The typed state of this policy in this exchange, made by `of()` on first use."""

@@ -134,6 +134,7 @@ class Asking:
                 judge=self.services.judge,
                 observability=ObservabilityContext(self.metadata.trace_id, None, record),
                 keepalive=lambda: self._keepalive(call.position),
+                deadline=lambda: self._deadline(call),
             )
         return found
 
@@ -184,24 +185,22 @@ class Asking:
     async def _watched(self, call: HookCall, awaitable: Any, first: Any) -> Any:
         """A policy that waits, or whose failure is forgiven, gets a scope of its own; others are watched from
         outside (`overdue`), because a scope per chunk costs more than the chunk."""
-        key, begun, waits = object(), self.services.clock(), self._waiting()
-        waits.until(key, call, self._begin(call))
+        key, waits = object(), self._waiting()
+        waits.begin(key, call, self._seconds(call))
         try:
             return await Rest(awaitable, first)
         finally:
-            waits.over(key, call, begun)
+            waits.end(key)
 
     async def _timed(self, call: HookCall, awaitable: Any) -> Any:
-        key, begun, waits = object(), self.services.clock(), self._waiting()
-        seconds = self._seconds(call)
-        self._begin(call)
+        key, waits, seconds = object(), self._waiting(), self._seconds(call)
         try:
-            return await self.services.within(awaitable, seconds, partial(waits.timed, key, call))
+            return await self.services.within(awaitable, seconds, partial(waits.begin, key, call, seconds))
         except Overdue:
             message = f"no answer in {seconds:g} s"
             raise PolicyTimeout(message, policy=call.registered.name, hook=call.hook) from None
         finally:
-            waits.over(key, call, begun)
+            waits.end(key)
 
     def _waiting(self) -> Waits:
         if self._waits is None:
@@ -213,12 +212,12 @@ class Asking:
 
     def _keepalive(self, position: int) -> None:
         if self._waits is not None:
-            self._waits.keepalive(position, self._begin)
+            self._waits.keepalive(position, self._seconds)
 
-    def _begin(self, call: HookCall) -> float:
-        """Its time begins now; when it will be over."""
-        deadline = self.context(call).deadline = self.services.clock() + self._seconds(call)
-        return deadline
+    def _deadline(self, call: HookCall) -> float:
+        """Of what the policy of `call` waits for; before it does, its time has only begun."""
+        waiting = None if self._waits is None else self._waits.deadline(call.position)
+        return self.services.clock() + self._seconds(call) if waiting is None else waiting
 
     def overdue(self) -> HookCall | None:
         """The call that has run past its deadline, if one has."""

@@ -8,49 +8,60 @@ from luthien_guard.registry import HookCall
 
 __all__ = ["Waits"]
 
-Clock = Callable[[], float]
+
+class _Wait:
+    __slots__ = ("anew", "begun", "call", "deadline")
+
+    def __init__(
+        self, call: HookCall, begun: float, deadline: float, anew: Callable[[], None] | None
+    ) -> None:
+        self.call = call
+        self.begun = begun
+        self.deadline = deadline
+        #: Starts its time-out again, where it has one of its own; else somebody looks after the deadline.
+        self.anew = anew
 
 
 class Waits:
-    """Made when a hook first waits: in most exchanges none does."""
+    """Made when a hook first waits: in most exchanges none does. `clock` in seconds."""
 
-    __slots__ = ("_anew", "_clock", "_until", "spent")
+    __slots__ = ("_clock", "_waits", "spent")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._waits: dict[object, _Wait] = {}
         self.spent: dict[str, dict[str, float]] = {}  # seconds, by policy and hook
-        #: Calls that somebody else looks after, with their deadlines.
-        self._until: dict[object, tuple[HookCall, float]] = {}
-        #: Calls with a time-out of their own, and how that begins anew.
-        self._anew: dict[object, tuple[HookCall, Callable[[], None]]] = {}
 
-    def until(self, key: object, call: HookCall, deadline: float) -> None:
-        """`call` waits, and is overdue from `deadline` on."""
-        self._until[key] = (call, deadline)
+    def begin(
+        self, key: object, call: HookCall, seconds: float, anew: Callable[[], None] | None = None
+    ) -> None:
+        """`call` waits, for so long at the most."""
+        now = self._clock()
+        self._waits[key] = _Wait(call, now, now + seconds, anew)
 
-    def timed(self, key: object, call: HookCall, anew: Callable[[], None]) -> None:
-        """`call` waits within a time-out that `anew` starts again."""
-        self._anew[key] = (call, anew)
+    def end(self, key: object) -> None:
+        wait = self._waits.pop(key, None)
+        if wait is not None:
+            spent = self.spent.setdefault(wait.call.registered.name, {})
+            spent[wait.call.hook] = spent.get(wait.call.hook, 0.0) + self._clock() - wait.begun
 
-    def over(self, key: object, call: HookCall, begun: float) -> None:
-        self._until.pop(key, None)
-        self._anew.pop(key, None)
-        spent = self.spent.setdefault(call.registered.name, {})
-        spent[call.hook] = spent.get(call.hook, 0.0) + self._clock() - begun
+    def keepalive(self, position: int, seconds: Callable[[HookCall], float]) -> None:
+        """What the policy at `position` waits for begins its time anew."""
+        for wait in list(self._waits.values()):
+            if wait.call.position == position:
+                wait.deadline = self._clock() + seconds(wait.call)
+                if wait.anew is not None:
+                    wait.anew()
 
-    def keepalive(self, position: int, begin: Callable[[HookCall], float]) -> None:
-        """What the policy at `position` waits for begins its time anew. `begin` gives a call's new deadline."""
-        for key, (call, _) in list(self._until.items()):
-            if call.position == position:
-                self._until[key] = (call, begin(call))
-        for call, anew in self._anew.values():
-            if call.position == position:
-                begin(call)
-                anew()
+    def deadline(self, position: int) -> float | None:
+        """Until when the policy at `position` may wait; None while it does not."""
+        own = (wait.deadline for wait in self._waits.values() if wait.call.position == position)
+        return max(own, default=None)
 
     def overdue(self) -> HookCall | None:
-        """The call that has run past its deadline, if one has."""
-        if not self._until:
+        """The call that has run past its deadline and has no time-out of its own, if one has."""
+        if not self._waits:
             return None
         now = self._clock()
-        return next((call for call, deadline in self._until.values() if now >= deadline), None)
+        late = (wait.call for wait in self._waits.values() if wait.anew is None and now >= wait.deadline)
+        return next(late, None)

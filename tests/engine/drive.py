@@ -47,7 +47,7 @@ class Bench:
     def __init__(self, policies: Sequence[Any], *, calls_last: bool = False, **options: Any) -> None:
         self.delivery = Delivery([])
         mode = options.pop("mode", "enforce")
-        services = Services(clock=anyio.current_time, within=within, **options)
+        services = Services(**{"clock": anyio.current_time, "within": within, **options})
         plan = Plan(policies, mode=mode)
         self.services = services
         self.plane = LocalControlPlane(

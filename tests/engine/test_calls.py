@@ -529,3 +529,23 @@ async def test_a_policy_that_is_still_at_work_says_so() -> None:
         {"call": "ls"}, {"called": "0"}, {"finish": "calls"}
     )
     assert run.outcome == Outcome(OutcomeStatus.SUCCESS)
+
+
+@pytest.mark.parametrize("on_error", ["block", "allow"])
+async def test_a_hook_can_see_how_much_time_it_has(on_error: str) -> None:
+    now, left = [100.0], []
+
+    class Looks(Policy):
+        @hookimpl
+        async def on_content_chunk(self, chunk: Any, ctx: PolicyContext) -> None:
+            left.append(ctx.deadline - ctx.clock())
+            await anyio.lowlevel.checkpoint()
+            now[0] += 4
+            left.append(ctx.deadline - ctx.clock())
+            ctx.keepalive()
+            left.append(ctx.deadline - ctx.clock())
+
+    item = {"use": Looks(), "on_error": on_error, "timeout": 10.0}
+    run = await Bench([item], clock=lambda: now[0]).run({"text": "a"}, {"text": "b"}, {"finish": "stop"})
+    assert run.text == "ab"
+    assert left == [10.0, 6.0, 10.0] * 2
