@@ -12,21 +12,25 @@ from luthien_guard.errors import ConfigError, did_you_mean
 from luthien_guard.events import CHANNELS
 from luthien_guard.policy import Policy
 
-__all__ = ["check_attributes", "check_declared", "check_parameters", "check_value"]
+__all__ = ["check_attributes", "check_declared", "check_function", "check_parameters", "check_value"]
 
 _MUTABLE: Final = (list, dict, set, bytearray)
 _VARIADIC: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
-def check_attributes(policy: Policy, name: str) -> None:
-    """Before it is registered as `name`: methods without their mark, and state that exchanges would share.
+def check_attributes(policy: Policy, name: str, hooks: Collection[str]) -> None:
+    """Before it is registered as `name`: methods without their mark, and state that exchanges would share. `hooks`: the
+    names of all hooks.
 
     Raises ConfigError.
     """
     for method in dir(type(policy)):
         if method.startswith("on_") and callable(found := getattr(policy, method)) and not _is_marked(found):
-            raise ConfigError(f"{name}.{method} looks like a hook: mark it with @hookimpl")
+            raise _unmarked(name, method)
     for attribute, value in vars(policy).items():
+        # other callables are its own: `self.on_found = tell`
+        if attribute in hooks and callable(value) and not _is_marked(value):
+            raise _unmarked(name, attribute)
         if not attribute.startswith("_") and isinstance(value, _MUTABLE):
             raise ConfigError(
                 f"{name}.{attribute} is a {type(value).__name__}: a policy is shared by all exchanges, so "
@@ -36,7 +40,7 @@ def check_attributes(policy: Policy, name: str) -> None:
 
 def check_declared(policy: Policy, name: str, hooks: Collection[str]) -> None:
     """What it declares for the engine. `hooks`: those that it implements. Raises ConfigError."""
-    for attribute in ("name", "lookahead", "waits", "timeout"):
+    for attribute in ("name", "lookahead", "waits", "asks_judge", "timeout"):
         check_value(attribute, name, getattr(policy, attribute))
     _check_hold(policy.hold, name)
     _check_channels(policy.channels, name)
@@ -54,6 +58,13 @@ def check_value(attribute: str, name: str, value: object) -> None:
     fits, allowed = _RULES[attribute]
     if not fits(value):
         raise _wrong(attribute, name, value, allowed)
+
+
+def check_function(where: str, function: Callable[..., Any]) -> None:
+    """Of a hook: one that yields would run when somebody asks it for its results, and nobody does. Raises
+    ConfigError."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"{where} has a `yield`: it would never run; return what it has to say")
 
 
 def check_parameters(where: str, function: Callable[..., Any], given: tuple[str, ...]) -> None:
@@ -90,6 +101,7 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
         "a whole number of characters, 0 or more",
     ),
     "waits": (lambda value: isinstance(value, bool), "True or False"),
+    "asks_judge": (lambda value: isinstance(value, bool), "True or False"),
     "timeout": (
         lambda value: value is None or (_is_seconds(value) and value > 0),
         "a finite number of seconds, more than 0, or None for the guard's default",
@@ -118,6 +130,10 @@ def _check_channels(channels: object, name: str) -> None:
             raise ConfigError(
                 f"channels of {name} has {channel!r}{did_you_mean(channel, CHANNELS)}: use {known}"
             )
+
+
+def _unmarked(name: str, method: str) -> ConfigError:
+    return ConfigError(f"{name}.{method} looks like a hook: mark it with @hookimpl")
 
 
 def _wrong(attribute: str, name: str, value: object, allowed: str) -> ConfigError:

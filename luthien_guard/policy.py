@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import pluggy
 
+from luthien_guard.errors import did_you_mean
+
 __all__ = [
     "Abort",
     "Block",
@@ -98,6 +100,9 @@ class Policy:
     lookahead: int = 0
     #: True when a hook asks somebody else (a judge, a person, a service): it then runs in the stream lane.
     waits: bool = False
+    #: True when a hook asks `ctx.judge`: the guard's own one, litellm, is then loaded when the guard starts, which takes
+    #: seconds, and not while the first question waits.
+    asks_judge: bool = False
     #: "response": nothing is released before `on_response_completed`, which may then return a verdict.
     hold: Literal["", "response"] = ""
     #: The text channels to look at; None is all of them.
@@ -105,7 +110,8 @@ class Policy:
     #: Seconds that one call of a hook may take; None takes the guard's default.
     timeout: float | None = None
 
-    #: A pydantic model of the configuration; `Policy.from_config` validates with it where present.
+    #: A pydantic model of the configuration; `Policy.from_config` validates with it where present. Keys that it does not
+    #: know are errors, unless it says itself (`extra` in its `model_config`) what becomes of them.
     Config: ClassVar[type[Any] | None] = None
 
     def listens(self, hook: str) -> bool:
@@ -118,7 +124,47 @@ class Policy:
         """Make the policy from the `config` mapping of a configuration file. Raises TypeError or ValueError."""
         if cls.Config is None:
             return cls(**config)
-        return cls(**dict(cls.Config(**config)))
+        _check_keys(cls.Config, config)
+        validated = cls.Config(**config)
+        _check_inner_keys(validated, config)
+        return cls(**dict(validated))
+
+
+def _check_keys(model: type[Any], given: Mapping[str, Any]) -> None:
+    """pydantic passes over what it does not know, and a policy that misses a setting may be off. Raises ValueError."""
+    settings = getattr(model, "model_config", {"extra": None})
+    if "extra" in settings:
+        return
+    by_name = settings.get("populate_by_name") or settings.get("validate_by_name")
+    known: set[str] = set()
+    for name, field in model.model_fields.items():
+        aliases = _aliases(field.validation_alias)
+        known |= {name, *aliases} if by_name or not aliases else aliases
+    for key in given:
+        if key not in known:
+            raise ValueError(f"unknown key {key!r}{did_you_mean(key, known)}")
+
+
+def _aliases(alias: Any) -> set[str]:
+    """Of a text, an AliasPath or an AliasChoices: the keys at the top."""
+    choices = [] if alias is None else getattr(alias, "choices", [alias])
+    return {str(each.path[0]) if hasattr(each, "path") else str(each) for each in choices}
+
+
+def _check_inner_keys(value: Any, given: Any) -> None:
+    """The same for the models inside of a model: `value` is what was made of `given`. Raises ValueError."""
+    if isinstance(given, Mapping) and hasattr(type(value), "model_fields"):
+        _check_keys(type(value), given)
+        for name, field in type(value).model_fields.items():
+            for spelling in (name, field.validation_alias):
+                if isinstance(spelling, str) and spelling in given:
+                    _check_inner_keys(getattr(value, name), given[spelling])
+    elif isinstance(given, Mapping) and isinstance(value, Mapping):
+        for key in given.keys() & value.keys():
+            _check_inner_keys(value[key], given[key])
+    elif isinstance(given, (list, tuple)) and isinstance(value, (list, tuple)):
+        for each, made_of in zip(value, given, strict=False):
+            _check_inner_keys(each, made_of)
 
 
 @dataclass(frozen=True, slots=True)

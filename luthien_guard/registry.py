@@ -20,6 +20,7 @@ from luthien_guard import hookspecs
 from luthien_guard.declared import (
     check_attributes,
     check_declared,
+    check_function,
     check_parameters,
     check_value,
 )
@@ -121,16 +122,17 @@ def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
     if unknown:
         key = min(unknown, key=str)
         raise ConfigError(f"unknown key {key!r}{did_you_mean(key, _SETTINGS)} in a policy's settings")
-    use, config = item.get("use"), None
+    use, config = item.get("use"), item.get("config")
     if isinstance(use, Policy):
         policy, name = use, _name_of(use)
-        if item.get("config"):
+        if config is not None and config != {}:
             raise ConfigError(
                 f"config of {name}: nobody reads it, as `use` is an instance: configure that one"
             )
+        config = None
     elif isinstance(use, str):
-        config = item.get("config") or {}
-        policy, name = _make(use, config, allow_paths), use.rpartition(":")[2]
+        config, name = _mapping(config, use), use.rpartition(":")[2]
+        policy = _make(use, config, allow_paths)
     else:
         raise ConfigError("a policy's settings need `use`: the name of an installed policy, or an instance")
     mode, on_error = item.get("mode", "enforce"), item.get("on_error", "block")
@@ -143,6 +145,13 @@ def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
     if given is not None:
         check_value("name", name, given)
     return Registered(policy, given or name, mode, on_error, timeout, config)
+
+
+def _mapping(config: Any, use: str) -> Mapping[str, Any]:
+    """Only None means none: `config: no` would run the policy without what somebody wrote for it."""
+    if config is not None and not isinstance(config, Mapping):
+        raise ConfigError(f"config of {use} is a {type(config).__name__}: give a mapping")
+    return {} if config is None else config
 
 
 def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
@@ -197,7 +206,7 @@ def _kebab(name: str) -> str:
 def _register(manager: pluggy.PluginManager, registered: Registered) -> None:
     policy, name = registered.policy, registered.name
     try:
-        check_attributes(policy, name)
+        check_attributes(policy, name, HOOKS)
         manager.register(policy, name=name)
     except ConfigError:
         raise
@@ -230,8 +239,9 @@ def _calls(
             raise ConfigError(
                 f"{registered.name}.{hook}: wrappers cannot span what hooks await; use two hooks"
             )
+        check_function(f"{registered.name}.{hook}", impl.function)
         check_parameters(f"{registered.name}.{hook}", impl.function, arguments)
-        if registered.mode == "off" or not registered.policy.listens(hook):
+        if registered.mode == "off" or not _listens(registered, hook):
             continue
         function = _with_arguments(impl.function, arguments)
         is_async = inspect.iscoroutinefunction(impl.function)
@@ -239,6 +249,14 @@ def _calls(
         found.append(HookCall(registered, hook, function, position, is_async, tier))
     # not pluggy's order, which is another one for each tier
     return sorted(found, key=lambda call: (call.tier, call.position))
+
+
+def _listens(registered: Registered, hook: str) -> bool:
+    """A `listens` that forgets to return something would turn the hook off."""
+    heard: object = registered.policy.listens(hook)
+    if not isinstance(heard, bool):
+        raise ConfigError(f"{registered.name}.listens({hook!r}) returned {heard!r}: return True or False")
+    return heard
 
 
 def _with_arguments(function: Callable[..., Any], given: tuple[str, ...]) -> Callable[..., Any]:
