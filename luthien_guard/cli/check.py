@@ -10,7 +10,6 @@ from luthien_guard.cli.constructing import built
 from luthien_guard.cli.options import load_or_fail
 from luthien_guard.cli.plan import config_rows, policy_rows
 from luthien_guard.cli.terminal import fail, say
-from luthien_guard.config.load import config_from_environment
 from luthien_guard.errors import ConfigError
 
 __all__ = ["command"]
@@ -22,10 +21,9 @@ __all__ = ["command"]
 def command(file: Path | None, config: Path | None) -> None:
     """Validate FILE (default: what POLICY_CONFIG names) and print the effective plan: policies in order and what each
     holds back, routes, upstreams, sinks. Asks nobody: for what can be reached, see `doctor`."""
-    path = file or config or config_from_environment()
-    if path is None:
+    loaded = load_or_fail(file or config)
+    if loaded.path is None:
         raise click.UsageError("name a file, or set POLICY_CONFIG")
-    loaded = load_or_fail(path)
     try:
         plans = built(loaded)
     except ConfigError as error:

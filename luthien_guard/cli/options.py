@@ -32,8 +32,8 @@ def config_option(command: F) -> F:
 
 def load_or_fail(path: Path | None, options: dict[Place, tuple[str, Any]] | None = None) -> Loaded:
     """The configuration of the gateway; ends the program with code 2 where it is wrong."""
-    path = path or config_from_environment()
     try:
+        path = path or config_from_environment()
         return load_config(path, options=options, defaults=gateway_defaults(has_file=path is not None))
     except ConfigError as error:
         fail(error)

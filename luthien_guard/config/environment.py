@@ -98,6 +98,10 @@ def _looked_up(found: re.Match[str], environ: Mapping[str, str], where: str) -> 
             f"{where}: `${{` is followed by no NAME}} or NAME:-default}} (write `$${{` for the characters)"
         )
     name, default = found["name"], found["default"]
+    if default is not None and "${" in default:
+        raise ConfigError(
+            f"{where}: the default of {name} holds a `${{`: a reference does not stand in another"
+        )
     value = environ.get(name)
     if value is None or (not value and default is not None):
         if default is None:

@@ -32,9 +32,12 @@ class Loaded:
 
 
 def config_from_environment(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The file that `POLICY_CONFIG` names."""
+    """The file that `POLICY_CONFIG` names. Raises ConfigError for one that is set and names nothing: no file would mean
+    no policies."""
     named = environ.get(VARIABLE)
-    return Path(named) if named else None
+    if named == "":
+        raise ConfigError(f"environment variable {VARIABLE} is empty: name a file, or unset it")
+    return None if named is None else Path(named)
 
 
 def load_config(
@@ -100,7 +103,8 @@ def _compatible(file: YamlFile) -> YamlFile:
                 f"{file.at(('policy', key))}: unknown key{did_you_mean(key, ('class', 'config'))}"
             )
     rest = {key: value for key, value in file.raw.items() if key != "policy"}
-    item = {"use": policy["class"], "config": policy.get("config") or {}}
+    config = policy.get("config")
+    item = {"use": policy["class"], "config": {} if config is None else config}
     return replace(file, raw={**rest, "policies": [item]}, lines={**file.lines, **_moved(file.lines)})
 
 

@@ -73,6 +73,9 @@ def test_check_prints_the_effective_plan(home: Path) -> None:
 
 def test_check_takes_the_file_that_the_environment_names(home: Path) -> None:
     assert invoke(home, "check", POLICY_CONFIG="guard.yaml").exit_code == 0
+    empty = invoke(home, "check", POLICY_CONFIG="")
+    assert (empty.exit_code, "POLICY_CONFIG is empty" in empty.output) == (2, True)
+    assert "name a file, or set POLICY_CONFIG" in invoke(home, "check").output
     assert invoke(home, "check").exit_code == 2
 
 

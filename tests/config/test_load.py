@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from luthien_guard.config import guard_arguments, load_config, read_config
+from luthien_guard.config import config_from_environment, guard_arguments, load_config, read_config
 from luthien_guard.config.defaults import gateway_defaults
 from luthien_guard.config.masking import MASK, masked
 from luthien_guard.config.schema import json_schema
@@ -164,6 +164,14 @@ def test_a_reference_that_is_none_is_told(tmp_path: Path, written: str) -> None:
     assert "guard.yaml:1: `${` is followed by no NAME" in problem(tmp_path, f"store: {json.dumps(written)}")
 
 
+@pytest.mark.parametrize("written", ["${A:-${B}}", "x${A:-y${B:-z}}", "${A:-$${B}}"])
+@pytest.mark.parametrize("environ", [{}, {"A": "1", "B": "2"}])
+def test_a_reference_inside_of_another_is_told(tmp_path: Path, written: str, environ: dict[str, str]) -> None:
+    assert problem(tmp_path, f"mode: enforce\nstore: {json.dumps(written)}", environ) == (
+        "guard.yaml:2: the default of A holds a `${`: a reference does not stand in another"
+    )
+
+
 # -- LUTHIEN_SECTION__KEY ----------------------------------------------------------------------------------------------
 
 
@@ -242,6 +250,22 @@ def test_the_older_form_of_one_policy_is_understood(tmp_path: Path) -> None:
     arguments = guard_arguments(loaded.config)
     assert arguments["policies"][0]["config"] == {"max_tokens": 7}
     assert loaded.origins.of(("policies", 0, "config", "max_tokens")).endswith("guard.yaml:4")
+
+
+@pytest.mark.parametrize("config", ["[]", "no", '""', "0"])
+def test_the_older_form_takes_a_mapping_or_nothing(tmp_path: Path, config: str) -> None:
+    text = 'policy:\n  class: "luthien_guard.policies.default_limits:DefaultLimits"\n  config: '
+    assert "guard.yaml:3: policies.0.config: Input should be a valid dictionary" in problem(
+        tmp_path, text + config
+    )
+    assert load(tmp_path, text).config.policies[0].config == {}
+
+
+def test_a_variable_that_names_no_file_is_no_file() -> None:
+    assert config_from_environment({}) is None
+    assert config_from_environment({"POLICY_CONFIG": "x.yaml"}) == Path("x.yaml")
+    with pytest.raises(ConfigError, match="POLICY_CONFIG is empty"):
+        config_from_environment({"POLICY_CONFIG": ""})
 
 
 def test_a_guard_is_made_of_a_file(tmp_path: Path) -> None:
