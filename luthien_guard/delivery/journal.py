@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from luthien_guard.delivery.chain import Chain, shrunk
 from luthien_guard.delivery.ledger import Ledger
+from luthien_guard.delivery.owed import OWED
 from luthien_guard.delivery.quarantine import BACKOFF, Patient, Quarantine, Target
 from luthien_guard.delivery.waiting import Ticket
 from luthien_guard.errors import SinkError
@@ -113,7 +114,7 @@ class Journal:
         return len(self._queue) >= self._max or self.ledger.bytes >= self._max_bytes or self._full()
 
     async def durable(self) -> None:
-        """Everything put so far is written (and on disk, in strict mode). Raises SinkError."""
+        """Everything put so far is written; in strict mode what is owed is on disk. Raises SinkError."""
         if self._thread is None:
             raise SinkError("the record cannot be stored: the guard is stopped")
         ticket = Ticket.here()
@@ -188,7 +189,7 @@ class Journal:
         rows = self._pending
         for record in records[len(rows) :]:
             rows.append(self._chain.row(record))
-        written = self._target.write(rows, tries, durable=self._strict and bool(tickets))
+        written = self._target.write(rows, tries, durable=self._strict and self._owed(records))
         self._pending, self.failure = [], None
         held = sum(held for _, held in group)
         self.ledger.wrote(len(rows), written, into_spool=self._spooling, bytes=held)
@@ -197,6 +198,11 @@ class Journal:
         for ticket in tickets:
             ticket.resolve()
         self._written(rows)
+
+    def _owed(self, records: list[Record]) -> bool:
+        """Somebody waits for one of them, or is going to: who asks when the group has been written already finds it on
+        disk."""
+        return any(record.type in OWED["strict"] for record in records)
 
     def _told(self, problem: str) -> None:
         if self.failure is None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from luthien_guard.delivery.owed import OWED
 from luthien_guard.errors import SinkError
 from luthien_guard.records import EventType
 
@@ -14,24 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
-#: What must be on record before its effect: in mode `balanced` what somebody decided, in `strict` also that the
-#: exchange went on.
-_OWED: Final = {
-    "balanced": frozenset(
-        {EventType.REQUEST_REJECTED, EventType.VERDICT, EventType.CHANGED, EventType.POLICY_ERROR}
-    ),
-    "strict": frozenset(
-        {
-            EventType.REQUEST_RECEIVED,
-            EventType.REQUEST_REJECTED,
-            EventType.REQUEST_SENT,
-            EventType.RESPONSE_STARTED,
-            EventType.VERDICT,
-            EventType.CHANGED,
-            EventType.POLICY_ERROR,
-        }
-    ),
-}
 _NOTHING: Final[frozenset[EventType]] = frozenset()
 _UNCHANGEABLE: Final = (str, int, float, bool, type(None))
 _LARGEST: Final = 2**64
@@ -46,7 +29,7 @@ class Recorder:
     def __init__(self, delivery: Delivery, call_id: str, secrets: Sequence[str] = ()) -> None:
         self._delivery = delivery
         self._secrets = secrets
-        self._owed = _OWED[delivery.durability] if delivery.journal is not None else _NOTHING
+        self._owed = OWED[delivery.durability] if delivery.journal is not None else _NOTHING
         self.call_id = call_id
         self.seq = 0
         self.closed = False

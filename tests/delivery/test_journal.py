@@ -76,7 +76,7 @@ async def test_who_waits_is_answered_by_one_commit_for_all() -> None:
     store.gate.clear()
     with journal(store, strict=True) as made:
         for seq in range(50):
-            made.put(fact(seq))
+            made.put(fact(seq, EventType.VERDICT))
         async with anyio.create_task_group() as tasks:
             for _ in range(50):
                 tasks.start_soon(made.durable)
@@ -86,6 +86,18 @@ async def test_who_waits_is_answered_by_one_commit_for_all() -> None:
         assert len(store.kept) == 50
         assert len(store.writes) <= 3
         assert any(durable for _, durable in store.writes)
+
+
+@pytest.mark.parametrize("type", [EventType.RESPONSE_STARTED, EventType.CHANGED, EventType.ACTIVITY])
+async def test_what_is_owed_in_strict_mode_is_on_disk_also_when_it_is_asked_for_later(
+    type: EventType,
+) -> None:
+    store = ListStore()
+    with journal(store, strict=True) as made:
+        made.put(fact(0, type))
+        await anyio.to_thread.run_sync(store.wait, 1)  # the group is written before anybody asks
+        await made.durable()
+    assert store.writes == [(1, type is not EventType.ACTIVITY)], "nothing is synced that nobody waits for"
 
 
 async def test_a_store_that_takes_nothing_is_told_to_who_waits_and_nothing_is_lost() -> None:
