@@ -27,6 +27,7 @@ __all__ = [
     "Row",
     "Store",
     "Written",
+    "begun",
     "chained",
     "intact",
     "merge",
@@ -73,6 +74,12 @@ def intact(row: Row) -> bool:
     """The row is what was chained, to the last bit."""
     columns = (row.call_id, row.seq, row.at, row.event_type, row.policy, row.payload, row.prev_hash)
     return chained(*columns).hash == row.hash
+
+
+def begun(rows: Iterable[Row]) -> set[str]:
+    """The calls whose beginning is among these: new to the store, whatever their ids say, for clocks are set back. (An
+    end without a row before it is all that is left of a call whose process died.)"""
+    return {row.call_id for row in rows if row.seq == 0 and row.event_type != _CLOSED}
 
 
 #: `json.dumps` with these options makes one anew for every call.
@@ -239,8 +246,9 @@ class Store(Protocol):
         """Append the rows and project them. When it returns they are visible; with `durable` they are also on disk.
 
         What comes late of a call that `prune` took is not stored (half a call would look like one that somebody tampered
-        with), and counted as `pruned`: a call of which there are no rows, and whose id is not greater than that of one
-        that went. Where its line was kept, that still hears how it ended."""
+        with), and counted as `pruned`: a call of which there are no rows, whose beginning is not among these (`begun`), and
+        whose id is not greater than that of one that went. Where its line was kept, that still hears how it ended. A call
+        that comes whole is stored, also where it was pruned before: the next `prune` takes it again."""
         ...
 
     def call(self, call_id: str) -> Call | None: ...
@@ -267,6 +275,11 @@ class Store(Protocol):
     ) -> int:
         """Delete what started before `before` (Unix seconds), then the oldest until the store is within `max_bytes`.
         `events_only` keeps the line in `conversation_calls`. Returns the number of calls touched."""
+        ...
+
+    def pruned(self) -> str | None:
+        """The greatest id of a call that `prune` took; None where it took none. Of a call up to here the rows may be
+        missing; of a younger one somebody else took them."""
         ...
 
     def stats(self) -> Mapping[str, Any]:

@@ -75,6 +75,7 @@ def _starts_empty(store: Store) -> None:
     _same("there is no call that nobody wrote", store.call("none"), None)
     _same("there are no rows that nobody wrote", store.rows("none"), [])
     _same("writing nothing is allowed", store.write([]).stored, 0)
+    _same("retention took nothing yet", store.pruned(), None)
 
 
 def _keeps_rows(store: Store) -> None:
@@ -217,15 +218,31 @@ def _prunes(store: Store, shared: bool) -> None:
     _same("what is older is gone", store.calls(CallFilter(until=500_000.0)), [])
     _same("and its rows", store.rows(exchange_rows(1)[0].call_id), [])
     _same("what is younger stays", len(store.calls(CallFilter(limit=5000))), 600)
-    late = store.write([*exchange_rows(100, "many"), *exchange_rows(900, "many")])
-    _same("what comes late of a call that was pruned is not stored, and counted", late.pruned, 4)
+    late = store.write([*exchange_rows(100, "many")[1:], *exchange_rows(900, "many")])
+    _same("what comes late of a call that was pruned is not stored, and counted", late.pruned, 3)
     _same("and what is there is known", (late.stored, late.known), (0, 4))
     _same("half a call does not come back", store.call(exchange_rows(100)[0].call_id), None)
+    _takes_calls_of_a_slow_clock(store)
     smaller = store.stats()["bytes"] // 2
     assert store.prune(max_bytes=smaller) > 0, "pruning by size takes something"
     kept: Sequence[Any] = store.calls(CallFilter(limit=5000))
     assert kept, "and leaves something"
     _same("the newest stays", kept[0].call_id, exchange_rows(1099)[0].call_id)
+
+
+def _takes_calls_of_a_slow_clock(store: Store) -> None:
+    """Clocks are set back: what begins then has an older id than what retention took last."""
+    youngest = exchange_rows(499)[0].call_id
+    _same("up to where retention went", store.pruned(), youngest)
+    first, *rest = exchange_rows(11, "slow")
+    _same("a call that begins is stored, whatever its id", store.write([first]).stored, 1)
+    _same("and what follows", store.write(rest).stored, len(rest))
+    _same("all of it", store.rows(first.call_id), [first, *rest])
+    _same("and goes with the next pruning", store.prune(before=500_000.0), 1)
+    _same("which remembers as much as before", store.pruned(), youngest)
+    alone = exchange_rows(12, "cut")[-1]
+    end = chained(alone.call_id, 0, alone.at, alone.event_type, None, '{"outcome":"interrupted"}', "")
+    _same("an end alone is what came late", store.write([end]).pruned, 1)
 
 
 def _prunes_events(store: Store) -> None:

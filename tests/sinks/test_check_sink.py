@@ -61,6 +61,14 @@ class PrunesAll(SqliteStore):
         return super().prune(before=None if before is None else 1e12, **more)
 
 
+class TrustsClocks(SqliteStore):
+    def write(self, rows: Any, *, durable: bool = False) -> Written:
+        last = self.pruned() or ""
+        fresh = [row for row in rows if row.call_id > last or self.rows(row.call_id)]
+        written = super().write(fresh, durable=durable)
+        return replace(written, pruned=len(rows) - len(fresh))
+
+
 class Miscounts(SqliteStore):
     def stats(self) -> Mapping[str, Any]:
         return {**super().stats(), "events": 7}
@@ -119,6 +127,7 @@ class Alone(SqliteStore):
         (TailsTwice, "a tail gives"),
         (PrunesNothing, "pruning by age"),
         (PrunesAll, "pruning by age"),
+        (TrustsClocks, "stored, whatever its id"),
         (Miscounts, "number of events"),
         (RepeatsTheBeginning, "the model is that of the end"),
         (TakesRowsWhenClosed, "a closed store takes rows"),

@@ -15,7 +15,7 @@ from typing import Any, Final
 from luthien_guard.errors import SinkError
 from luthien_guard.sinks.jsonl.index import Entry, Index
 from luthien_guard.sinks.jsonl.lines import line_of, lines
-from luthien_guard.store import Call, CallFilter, Row, Written
+from luthien_guard.store import Call, CallFilter, Row, Written, begun
 
 __all__ = ["JsonlStore"]
 
@@ -63,7 +63,7 @@ class JsonlStore:
         with self._lock, self._told():
             file = self._writable()
             try:
-                kept = [row for row in rows if row.call_id > self._pruned or self._known(row.call_id)]
+                kept = self._without_pruned(rows)
                 fresh, conflicts = self._sorted_out(kept)
                 _append(file, fresh, durable=durable)
             except BaseException:  # nothing of it was written: nothing of it is known
@@ -74,6 +74,11 @@ class JsonlStore:
                 self._newest = max(self._newest, self._hashes.popitem(last=False)[0])
             known = len(kept) - len(fresh) - len(conflicts)
             return Written(len(fresh), known, tuple(conflicts), pruned=len(rows) - len(kept))
+
+    def _without_pruned(self, rows: Sequence[Row]) -> Sequence[Row]:
+        late = {row.call_id for row in rows if row.call_id <= self._pruned} - begun(rows)
+        gone = {call_id for call_id in late if not self._known(call_id)}
+        return [row for row in rows if row.call_id not in gone] if gone else rows
 
     def _sorted_out(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         """(rows that are new, rows that say something else than those that are there)."""
@@ -147,6 +152,11 @@ class JsonlStore:
                 self._writable()  # what another one wrote meanwhile would be lost
                 self._rewrite(gone)
             return len(gone)
+
+    def pruned(self) -> str | None:
+        with self._lock, self._told():
+            self._opened()
+            return _read(self._beside) or None
 
     def stats(self) -> Mapping[str, Any]:
         with self._asked() as index:

@@ -15,6 +15,7 @@ __all__ = [
     "INCOMING",
     "INCOMING_COLUMNS",
     "INSERT_EVENTS",
+    "LAST_PRUNED",
     "PRUNED",
     "SELECT_CALLS",
     "SELECT_EVENTS",
@@ -41,9 +42,10 @@ INSERT_EVENTS: Final = (
     f"INSERT INTO conversation_events ({_EVENTS}) SELECT {_EVENTS} FROM luthien_incoming ORDER BY n "
     "ON CONFLICT DO NOTHING"
 )
-#: Take the rows of calls out of the batch that retention has taken; says which.
+LAST_PRUNED: Final = "SELECT max(call_id) FROM conversation_pruned"
+#: Take the rows of these calls out of the batch where retention has taken the others; says which.
 DROP_PRUNED: Final = (
-    "DELETE FROM luthien_incoming i WHERE i.call_id <= (SELECT call_id FROM conversation_pruned) "
+    "DELETE FROM luthien_incoming i WHERE i.call_id = ANY($1::text[]) "
     "AND NOT EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = i.call_id) RETURNING i.n, i.call_id"
 )
 HAVE_LINES: Final = "SELECT call_id FROM conversation_calls WHERE call_id = ANY($1::text[])"

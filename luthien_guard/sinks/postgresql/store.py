@@ -11,7 +11,7 @@ from luthien_guard.sinks.migrations import pending
 from luthien_guard.sinks.postgresql import partitions, pruning, statements
 from luthien_guard.sinks.postgresql.connection import COMMAND, Connection, where
 from luthien_guard.sinks.postgresql.driver import Database
-from luthien_guard.store import Call, CallFilter, Row, Written, projected
+from luthien_guard.store import Call, CallFilter, Row, Written, begun, projected
 
 __all__ = ["PostgresStore"]
 
@@ -117,6 +117,10 @@ class PostgresStore:
         query = "SELECT call_id FROM conversation_calls WHERE ended_at IS NULL AND ($1::text IS NULL OR writer = $1)"
         return [each[0] for each in self._fetch(f"{query} ORDER BY call_id", writer)]
 
+    def pruned(self) -> str | None:
+        last: str | None = self._fetch(statements.LAST_PRUNED)[0][0]
+        return last
+
     def stats(self) -> Mapping[str, Any]:
         """`events` and `calls` are counted: on many millions that takes its time."""
         return {**self._fetch(statements.STATS)[0], "bytes": self._db.run(pruning.size)}
@@ -170,7 +174,9 @@ async def _version(db: Database) -> int:
 
 async def _without_pruned(db: Database, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Row]]:
     """(the rows without those of calls that retention took, those of them whose call still has its line)"""
-    gone = await db.fetch(statements.DROP_PRUNED)
+    last = await db.fetchval(statements.LAST_PRUNED)
+    late = {row.call_id for row in rows if last is not None and row.call_id <= last} - begun(rows)
+    gone = await db.fetch(statements.DROP_PRUNED, list(late)) if late else ()
     if not gone:
         return rows, []
     calls = {each[1] for each in gone}

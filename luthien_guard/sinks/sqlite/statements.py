@@ -10,10 +10,10 @@ from luthien_guard.sinks.sqlite.batches import Insert
 from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, payload_of, plain, usage_of
 
 __all__ = [
-    "ANY_PRUNED",
     "GONE",
     "HAS_LINE",
     "INSERT_EVENT",
+    "LAST_PRUNED",
     "PRUNED",
     "SELECT_CALLS",
     "SELECT_EVENTS",
@@ -45,12 +45,9 @@ def _set(name: str) -> str:
 
 _SET: Final = ", ".join(map(_set, CALL_COLUMNS[1:]))
 UPSERT_CALL: Final = Insert("conversation_calls", CALL_COLUMNS, f"ON CONFLICT (call_id) DO UPDATE SET {_SET}")
-#: Of these calls retention has taken the rows, or the whole.
-GONE: Final = (
-    "SELECT value FROM json_each(?) WHERE value <= (SELECT call_id FROM conversation_pruned) "
-    "AND NOT EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = value)"
-)
-ANY_PRUNED: Final = "SELECT 1 FROM conversation_pruned"
+#: Of these calls, whose ids are not too young for it, retention has taken the rows, or the whole.
+GONE: Final = "SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = value)"
+LAST_PRUNED: Final = "SELECT max(call_id) FROM conversation_pruned"
 HAS_LINE: Final = "SELECT 1 FROM conversation_calls WHERE call_id = ?"
 PRUNED: Final = (
     "INSERT INTO conversation_pruned SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM conversation_pruned WHERE call_id >= ?1)",

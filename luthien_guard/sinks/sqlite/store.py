@@ -17,7 +17,7 @@ from luthien_guard.errors import SinkError
 from luthien_guard.sinks.migrations import pending
 from luthien_guard.sinks.sqlite import statements
 from luthien_guard.sinks.sqlite.batches import in_batches
-from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, Row, Written, projected
+from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, Row, Written, begun, projected
 
 __all__ = ["SqliteStore"]
 
@@ -105,6 +105,10 @@ class SqliteStore:
     def unfinished(self, writer: str | None = None) -> list[str]:
         query = "SELECT call_id FROM conversation_calls WHERE ended_at IS NULL AND (? IS NULL OR writer = ?)"
         return [call_id for (call_id,) in self._fetch(f"{query} ORDER BY call_id", (writer, writer))]
+
+    def pruned(self) -> str | None:
+        last: str | None = self._fetch(statements.LAST_PRUNED)[0][0]
+        return last
 
     def stats(self) -> Mapping[str, Any]:
         (found,) = self._fetch(statements.STATS)
@@ -282,10 +286,9 @@ def _version(db: sqlite3.Connection) -> int:
 
 def _without_pruned(db: sqlite3.Connection, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Row]]:
     """(the rows without those of calls that retention took, those of them whose call still has its line)"""
-    if db.execute(statements.ANY_PRUNED).fetchone() is None:
-        return rows, []
-    calls = json.dumps(list({row.call_id for row in rows}))
-    gone = {call_id for (call_id,) in db.execute(statements.GONE, (calls,))}
+    (last,) = db.execute(statements.LAST_PRUNED).fetchone()
+    late = {row.call_id for row in rows if last is not None and row.call_id <= last} - begun(rows)
+    gone = {call_id for (call_id,) in db.execute(statements.GONE, (json.dumps(list(late)),))} if late else ()
     if not gone:
         return rows, []
     lines = {each for each in gone if db.execute(statements.HAS_LINE, (each,)).fetchone()}
