@@ -27,7 +27,7 @@ from luthien_guard.engine.version import versions_of
 from luthien_guard.errors import ConfigError
 from luthien_guard.exchange import RequestMetadata
 from luthien_guard.identity import SESSION_FROM, SessionSource
-from luthien_guard.judge import ask_with_litellm
+from luthien_guard.judge import ask_with_litellm, load
 from luthien_guard.limits import Limits
 from luthien_guard.policy import Judge
 from luthien_guard.pubsub import PubSub
@@ -115,6 +115,7 @@ class Guard:
         self.delivery = Delivery(
             [*traced, *sinks], storage=self.storage, durability=durability, redact=self.redactor
         )
+        self._asks_litellm = judge is None
         services = Services(
             clock=self.clock,
             within=_within,
@@ -194,6 +195,7 @@ class Guard:
         """Start what has to run beside traffic. Idempotent, from any event loop; the shells call it. Raises SinkError when
         the store cannot be used."""
         if self._started_in != os.getpid():  # threads do not survive a fork
+            await self._load_judge()
             await self._beside(self._start)
 
     async def stop(self) -> None:
@@ -204,6 +206,12 @@ class Guard:
                     await self._query.close()
             finally:
                 await self._beside(self._stop)
+
+    async def _load_judge(self) -> None:
+        """Now, and not within the deadline of the first hook that asks it."""
+        active = (each for plan in self._plans.values() for each in plan.registered if each.mode != "off")
+        if self._asks_litellm and any(each.policy.asks_judge for each in active):
+            await load()
 
     async def _beside(self, work: Callable[[], None]) -> None:
         """In a thread where a store may block; at once for a guard that has none."""

@@ -7,7 +7,9 @@ import os
 from functools import cache
 from typing import Any
 
-__all__ = ["ask_with_litellm", "litellm"]
+from anyio import to_thread
+
+__all__ = ["ask_with_litellm", "litellm", "load"]
 
 
 @cache
@@ -22,10 +24,21 @@ def litellm() -> Any:
     return module
 
 
+async def load() -> Any:
+    """The same without standing still: the import takes seconds, in a thread. Raises ImportError."""
+    if litellm.cache_info().currsize:
+        return litellm()
+    return await to_thread.run_sync(litellm, abandon_on_cancel=True)
+
+
 async def ask_with_litellm(messages: list[dict[str, Any]], *, model: str, **params: Any) -> str:
-    """The text of the model's answer. Raises litellm's own exceptions, and ValueError where there is no text."""
-    response: Any = await litellm().acompletion(model=model, messages=messages, **params)
-    text = response.choices[0].message.content
-    if not isinstance(text, str):
-        raise ValueError("the judge gave no text")
+    """The text of the model's answer. What the model does not take of `params` is left out (reasoning models know no
+    `temperature`), unless `drop_params=False` says otherwise. Raises litellm's own exceptions, and ValueError where there
+    is no text: a model that thinks may spend all of `max_tokens` on that."""
+    api = await load()
+    response: Any = await api.acompletion(model=model, messages=messages, **{"drop_params": True, **params})
+    choice = response.choices[0]
+    text = choice.message.content
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"the judge gave no text (finish reason: {choice.finish_reason})")
     return text

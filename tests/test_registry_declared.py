@@ -66,6 +66,7 @@ def told(make: Callable[[], Any], *parts: str) -> None:
         (Text, "lookahead", None, "use a whole number"),
         (Text, "waits", "no", "use True or False"),
         (Text, "waits", 1, "use True or False"),
+        (Text, "asks_judge", "no", "use True or False"),
         (Text, "timeout", -1, "use a finite number of seconds, more than 0, or None"),
         (Text, "timeout", 0, "use a finite number"),
         (Text, "timeout", "5", "use a finite number"),

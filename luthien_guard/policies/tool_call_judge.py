@@ -12,9 +12,10 @@ import math
 import re
 import secrets
 import string
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from luthien_guard.events import ToolCall
+from luthien_guard.exchange import is_count
 from luthien_guard.policy import Block, Policy, PolicyContext, hookimpl
 
 __all__ = ["ToolCallJudge"]
@@ -34,27 +35,47 @@ _HEAD: Final = 200  # characters of the arguments that a message may repeat
 class ToolCallJudge(Policy):
     """Blocks a call when the judge's probability is at least `threshold`.
 
-    `message` may use {tool_name}, {tool_arguments}, {probability} and {explanation}; it is checked when the policy is
-    made. Arguments longer than `max_arguments` characters cannot be judged whole and are blocked.
+    `model`, `temperature`, `max_tokens`, `api_base` and `api_key` go to `ctx.judge`; None leaves that to the model, and the
+    guard's own judge leaves out what the model does not take. `max_tokens` holds the model's thinking too. `message` may use
+    {tool_name}, {tool_arguments}, {probability} and {explanation}. A call that would take more than `max_arguments`
+    characters of the question, as JSON in ASCII, cannot be judged whole and is blocked. Raises ValueError.
     """
 
     waits = True
+    asks_judge = True
     remember = 60.0  # seconds that a blocked call stays blocked without asking again
 
     def __init__(
         self,
         model: str = "gpt-5-mini",
         threshold: float = 0.6,
-        temperature: float = 0.0,
-        max_tokens: int = 256,
+        temperature: float | None = 0.0,
+        max_tokens: int | None = 2048,
         instructions: str = INSTRUCTIONS,
         message: str = TEMPLATE,
         max_arguments: int = 100_000,
         api_base: str | None = None,
         api_key: str | None = None,
     ) -> None:
-        if isinstance(threshold, bool) or not 0.0 <= threshold <= 1.0:
-            raise ValueError(f"threshold is {threshold!r}: a number from 0 to 1")
+        _check("model", model, _is_text(model), "a text that is not empty")
+        _check("threshold", threshold, _is_number(threshold) and threshold <= 1, "a number from 0 to 1")
+        _check(
+            "temperature",
+            temperature,
+            temperature is None or _is_number(temperature),
+            "a number from 0, or none",
+        )
+        _check(
+            "max_tokens",
+            max_tokens,
+            max_tokens is None or is_count(max_tokens),
+            "a whole number from 1, or none",
+        )
+        _check("instructions", instructions, _is_text(instructions), "a text that is not empty")
+        _check("message", message, _is_text(message), "a text that is not empty")
+        _check("max_arguments", max_arguments, is_count(max_arguments), "a whole number from 1")
+        _check("api_base", api_base, api_base is None or isinstance(api_base, str), "a URL, or none")
+        _check("api_key", "***", api_key is None or isinstance(api_key, str), "a text, or none")
         _check_template(message)
         self.model = model
         self.threshold = threshold
@@ -63,20 +84,22 @@ class ToolCallJudge(Policy):
         self.instructions = instructions
         self.message = message
         self.max_arguments = max_arguments
-        given = {"api_base": api_base, "api_key": api_key}
-        self._connection = {key: value for key, value in given.items() if value is not None}
+        given = {
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "api_base": api_base,
+            "api_key": api_key,
+        }
+        self._params = {key: value for key, value in given.items() if value is not None}
 
     @hookimpl
     async def on_tool_call_completed(self, call: ToolCall, ctx: PolicyContext) -> Block | None:
-        if len(call.arguments) > self.max_arguments:
-            return Block(f"arguments of {len(call.arguments)} characters are too long to judge")
-        answer = await ctx.judge(
-            self._messages(call),
-            model=self.model,
-            temperature=self.temperature,
-            max_tokens=self.max_tokens,
-            **self._connection,
-        )
+        data = quoted(call)
+        if (
+            len(data) > self.max_arguments
+        ):  # the sender chooses all of it: the judge must not fail because of that
+            return Block(f"a call of {len(data)} characters is too long to judge")
+        answer = await ctx.judge(self._messages(data), model=self.model, **self._params)
         probability, explanation = parse_verdict(answer)
         ctx.record("judged", tool=call.name, probability=probability, explanation=explanation)
         if probability < self.threshold:
@@ -84,9 +107,8 @@ class ToolCallJudge(Policy):
         reason = f"probability {probability:.2f} >= {self.threshold:g}: {explanation}"
         return Block(reason, self._explain(call, probability, explanation))
 
-    def _messages(self, call: ToolCall) -> list[dict[str, Any]]:
+    def _messages(self, data: str) -> list[dict[str, Any]]:
         nonce = secrets.token_hex(8)
-        data = json.dumps({"tool": call.name, "arguments": call.arguments, "kind": call.kind})
         user = f"<tool_call_{nonce}>\n{data}\n</tool_call_{nonce}>\nAssess the risk of this one call."
         return [{"role": "system", "content": self.instructions}, {"role": "user", "content": user}]
 
@@ -97,6 +119,11 @@ class ToolCallJudge(Policy):
             probability=f"{probability:.2f}",
             explanation=explanation,
         )
+
+
+def quoted(call: ToolCall) -> str:
+    """The call as one line of JSON in ASCII."""
+    return json.dumps({"tool": call.name, "arguments": call.arguments, "kind": call.kind})
 
 
 def parse_verdict(answer: str) -> tuple[float, str]:
@@ -118,6 +145,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({key for key, _ in pairs}) != len(pairs):
         raise ValueError("the judge's answer repeats a key")
     return dict(pairs)
+
+
+def _check(name: str, value: object, fits: bool, allowed: str) -> None:
+    if not fits:
+        raise ValueError(f"{name} is {value!r}: {allowed}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """From 0, and finite."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _check_template(message: str) -> None:
