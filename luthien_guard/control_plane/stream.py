@@ -11,7 +11,6 @@ from luthien_guard.control_plane.answers import UNRECORDED, error_answer, refusa
 from luthien_guard.control_plane.service import Answer, Release, StreamingContext
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.response import Response
-from luthien_guard.engine.snapshot import completed
 from luthien_guard.engine.state import Item
 from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.events import Chunk
@@ -233,7 +232,7 @@ class LocalStream:
         if response.usage:
             exchange.record(EventType.USAGE, usage=dict(response.usage))
         if not exchange.plan.holds_response:
-            await exchange.observe("on_response_completed", completed(response))
+            await exchange.observe("on_response_completed", response.completed())
 
     async def _ended(self, items: list[tuple[bytes, int | None]]) -> Release:
         """The answer was ended by a verdict: with words in the stream, an answer instead, or another try."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from luthien_guard.engine.calls import CallLane
+from luthien_guard.engine.others import Others
 from luthien_guard.engine.runs import Slot
 from luthien_guard.engine.stages import Job
 from luthien_guard.engine.state import ResponseState
-from luthien_guard.engine.text import TextLane, inspect_opaque, settle
+from luthien_guard.engine.text import TextLane, settle
 from luthien_guard.engine.verdicts import Stop
 from luthien_guard.exchange import OutcomeStatus
 from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk
@@ -23,7 +24,7 @@ class Pieces:
     """Takes pieces in order. Each is decided at once, kept in its lane, or made a job. `settled` is awaited after each
     job."""
 
-    __slots__ = ("_barrier", "_calls", "_offered", "_response", "_settled", "_tails", "_text", "undecided")
+    __slots__ = ("_barrier", "_calls", "_offered", "_response", "_settled", "_text", "others", "undecided")
 
     def __init__(self, response: ResponseState, settled: Callable[[], Awaitable[None]]) -> None:
         self._response = response
@@ -31,7 +32,7 @@ class Pieces:
         self._text: dict[int, TextLane] = {}
         self._calls: dict[int, CallLane] = {}
         self._barrier: ReadChunk | None = None  # the first call, where explanations must come before it
-        self._tails: dict[Any, str] = {}
+        self.others = Others(response.exchange, response.plan, self._beside)
         self._offered: frozenset[str] | None = None
         self.undecided = 0  # calls
 
@@ -53,7 +54,7 @@ class Pieces:
         elif kind is PieceKind.STOP:
             await self._stop(read, piece, block)
         elif kind is PieceKind.OPAQUE:
-            await self.opaque(piece.text, piece.path)
+            await self.others.take(piece.text, read.chunk.data, piece.path)
         elif kind is PieceKind.FINISH:
             self._response.finish_reasons.append(piece.text)
             self._response.terminal = True
@@ -63,7 +64,7 @@ class Pieces:
         elif kind is PieceKind.USAGE:
             self._response.note_usage(piece.value)
         elif kind is PieceKind.FAILED:
-            await self._failure(piece)
+            await self._failure(read, piece)
         elif block is not None and block.kind == "call":
             lane = self._calls.get(id(block))
             if lane is not None and lane.held and lane.pieces:
@@ -82,6 +83,7 @@ class Pieces:
             if plans:
                 self._text[id(block)] = TextLane(self._response.exchange, plans, block, settle, self._beside)
             return
+        block.policed = self._response.plan.holds_response
         if self._response.plan.call_completed or self._response.plan.call_fragments:
             lane = self._calls[id(block)] = CallLane(self._response.exchange, block)
             self.undecided += 1
@@ -197,13 +199,8 @@ class Pieces:
             self._barrier.waiting -= 1
             self._barrier = None
 
-    async def opaque(self, text: str, place: Any) -> None:
-        plans = self._response.plan.text_by_channel["other"]
-        if plans and text:
-            await inspect_opaque(self._response.exchange, plans, text, self._tails, place, self._beside)
-
-    async def _failure(self, piece: Piece) -> None:
-        await self.opaque(piece.text, piece.path)
+    async def _failure(self, read: ReadChunk, piece: Piece) -> None:
+        await self.others.take(piece.text, read.chunk.data, piece.path)
         self._response.failed = piece.text
         self._response.exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=piece.text[:500])
         await self._response.exchange.fail(piece.text, status=self._response.status)

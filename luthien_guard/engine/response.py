@@ -20,7 +20,7 @@ from luthien_guard.engine.state import Item, ResponseState
 from luthien_guard.engine.transcript import READABLE
 from luthien_guard.engine.verdicts import Intervention, Stop, message_for
 from luthien_guard.errors import IllegalOutput
-from luthien_guard.events import Chunk, ResponseStarted
+from luthien_guard.events import Chunk, ResponseCompleted, ResponseStarted
 from luthien_guard.policy import Retry
 from luthien_guard.records import EventType
 from luthien_guard.wire.chunks import is_keepalive, parsed
@@ -84,7 +84,7 @@ class Response(ResponseState):
                     self.note_usage(piece.value)
         for line in chunk.ignored:
             if not is_keepalive(line):
-                await self._pieces.opaque(line, "comment")
+                await self._pieces.others.take(line, None, ("comment",))
         for piece in pieces:
             await self._pieces.take(read, piece)
             if self.done:
@@ -139,7 +139,7 @@ class Response(ResponseState):
             await self._judge_response()
 
     async def _judge_response(self) -> None:
-        event = completed(self)
+        event = self.completed()
         for call in self.plan.calls["on_response_completed"]:
             result = await self.exchange.call(call, event)
             if result is not None and not isinstance(result, Intervention):
@@ -148,6 +148,10 @@ class Response(ResponseState):
                 self.intervene(result)
                 return
         self._judged = True
+
+    def completed(self) -> ResponseCompleted:
+        """The response as it leaves."""
+        return completed(self, self._pieces.others.completed())
 
     def recorded(self) -> None:
         """Put both ends of the response into the record: as it came, and as it left where that is something else."""

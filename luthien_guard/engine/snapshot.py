@@ -98,14 +98,14 @@ def _assembled(
     }
 
 
-def completed(response: ResponseState) -> ResponseCompleted:
-    """The response as it leaves, assembled."""
+def completed(response: ResponseState, others: Iterable[ContentCompleted]) -> ResponseCompleted:
+    """The response as it leaves, assembled; `others`: what the wire format does not model."""
     kept = [block for block in response.blocks if not block.removed]
     return ResponseCompleted(
         status=response.status,
         model=response.reader.model,
         id=response.reader.id,
-        content=tuple(_content(block) for block in kept if block.kind == "text"),
+        content=(*(_content(block) for block in kept if block.kind == "text"), *others),
         tool_calls=tuple(_call(block) for block in kept if block.kind == "call"),
         finish_reasons=tuple(response.finish_reasons),
         usage=dict(response.usage or {}),

@@ -9,17 +9,15 @@ chunk leaves as it came, whatever was held and for how long.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
 
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.runs import Run, Slot
 from luthien_guard.engine.stages import Job, Stage, settled, stage_of
 from luthien_guard.engine.suspension import Later
-from luthien_guard.events import Chunk
-from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk
+from luthien_guard.wire.format import Block, Piece
 
-__all__ = ["TextLane", "inspect_opaque", "settle"]
+__all__ = ["TextLane", "settle"]
 
 
 class TextLane:
@@ -110,32 +108,3 @@ def settle(slot: Slot) -> None:
         block.changed = True
     block.released.append(text)
     slot.chunk.waiting -= 1
-
-
-_OPAQUE_BLOCK: Final = Block("text", channel="other", writable=False)
-_NO_CHUNK: Final = ReadChunk(Chunk("comment", b""), ())
-
-
-async def inspect_opaque(
-    exchange: Exchange,
-    plans: Sequence[TextStagePlan],
-    text: str,
-    tails: dict[Any, str],
-    place: Any,
-    later: Callable[[Job], None],
-) -> None:
-    """Show one string of the channel `other` to the text policies; raises Stop on a verdict.
-
-    It cannot be held for a window that may never fill, so policies with look-ahead get a look back instead: the last
-    characters that stood at the same place before it.
-    """
-    for plan in plans:
-        seen = text
-        if plan.lookahead:
-            key = (plan.call.position, place)
-            seen = tails.get(key, "") + text
-            tails[key] = seen[-plan.lookahead :]
-        stage = stage_of(exchange, plan, _OPAQUE_BLOCK, later)
-        piece = Piece(PieceKind.DELTA, block=_OPAQUE_BLOCK, text=seen)
-        await stage.push([Run(Slot(_NO_CHUNK, piece), len(seen), seen)])
-        await stage.finish()

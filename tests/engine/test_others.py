@@ -1,0 +1,134 @@
+"""Strings that a wire format does not model are looked at as clients put them together."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luthien_guard import Block, ContentChunk, Guard, GuardMiddleware, Policy, PolicyContext, hookimpl
+from luthien_guard.engine.others import place_of
+from luthien_guard.events import ContentCompleted, ResponseCompleted
+from luthien_guard.testing import read
+from tests.asgi_drive import ask, replay
+
+MARKER = "ZQXJKV!"
+FILLER = "some filler text, longer than the look-ahead"
+
+
+class Whole(Policy):
+    @hookimpl
+    def on_content_completed(self, content: ContentCompleted, ctx: PolicyContext) -> Block | None:
+        return Block("whole") if MARKER in content.text else None
+
+
+class Window(Policy):
+    lookahead = 12
+
+    @hookimpl
+    def on_content_chunk(self, chunk: ContentChunk, ctx: PolicyContext) -> Block | None:
+        return Block("window") if MARKER in chunk.text else None
+
+
+class Held(Policy):
+    hold = "response"
+
+    @hookimpl
+    def on_response_completed(self, response: ResponseCompleted, ctx: PolicyContext) -> Block | None:
+        said = [*(each.text for each in response.content), *(call.name for call in response.tool_calls)]
+        said += [call.arguments for call in response.tool_calls]
+        return Block("held") if any(MARKER in each for each in said) else None
+
+
+def chunk(*choices: tuple[int, dict[str, Any]], finish: str | None = None) -> bytes:
+    data = {
+        "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+        "choices": [{"index": at, "delta": delta, "finish_reason": finish} for at, delta in choices],
+    }  # fmt: skip
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+def detail(index: int, text: str) -> dict[str, Any]:
+    return {"index": index, "type": "reasoning.text", "text": text}
+
+
+START = {"role": "assistant", "content": "a"}
+JOINED = {
+    "a field that nobody knows": [((0, {**START, "foo": "ZQX"}),), ((0, {"foo": "JKV!"}),)],
+    "inside of one": [((0, {**START, "foo": {"x": "ZQX"}}),), ((0, {"foo": {"x": "JKV!"}}),)],
+    "at once": [((0, {**START, "foo": MARKER}),)],
+    "choices that swap": [
+        ((0, START), (1, START)),
+        ((0, {"foo": "ZQX"}),),
+        ((1, {}), (0, {"foo": "JKV!"})),
+    ],
+    "choices in turn": [
+        ((0, {**START, "foo": "ZQX"}),),
+        ((1, {**START, "foo": FILLER}),),
+        ((0, {"foo": "JKV!"}),),
+    ],
+    "elements with an index": [
+        ((0, {**START, "reasoning_details": [detail(0, "q"), detail(1, "ZQX")]}),),
+        ((0, {"reasoning_details": [detail(1, "JKV!")]}),),
+    ],
+}
+
+
+async def left_of(policy: Policy, events: list[Any]) -> bytes:
+    body = b"".join(chunk(*each) for each in events) + chunk((0, {}), finish="stop") + b"data: [DONE]\n\n"
+    app = GuardMiddleware(replay(body, status=200, content_type="text/event-stream"), guard=Guard([policy]))
+    return (await ask(app, "/v1/chat/completions", b'{"model":"m","messages":[],"stream":true}')).body
+
+
+@pytest.mark.parametrize("policy", [Whole, Window, Held])
+@pytest.mark.parametrize("events", JOINED.values(), ids=JOINED)
+async def test_what_clients_join_is_joined_for_policies(policy: type[Policy], events: list[Any]) -> None:
+    left = await left_of(policy(), events)
+    assert b"JKV!" not in left
+    assert "Blocked" in read(left, "openai.chat", stream=True).text
+
+
+@pytest.mark.parametrize("policy", [Whole, Window, Held])
+async def test_what_nobody_joins_is_not_joined(policy: type[Policy]) -> None:
+    events: list[Any] = [((0, {**START, "foo": "ZQX"}),), ((1, {**START, "foo": "JKV!"}),)]
+    events += [((0, {"bar": "JKV!"}),)]
+    assert b"Blocked" not in await left_of(policy(), events)
+
+
+async def test_calls_that_share_an_index_are_apart_for_clients_too() -> None:
+    """As the policy that holds the whole answer saw them."""
+    calls = [("a", '{"a":"ZQX'), ("b", 'JKV!"}')]
+    events: list[Any] = [((0, START),)]
+    for id, arguments in calls:
+        function = {"name": "bash", "arguments": arguments}
+        events.append(
+            ((0, {"tool_calls": [{"index": 0, "id": id, "type": "function", "function": function}]}),)
+        )
+    heard = read(await left_of(Held(), events), "openai.chat", stream=True)
+    assert [call.arguments for call in heard.tool_calls] == [arguments for _, arguments in calls]
+
+
+@given(order=st.permutations(range(4)), at=st.integers(0, 3))
+def test_an_element_with_an_index_is_where_its_index_says(order: list[int], at: int) -> None:
+    data = {"choices": [{"index": index, "delta": {"foo": "x"}} for index in order]}
+    place = place_of(data, ("choices", order.index(at), "delta", "foo"))
+    assert place == place_of({"choices": [{"index": at}]}, ("choices", 0, "delta", "foo"))
+    assert place != place_of({"choices": [{"index": at + 1}]}, ("choices", 0, "delta", "foo"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"type": "x", "output_index": 1}, {"type": "x", "output_index": 1.0}, True),
+        ({"type": "x", "output_index": 1}, {"type": "x", "output_index": "1"}, True),
+        ({"type": "x", "output_index": 1}, {"type": "x", "output_index": 2}, False),
+        ({"type": "x", "index": 1}, {"type": "y", "index": 1}, False),
+        ({"type": []}, {"type": {}}, True),
+        (None, [], True),
+    ],
+)
+def test_events_go_by_their_type_and_indices(one: Any, other: Any, same: bool) -> None:
+    assert (place_of(one, ("delta", "foo")) == place_of(other, ("delta", "foo"))) is same
