@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, Final
 
+from luthien_guard.config.names import meant, sections
 from luthien_guard.config.yaml_file import Place, read_value
 from luthien_guard.errors import ConfigError
 
@@ -55,36 +55,45 @@ def substituted(
     return value
 
 
-def places(environ: Mapping[str, str], known: Mapping[str, bool]) -> dict[Place, str]:
-    """The place that each variable of ours sets. `known`: the settings at the top, True for those that have parts.
-    A name that is nearly one of ours is an error: a guard that is not configured as meant is no guard."""
+def places(environ: Mapping[str, str]) -> dict[Place, str]:
+    """The place that each variable of ours sets. A name that is nearly one of ours is an error: a guard that is not
+    configured as meant is no guard."""
     found: dict[Place, str] = {}
+    known = sections()
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in OWN:
             continue
         parts = name.removeprefix(PREFIX).lower().split("__")
         if parts[0] not in known:
-            _refuse_typo(name, parts, known)
+            _refuse_typo(name)
         elif len(parts) > 1 and not known[parts[0]]:
             raise ConfigError(f"environment variable {name}: {parts[0]} has no parts")
         else:
-            found[tuple(map(_part, parts))] = name
+            place = tuple(map(_part, parts))
+            if place in found:
+                raise ConfigError(f"environment variables {found[place]} and {name} set the same: keep one")
+            found[place] = name
     return found
 
 
-def overlaid(raw: dict[str, Any], set_by: Mapping[Place, str], environ: Mapping[str, str]) -> dict[str, Any]:
-    """A copy of `raw` with the values of the variables put in at their places, the outer ones first."""
-    result = deepcopy(raw)
+def overlaid(
+    raw: Mapping[str, Any], set_by: Mapping[Place, str], environ: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[Place, str]]:
+    """A copy of `raw` with the values of the variables put in at their places, the outer ones first; and these places, the
+    keys that somebody chose (names of sets, keys of a `config`) as they are spelled there. Raises ConfigError."""
+    result, spelled = deepcopy(dict(raw)), dict[Place, str]()
     for place, name in sorted(set_by.items(), key=lambda pair: len(pair[0])):
         try:
-            _put(result, place, _value(environ[name], place))
+            found = _spelled(place, result)
+            _put(result, found, _value(environ[name], found))
         except LookupError:
             raise ConfigError(
                 f"environment variable {name}: there is nothing to set at {_dotted(place)}"
             ) from None
         except ConfigError as error:
             raise ConfigError(f"environment variable {name}: {error}") from None
-    return result
+        spelled[found] = name
+    return result, spelled
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -110,12 +119,34 @@ def _looked_up(found: re.Match[str], environ: Mapping[str, str], where: str) -> 
     return value
 
 
-def _refuse_typo(name: str, parts: list[str], known: Mapping[str, bool]) -> None:
+def _refuse_typo(name: str) -> None:
     """Variables of other programs may begin alike: only what looks like a setting of ours is refused."""
-    close = difflib.get_close_matches(parts[0], list(known), n=1, cutoff=0.5 if len(parts) > 1 else 0.75)
-    if len(parts) > 1 or close:
-        hint = f" (did you mean {PREFIX}{'__'.join([close[0], *parts[1:]]).upper()}?)" if close else ""
+    own = name.removeprefix(PREFIX).lower()
+    probably = meant(own)
+    if probably is not None or "__" in own:
+        hint = f" (did you mean {PREFIX}{probably.upper()}?)" if probably else ""
         raise ConfigError(f"environment variable {name}: unknown setting{hint}")
+
+
+def _spelled(place: Place, raw: Any) -> Place:
+    """Names of variables have no lower case. Raises ConfigError where two keys could be meant."""
+    result: list[str | int] = []
+    for part in place:
+        found = part
+        if isinstance(raw, dict):
+            found = _key(raw, str(part))
+            raw = raw.get(found)
+        else:
+            raw = raw[part] if isinstance(raw, list) and isinstance(part, int) and part < len(raw) else None
+        result.append(found)
+    return tuple(result)
+
+
+def _key(raw: dict[str, Any], part: str) -> str:
+    alike = [key for key in raw if key.lower() == part.lower()]
+    if len(alike) > 1:
+        raise ConfigError(f"{' and '.join(map(ascii, alike))} could be meant")
+    return alike[0] if alike else part
 
 
 def _part(name: str) -> str | int:

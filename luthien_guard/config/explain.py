@@ -7,27 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from luthien_guard.config.settings import (
-    AuthSettings,
-    GuardConfig,
-    PolicySettings,
-    ServerSettings,
-    UpstreamSettings,
-)
+from luthien_guard.config.names import MODELS
+from luthien_guard.config.settings import GuardConfig
 from luthien_guard.config.yaml_file import Place
 from luthien_guard.errors import ConfigError, did_you_mean
 
 __all__ = ["dotted", "explained", "in_file", "of_file"]
 
-_MODELS: Final[dict[str, type[BaseModel]]] = {
-    "policies": PolicySettings,
-    "policy_sets": PolicySettings,
-    "upstreams": UpstreamSettings,
-    "auth": AuthSettings,
-    "server": ServerSettings,
-}
 #: pydantic puts the members of a union that it tried into the place; no file has them.
 _UNION_MEMBERS: Final = frozenset({"str", "PolicySettings", "list[str]"})
 
@@ -77,5 +65,5 @@ def _is_noise(each: Any) -> bool:
 
 
 def _keys_at(place: Place) -> Iterable[str]:
-    model = _MODELS.get(str(place[0])) if len(place) > 1 else GuardConfig
+    model = MODELS.get(str(place[0])) if len(place) > 1 else GuardConfig
     return model.model_fields if model is not None else ()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from luthien_guard.config.environment import VARIABLE, overlaid, places, substituted
 from luthien_guard.config.explain import dotted, explained
@@ -50,14 +49,13 @@ def load_config(
     """`options`: what the command line says, place -> (the option's name, value). `defaults`: values of top-level keys
     that neither the file nor anything else gives. Raises ConfigError, one line a problem, with file and line."""
     file = None if path is None else _compatible(read_yaml(path))
-    variables = places(environ, _top())
     options = options or {}
-    origins = Origins(file, variables, {place: name for place, (name, _) in options.items()})
-    raw = {} if file is None else file.raw
+    raw = {**(defaults or {}), **({} if file is None else file.raw)}
+    raw, variables = overlaid(raw, places(environ), environ)
     if file is not None:
         skip = frozenset((*variables, *options))
         raw = substituted(raw, environ, file.at, skip=skip)
-    raw = overlaid({**deepcopy(dict(defaults or {})), **raw}, variables, environ)
+    origins = Origins(file, variables, {place: name for place, (name, _) in options.items()})
     for place, (_, value) in options.items():
         _set(raw, place, value)
     return Loaded(_validated(raw, origins, path), origins, path)
@@ -129,15 +127,6 @@ def _validated(raw: dict[str, Any], origins: Origins, path: Path | None) -> Guar
     except ValidationError as error:
         raise ConfigError(explained(error, where)) from None
     return config
-
-
-def _top() -> dict[str, bool]:
-    """The keys at the top, True for those that have parts."""
-    return {
-        name: name in ("policies", "policy_sets", "limits", "upstreams", "session_from")
-        or (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
-        for name, field in GuardConfig.model_fields.items()
-    }
 
 
 def _set(raw: dict[str, Any], place: Place, value: Any) -> None:

@@ -215,9 +215,61 @@ def test_a_variable_that_means_nothing_is_an_error(tmp_path: Path, name: str, sa
     assert says in problem(tmp_path, "policies: []", {name: "x"})
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("LUTHIEN_AUTH_MODE", "LUTHIEN_AUTH__MODE"),
+        ("LUTHIEN_AUTHMODE", "LUTHIEN_AUTH__MODE"),
+        ("LUTHIEN_SERVER_HOST", "LUTHIEN_SERVER__HOST"),
+        ("LUTHIEN_SERVR_PORT", "LUTHIEN_SERVER__PORT"),
+        ("LUTHIEN_POLICIES_1_MODE", "LUTHIEN_POLICIES__1__MODE"),
+        ("LUTHIEN_POLICY_0_MODE", "LUTHIEN_POLICIES__0__MODE"),
+        ("LUTHIEN_POLICY", "LUTHIEN_POLICIES"),
+        ("LUTHIEN_POLICIES_0_CONFIG_FORBIDDEN_WORDS", "LUTHIEN_POLICIES__..."),
+        ("LUTHIEN_POLICY_SETS_INTERNS", "LUTHIEN_POLICY_SETS__..."),
+        ("LUTHIEN_LIMITS_HOOK_TIMEOUT", "LUTHIEN_LIMITS__HOOK_TIMEOUT"),
+        ("LUTHIEN_UPSTREAMS_0_API_KEY", "LUTHIEN_UPSTREAMS__0__API_KEY"),
+        ("LUTHIEN_STORE_URL", "LUTHIEN_STORE"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_setting_is_an_error(tmp_path: Path, name: str, meant: str) -> None:
+    assert problem(tmp_path, "policies: []", {name: "client_key"}) == (
+        f"environment variable {name}: unknown setting (did you mean {meant}?)"
+    )
+
+
 def test_variables_of_others_and_of_our_own_are_left_alone(tmp_path: Path) -> None:
-    environ = {"LUTHIEN_PEPPER": "x", "LUTHIEN_API_KEY": "x", "LUTHIEN_ENVDIR": "x", "OTHER__PORT": "1"}
+    others = (
+        "PEPPER API_KEY LAST_GOOD ENVDIR RECORDINGS ATTACKS CLIENTS FLOOR STRICT WRITE_DOCS TEST_POSTGRES"
+    )
+    environ = {**{f"LUTHIEN_{name}": "x" for name in others.split()}, "OTHER__PORT": "1"}
     assert load(tmp_path, "policies: []", environ).config.policies == []
+
+
+SETS = "policy_sets:\n  Interns: [noop]\n"
+
+
+def test_a_variable_sets_what_the_file_spells_with_capitals(tmp_path: Path) -> None:
+    environ = {"LUTHIEN_POLICY_SETS__INTERNS": "[default-limits]"}
+    loaded = load(tmp_path, SETS, environ)
+    assert loaded.config.policy_sets == {"Interns": ["default-limits"]}
+    assert loaded.origins.of(("policy_sets", "Interns")) == "environment LUTHIEN_POLICY_SETS__INTERNS"
+    environ["LUTHIEN_POLICY_SETS"] = '{"INTERNS": [noop], "ci": [noop]}'
+    assert load(tmp_path, SETS, environ).config.policy_sets == {"INTERNS": ["default-limits"], "ci": ["noop"]}
+
+
+@pytest.mark.parametrize("key", ["Word", "word"])
+def test_a_variable_over_a_reference_needs_no_reference(tmp_path: Path, key: str) -> None:
+    text = f'policies: [{{use: x, config: {{{key}: "${{NOT_SET}}"}}}}]'
+    loaded = load(tmp_path, text, {"LUTHIEN_POLICIES__0__CONFIG__WORD": "${A}"})
+    assert loaded.config.policies[0].config == {key: "${A}"}
+
+
+def test_a_variable_that_could_mean_two_is_an_error(tmp_path: Path) -> None:
+    said = problem(tmp_path, f"{SETS}  interns: [noop]", {"LUTHIEN_POLICY_SETS__INTERNS": "[]"})
+    assert said == "environment variable LUTHIEN_POLICY_SETS__INTERNS: 'Interns' and 'interns' could be meant"
+    said = problem(tmp_path, SETS, {"LUTHIEN_MODE": "enforce", "LUTHIEN_mode": "observe"})
+    assert said == "environment variables LUTHIEN_MODE and LUTHIEN_mode set the same: keep one"
 
 
 # -- origins -----------------------------------------------------------------------------------------------------------
