@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from luthien_guard.query.chains import Chains, row_problem, walked
 from luthien_guard.query.line import line_of, other_column, said_by
@@ -37,8 +37,8 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What was looked at. `open`: calls that have no end (yet); `pruned`: the oldest calls, of which retention kept the
-    line and no rows. Neither is a finding."""
+    """What was looked at. `open`: calls that have no end (yet); `pruned`: calls of which retention kept the line and no
+    rows, as far as the store remembers that it went. Neither is a finding."""
 
     calls: int = 0
     events: int = 0
@@ -83,10 +83,13 @@ def _findings(
         yield from (Finding("", 0, problem) for problem in _damage(store))
         yield from _All(store, report, progress).findings()
         return
-    finding, rows = _looked_at(store, only, store.call(only))
+    line = store.call(only)
+    finding, rows = _looked_at(store, only, line)
     report.calls, report.events = 1, len(rows)
     report.open = int(_is_open(rows))
-    if finding is not None or not rows:
+    if not rows and line is not None and _Retention(store).took(only):
+        report.pruned = 1
+    elif finding is not None or not rows:
         yield finding or Finding(only, 0, _NOTHING)
 
 
@@ -96,6 +99,19 @@ def _damage(store: Store) -> Sequence[str]:
     return damage()
 
 
+class _Retention:
+    """Up to which call it went: what somebody else took may not pass for its work."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last = ""
+
+    def took(self, call_id: str) -> bool:
+        if call_id > self._last:  # or it runs just now
+            self._last = self._store.pruned() or ""
+        return call_id <= self._last
+
+
 class _All:
     """Every call: what one pass over all rows finds in order needs no closer look."""
 
@@ -103,7 +119,7 @@ class _All:
         self.store = store
         self.report = report
         self.progress = progress
-        self.bare: list[tuple[str, float]] = []  # (call_id, started_at) of lines without rows: pruned?
+        self.retention = _Retention(store)
 
     def findings(self) -> Iterator[Finding]:
         chains = walked(self.store, self._tell)
@@ -112,7 +128,6 @@ class _All:
             yield from self._line(line, chains)
             self.report.calls += 1
             self.progress(self.report)
-        self.report.pruned = len(self.bare)
         for call_id in chains.left():  # nobody would look at their rows
             finding, _ = _looked_at(self.store, call_id, None)
             if finding is not None:
@@ -127,23 +142,14 @@ class _All:
         state = chains.take(line)
         if state is not None:
             self.report.open += state == "open"
-            yield from self._not_pruned(_moment(line.started_at))
             return
         finding, rows = _looked_at(self.store, line.call_id, line)
         self.report.events += 0 if seen else len(rows)
         self.report.open += _is_open(rows)
-        if rows:
-            yield from self._not_pruned(min(_moment(line.started_at), _moment(rows[0].at)))
-        if finding is not None and rows:
-            yield finding
+        if finding is not None and not rows and self.retention.took(line.call_id):
+            self.report.pruned += 1
         elif finding is not None:
-            self.bare.append((line.call_id, _moment(line.started_at)))
-
-    def _not_pruned(self, started: float) -> Iterator[Finding]:
-        """Retention takes the oldest: lines without rows that are younger than a call with rows lost them otherwise."""
-        for each in [each for each in self.bare if each[1] > started]:
-            self.bare.remove(each)
-            yield Finding(each[0], 0, _NOTHING)
+            yield finding
 
 
 def _lines(store: Store) -> Iterator[Call]:
@@ -184,8 +190,3 @@ def _line_problem(call_id: str, line: Call | None, rows: Sequence[Row]) -> Findi
 
 def _is_open(rows: Sequence[Row]) -> bool:
     return bool(rows) and rows[-1].event_type != _END
-
-
-def _moment(at: Any) -> float:
-    """Databases that were tampered with hold anything."""
-    return float(at) if isinstance(at, int | float) else float("inf")

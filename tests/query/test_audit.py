@@ -147,6 +147,37 @@ def test_what_retention_took_is_counted_and_what_else_is_gone_is_found(original:
         assert report.pruned == 0
 
 
+GONE = "DELETE FROM conversation_events"
+FINE = "UPDATE conversation_calls SET outcome = 'success', blocked_by = NULL, started_at = 1"
+
+
+def test_rows_that_went_without_retention_are_found_whatever_the_lines_say(original: Path) -> None:
+    with tampered(original, (GONE, ()), (FINE, ())) as store:
+        report = audit(store)
+        assert [each.problem for each in report.findings] == ["all of its rows are missing"] * 4
+        assert report.pruned == 0
+        assert len(audit(store, IDS[0]).findings) == 1
+
+
+def test_rows_that_went_after_retention_are_found_whatever_the_lines_say(original: Path) -> None:
+    with tampered(original) as store:
+        store.prune(before=1500.0, events_only=True)
+        with closing(sqlite3.connect(str(store.path))) as db, db:
+            db.execute(f"{GONE} WHERE call_id = ?", (IDS[1],))
+            db.execute(f"{FINE} WHERE call_id = ?", (IDS[1],))
+        report = audit(store)
+        assert report.findings == [Finding(IDS[1], 0, "all of its rows are missing")]
+        assert report.pruned == 1
+        assert audit(store, IDS[0]) == Report(1, 0, pruned=1)
+
+
+def test_a_call_that_began_when_the_clock_was_set_back_accuses_nobody(original: Path) -> None:
+    with tampered(original) as store:
+        store.prune(before=2500.0, events_only=True)
+        store.write(exchange_rows(0, "slow"))
+        assert audit(store) == Report(5, 12, open=1, pruned=2)
+
+
 def test_a_chain_that_was_made_anew_from_nonsense_is_a_finding(original: Path) -> None:
     row = chained(IDS[0], 0, 1.0, "request.received", None, "[1]", "")
     change = "UPDATE conversation_events SET at = ?, payload = ?, hash = ? WHERE call_id = ? AND seq = 0"
