@@ -24,7 +24,7 @@ from luthien_guard.delivery.storage import Storage
 from luthien_guard.engine.asking import Overdue, Services
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.version import versions_of
-from luthien_guard.errors import ConfigError
+from luthien_guard.errors import ConfigError, did_you_mean
 from luthien_guard.exchange import RequestMetadata
 from luthien_guard.identity import SESSION_FROM, SessionSource
 from luthien_guard.judge import ask_with_litellm, load
@@ -47,6 +47,8 @@ OnBlock = Literal["refuse", "error", "raise"]
 _MODES: Final = ("enforce", "observe")
 _ON_BLOCK: Final = ("refuse", "error", "raise")
 _UNKNOWN: Final = ("allow", "block")
+_DURABILITY: Final = ("balanced", "strict")
+_ON_UNRECORDED: Final = ("block", "allow")
 
 
 class Guard:
@@ -94,14 +96,16 @@ class Guard:
         _one_of("mode", mode, _MODES)
         _one_of("on_block", on_block, _ON_BLOCK)
         _one_of("unknown", unknown, _UNKNOWN)
+        _one_of("durability", durability, _DURABILITY)
+        _one_of("on_unrecorded", on_unrecorded, _ON_UNRECORDED)
         self.on_block: OnBlock = on_block
-        self.limits = limits if limits is not None else Limits()
+        self.limits = _checked(limits)
         self.clock: Callable[[], float] = clock if clock is not None else anyio.current_time
         self.formats: Mapping[str, WireFormat] = FORMATS
         policies = _listed("policies", policies)
         sets: dict[str | None, list[Any]] = {None: policies}
-        for name, further in (policy_sets or {}).items():
-            sets[name] = [*policies, *_listed(f"policy_sets[{name!r}]", further)]
+        for name, further in _sets(policy_sets).items():
+            sets[name] = [*policies, *further]
         self._plans: Mapping[str | None, Plan] = {
             name: Plan(items, mode=mode, allow_paths=allow_paths) for name, items in sets.items()
         }
@@ -326,7 +330,26 @@ def _call_if_there(sink: Sink | None, name: str, *args: Any) -> None:
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"{name} is {value!r}: use one of {', '.join(allowed)}")
+        raise ConfigError(
+            f"{name} is {value!r}{did_you_mean(value, allowed)}: use one of {', '.join(allowed)}"
+        )
+
+
+def _checked(limits: object) -> Limits:
+    if limits is not None and not isinstance(limits, Limits):
+        raise ConfigError(f"limits is a {type(limits).__name__}: give Limits(...)")
+    return limits or Limits()
+
+
+def _sets(policy_sets: object) -> dict[str, list[Any]]:
+    if policy_sets is None:
+        return {}
+    if not isinstance(policy_sets, Mapping):
+        raise ConfigError(f"policy_sets is a {type(policy_sets).__name__}: give a mapping, by name")
+    for name in policy_sets:
+        if not isinstance(name, str):
+            raise ConfigError(f"policy_sets has {name!r}: the name of a set is a str")
+    return {name: _listed(f"policy_sets[{name!r}]", items) for name, items in policy_sets.items()}
 
 
 def _listed(name: str, policies: object) -> list[Any]:
