@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 
 from luthien_guard.events import ContentChunk, ToolCall
 from luthien_guard.exchange import ChatRequest, is_count
+from luthien_guard.policies.escapes import meanings
 from luthien_guard.policy import Block, Policy, PolicyContext, hookimpl
 
 __all__ = ["DefaultLimits"]
@@ -33,9 +35,8 @@ class DefaultLimits(Policy):
 
     @hookimpl
     def on_request_started(self, request: ChatRequest) -> ChatRequest | Block | None:
-        for each in request.texts() if self.forbidden_words else ():
-            is_call = each.path[-1] == "arguments"
-            if (found := self._find_in_call(each.text) if is_call else self._find(each.text)) is not None:
+        for is_call, text in _said(request) if self.forbidden_words else ():
+            if (found := self._find_in_call(text) if is_call else self._find(text)) is not None:
                 return found
         return None if self.max_tokens is None else _clamped(request, self.max_tokens)
 
@@ -56,23 +57,33 @@ class DefaultLimits(Policy):
         return Block("a forbidden word", "⛔ Blocked: it holds a word that is not allowed here.")
 
     def _find_in_call(self, arguments: str) -> Block | None:
-        """JSON escapes hide words in the arguments' text: look at the strings that they mean too, keys and what is
-        said twice included."""
-        if (found := self._find(arguments)) is not None:
-            return found
+        """Escapes hide words in the arguments of a call: look at what they mean too."""
         try:
-            todo: list[object] = [json.loads(arguments, object_pairs_hook=list)]
-        except RecursionError:
-            return Block("arguments too deep to be read")
-        except ValueError:
-            return None  # no JSON: it means no more than it says
-        while todo:
-            value = todo.pop()
-            if isinstance(value, str) and (found := self._find(value)) is not None:
-                return found
-            if isinstance(value, (list, tuple)):
-                todo.extend(value)
-        return None
+            return next(filter(None, map(self._find, meanings(arguments))), None)
+        except ValueError as error:
+            return Block(f"the arguments of a call cannot be read: {error}")
+
+
+def _said(request: ChatRequest) -> Iterator[tuple[bool, str]]:
+    """(whether it is of a tool call, text). Parts of one message that follow each other are one text: so models read
+    them."""
+    parts: defaultdict[tuple[str | int, ...], list[tuple[int, str]]] = defaultdict(list)
+    for each in request.texts():
+        *place, at, key = ("", *each.path)
+        if "arguments" in each.path or "input" in each.path[1:]:
+            yield True, each.text
+        elif isinstance(at, int) and key == "text":
+            parts[*place].append((at, each.text))
+        else:
+            yield False, each.text
+    for found in parts.values():
+        yield from ((False, text) for text in _joined(found))
+
+
+def _joined(parts: Iterable[tuple[int, str]]) -> Iterator[str]:
+    """The texts of (place in the list, text), those next to each other in one."""
+    for _, run in groupby(enumerate(parts), lambda each: each[1][0] - each[0]):
+        yield "".join(text for _, (_, text) in run)
 
 
 def _words(given: object) -> tuple[str, ...]:

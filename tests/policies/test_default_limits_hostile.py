@@ -135,10 +135,77 @@ def test_escapes_hide_nothing_in_the_calls_of_a_prompt(wire_format: str, raw: di
     assert policy.on_request_started(ChatRequest(wire_format, innocent)) is None
 
 
-def test_arguments_too_deep_to_be_read_are_blocked() -> None:
-    policy, deep = DefaultLimits(forbidden_words=["hunter2"]), "[" * 100_000
-    raw = {"messages": [{"function_call": {"name": "f", "arguments": deep}}]}
+_WORD = "\\u0068unter2"
+_HIDDEN = {
+    "a number that Python does not read": f'{{"n": {"1" * 5000}, "a": "{_WORD}"}}',
+    "a line's end": f'{{"a": "{_WORD}\n"}}',
+    "something behind it": f'{{"a": "{_WORD}"}} x',
+    "no end": f'{{"a": "{_WORD}"',
+    "a mark before it": f'\ufeff{{"a": "{_WORD}"}}',
+    "depth": "[" * 100_000 + f'"{_WORD}"',
+    "JSON in JSON": json.dumps({"a": f'{{"a": "{_WORD}"}}'}),
+    "JSON in JSON in JSON": json.dumps({"a": json.dumps({"a": f'{{"a": "{_WORD}"}}'})}),
+    "an escaped escape": '{"a": "\\u005cu0068unter2"}',
+    "an escape that is none": '{"a": "\\hunter2"}',
+    "a solidus, and half an escape": f'{{"a": "\\/\\u00", "b": "{_WORD}"}}',
+    "a key": f'{{"{_WORD}": 1}}',
+}
+
+
+@pytest.mark.parametrize("arguments", _HIDDEN.values(), ids=_HIDDEN)
+def test_nothing_that_json_dislikes_hides_what_escapes_mean(arguments: str) -> None:
+    policy = DefaultLimits(forbidden_words=["hunter2"])
+    raw = {"messages": [{"function_call": {"name": "f", "arguments": arguments}}]}
     assert isinstance(policy.on_request_started(ChatRequest("openai.chat", raw)), Block)
+    raw = json.loads(json.dumps(raw).replace("unter2", "arbour"))
+    assert policy.on_request_started(ChatRequest("openai.chat", raw)) is None
+
+
+def test_two_escapes_may_make_one_character() -> None:
+    policy = DefaultLimits(forbidden_words=["\U0001f3ff"])
+    raw = {"input": [{"type": "function_call", "arguments": '"\\ud83c\\udfff"'}]}
+    assert isinstance(policy.on_request_started(ChatRequest("openai.responses", raw)), Block)
+
+
+def test_escapes_that_cannot_be_undone_in_time_are_blocked() -> None:
+    policy = DefaultLimits(forbidden_words=["hunter2"])
+    raw = {"input": [{"type": "custom_tool_call", "input": "\\" * 1_000_000}]}
+    assert isinstance(policy.on_request_started(ChatRequest("openai.responses", raw)), Block)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("arguments", [_HIDDEN["a number that Python does not read"], _HIDDEN["no end"]])
+async def test_nor_in_an_answer(arguments: str) -> None:
+    runs = await run(
+        DefaultLimits(forbidden_words=["hunter2"]), Script().tool_call("f", arguments), cuts="whole"
+    )
+    runs.assert_blocked("default-limits").no_leak("unter2")
+
+
+def _parts(*texts: str, kind: str = "text") -> list[dict[str, Any]]:
+    return [{"type": kind, "text": text} for text in texts]
+
+
+_IN_PARTS = [
+    ("openai.chat", {"messages": [{"role": "user", "content": _parts("say hun", "", "ter2")}]}),
+    ("anthropic.messages", {"system": _parts("say hun", "ter2")}),
+    ("anthropic.messages", {"messages": [{"content": [{"type": "tool_result", "content": _parts("hun", "ter2")}]}]}),
+    ("openai.responses", {"input": [{"role": "user", "content": _parts("hun", "ter2", kind="input_text")}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wire_format", "raw"), _IN_PARTS)
+def test_a_word_in_two_parts_of_one_message_is_a_word(wire_format: str, raw: dict[str, Any]) -> None:
+    policy = DefaultLimits(forbidden_words=["hunter2"])
+    assert isinstance(policy.on_request_started(ChatRequest(wire_format, raw)), Block)
+
+
+def test_what_stands_between_two_parts_keeps_them_apart() -> None:
+    policy = DefaultLimits(forbidden_words=["hunter2"])
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    apart = [*_parts("hun"), image, *_parts("ter2")]
+    raw = {"messages": [{"content": apart}, {"content": _parts("hun")}, {"content": _parts("ter2")}]}
+    assert policy.on_request_started(ChatRequest("openai.chat", raw)) is None
 
 
 @pytest.mark.anyio
