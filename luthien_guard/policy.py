@@ -184,6 +184,7 @@ class PolicyContext:
         "_keepalive",
         "_record",
         "_states",
+        "_states_of_request",
         "call_id",
         "clock",
         "judge",
@@ -219,7 +220,8 @@ class PolicyContext:
         self._record = record
         self._keepalive = keepalive
         self._deadline = deadline
-        self._states: dict[type[Any], Any] = {}
+        self._states: dict[Any, Any] = {}
+        self._states_of_request: dict[Any, Any] = {}
 
     @property
     def deadline(self) -> float:
@@ -227,12 +229,20 @@ class PolicyContext:
         return float("inf") if self._deadline is None else self._deadline()
 
     def state(self, of: Callable[[], T]) -> T:
-        """The typed state of this policy in this exchange, made by `of()` on first use."""
-        key: Any = of
-        if key not in self._states:
-            self._states[key] = of()
-        found: T = self._states[key]
+        """The typed state of this policy in this exchange, made by `of()` on first use. What was first used when the
+        request had gone belongs to one answer: another attempt (`Retry`) begins without it. `scratchpad` stays."""
+        if of not in self._states:
+            self._states[of] = of()
+        found: T = self._states[of]
         return found
+
+    def request_sent(self) -> None:
+        """For the guard to say: what comes now belongs to an answer."""
+        self._states_of_request = self._states.copy()
+
+    def answer_discarded(self) -> None:
+        """For the guard to say: nobody gets that answer, another attempt begins."""
+        self._states = self._states_of_request.copy()
 
     def record(self, event: str, /, **details: Any) -> None:
         """Put a fact into the exchange's record. Never blocks, never raises. Details called `type`, `event` or `policy`

@@ -126,11 +126,15 @@ class Exchange(Asking):
                 result = self.nonsense(call, result, "nothing")
             if result is not None:
                 return result
+        for context in self._contexts.values():
+            context.request_sent()
         return None
 
     async def retry(self, verdict: Retry, policy: str) -> Intervention | None:
         """Make `self.body` the request of another attempt, with the other model where the policy named one."""
         self.outcome = self.said = None  # those of an answer that nobody gets
+        for context in self._contexts.values():
+            context.answer_discarded()
         if verdict.model is not None and verdict.model != self.request.model:
             changed = self.request.replace(model=verdict.model)
             self.body = self.format.write_request(self.body, self.request, changed)
