@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from luthien_guard.errors import SinkError
 from luthien_guard.gateway.auth import Refusal
 from luthien_guard.gateway.key import Key
+from luthien_guard.gateway.shared.buckets import Buckets
 from luthien_guard.gateway.shared.memory import MemoryShared
 from luthien_guard.gateway.shared.pace import Pace, pace_of
 from luthien_guard.gateway.shared.reach import Away, Reach
@@ -27,8 +29,7 @@ class Rates:
         unshared: Literal["alone", "refuse"] = "alone",
         alone: MemoryShared | None = None,
     ) -> None:
-        self._shared = shared
-        self._reach = reach or Reach("" if shared is None else shared.place)
+        self._shared = None if shared is None else _buckets(shared, reach)
         self._unshared = unshared
         self._alone = alone or MemoryShared()
 
@@ -39,7 +40,7 @@ class Rates:
             return None
         try:
             wait = await self._wait(key.id, pace_of(limit))
-        except Away:
+        except SinkError:
             return Refusal(
                 503, "limits_unavailable", "limits cannot be counted at this time", retry_after=1.0
             )
@@ -49,11 +50,14 @@ class Rates:
         return Refusal(429, "rate_limit_exceeded", message, retry_after=wait)
 
     async def _wait(self, bucket: str, pace: Pace) -> float:
-        shared = self._shared
-        if shared is not None:
+        if self._shared is not None:
             try:
-                return await self._reach.ask(lambda: shared.take(bucket, pace))
+                return await self._shared.take(bucket, pace)
             except Away:
                 if self._unshared == "refuse":
                     raise
         return await self._alone.take(bucket, pace)
+
+
+def _buckets(shared: Shared, reach: Reach | None) -> Buckets:
+    return Buckets(shared, reach or Reach(shared.place, at_once=shared.at_once))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.gateway.key import Key, new_key
 from luthien_guard.gateway.pepper import Pepper
-from luthien_guard.gateway.shared.reach import Away, Reach
+from luthien_guard.gateway.shared.reach import Away, Busy, Reach
 from luthien_guard.gateway.shared.service import KeyTable
+from luthien_guard.gateway.shared.together import Together
 
 __all__ = ["SharedKeys"]
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 _FRESH: Final = 0.5
 _MARK: Final = "pepper"  # of a key's settings
 _MANY: Final = 10_000  # keys that are remembered
+_STRANGERS: Final = 1_000  # keys that nobody knows, in one question
 
 
 class SharedKeys:
@@ -42,29 +44,41 @@ class SharedKeys:
         self._pepper = pepper
         self._grace = grace
         self._clock = clock
+        # A flood of made-up keys is one question after another, and not one for each of them.
+        self._asked: Together[str, Key | None] = Together(self._found)
         self._known: OrderedDict[str, tuple[Key, float]] = OrderedDict()  # id -> key, when it was found
 
     async def find(self, id: str) -> Key | None:
-        """Raises ConfigError for a key that another pepper made: this machine could not tell it from a wrong one."""
+        """Raises SinkError while nobody can say, and ConfigError for a key that another pepper made: this machine could
+        not tell it from a wrong one."""
         known, now = self._known.get(id), self._clock()
         if known is not None and now - known[1] < _FRESH:
             return known[0]
+        if known is None and self._asked.waiting >= _STRANGERS:
+            raise Busy(f"{self.place}: too many ask for keys that are not known")
         try:
-            key = await self.reach.ask(lambda: self._table.find(id))
+            key = await self._asked.ask(id)
         except Away:
             if known is not None and now - known[1] < self._grace:
                 return known[0]
             raise
-        self._known.pop(id, None)
-        if key is not None:
-            if key.settings.get(_MARK, self._pepper.mark) != self._pepper.mark:
-                raise ConfigError(
-                    f"{self.place}: key {id} has another pepper: set one LUTHIEN_PEPPER everywhere"
-                )
-            self._known[id] = key, now
-            if len(self._known) > _MANY:
-                self._known.popitem(last=False)
+        self._remember(id, key, now)
         return key
+
+    async def _found(self, ids: Sequence[str]) -> list[Key | None]:
+        unique = set(ids)
+        found = {key.id: key for key in await self.reach.ask(lambda: self._table.find(unique))}
+        return [found.get(id) for id in ids]
+
+    def _remember(self, id: str, key: Key | None, now: float) -> None:
+        self._known.pop(id, None)
+        if key is None:
+            return
+        if key.settings.get(_MARK, self._pepper.mark) != self._pepper.mark:
+            raise ConfigError(f"{self.place}: key {id} has another pepper: set one LUTHIEN_PEPPER everywhere")
+        self._known[id] = key, now
+        if len(self._known) > _MANY:
+            self._known.popitem(last=False)
 
     def mac(self, text: str) -> bytes:
         return self._pepper.mac(text)

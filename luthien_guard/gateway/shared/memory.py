@@ -18,6 +18,7 @@ class MemoryShared:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.place = "this process"
+        self.at_once = 1
         self._clock = clock
         self._full_at: dict[str, int] = {}
         self._said: dict[str, dict[str, tuple[str, float]]] = {}  # fleet -> worker -> version, until

@@ -19,6 +19,16 @@ class Pace:
     interval: int
     ahead: int
 
+    @property
+    def most(self) -> int:
+        """How many requests a full bucket holds."""
+        return self.ahead // self.interval + 1
+
+    def times(self, count: int) -> Pace:
+        """Takes so many requests (at most `most`) at once, from the same bucket: all of them, or none and how long until
+        all are there."""
+        return Pace(self.interval * count, self.ahead - self.interval * (count - 1))
+
 
 def pace_of(requests: float, seconds: float = 60.0) -> Pace:
     """A bucket of so many requests that refills in so many seconds; a part of one is a whole one, less often."""

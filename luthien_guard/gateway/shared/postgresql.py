@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, TypeVar
 
 import anyio
@@ -73,6 +73,7 @@ class PostgresShared:
 
     def __init__(self, url: str) -> None:
         self.place = where(url)
+        self.at_once = 1
         self._url = url
         self._thread = LoopThread("luthien-guard-shared", wakes=True)
         self._one: anyio.Lock | None = None  # of the thread's own loop
@@ -87,10 +88,9 @@ class PostgresShared:
         own = {worker: version} if seconds > 0 else {}
         return {**{each["worker"]: each["version"] for each in others}, **own}
 
-    async def find(self, id: str) -> Key | None:
-        query = f"SELECT {_COLUMNS} FROM gateway_keys WHERE id = $1"  # noqa: S608
-        row = await self._asked(lambda db: db.fetchrow(query, id))
-        return None if row is None else key_of(tuple(row))
+    async def find(self, ids: Collection[str]) -> list[Key]:
+        query = f"SELECT {_COLUMNS} FROM gateway_keys WHERE id = ANY($1::text[])"  # noqa: S608
+        return [key_of(tuple(row)) for row in await self._asked(lambda db: db.fetch(query, list(ids)))]
 
     def add(self, key: Key) -> None:
         query = f"INSERT INTO gateway_keys ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"  # noqa: S608

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from luthien_guard.gateway.key import Key
@@ -17,6 +17,11 @@ class Shared(Protocol):
     @property
     def place(self) -> str:
         """For messages: no user, no password."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many questions it answers at the same time: who asks more has them wait."""
         ...
 
     async def take(self, bucket: str, pace: Pace) -> float:
@@ -40,7 +45,9 @@ class KeyTable(Protocol):
     @property
     def place(self) -> str: ...
 
-    async def find(self, id: str) -> Key | None: ...
+    async def find(self, ids: Collection[str]) -> Sequence[Key]:
+        """Those that are there, in any order."""
+        ...
 
     def add(self, key: Key) -> None: ...
 

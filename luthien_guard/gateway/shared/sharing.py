@@ -16,7 +16,7 @@ from luthien_guard.gateway.key import Keys
 from luthien_guard.gateway.rate import Rates
 from luthien_guard.gateway.shared.keys import SharedKeys
 from luthien_guard.gateway.shared.reach import Reach
-from luthien_guard.gateway.shared.service import KeyTable
+from luthien_guard.gateway.shared.service import KeyTable, Shared
 from luthien_guard.gateway.shared.urls import fleet_of, keys_of, located, open_shared, shared_url
 from luthien_guard.gateway.shared.versions import Versions
 
@@ -37,8 +37,7 @@ class Sharing:
         self.shared = located(loaded, place, lambda: open_shared(url))
         self._url = url
         self._asks_for_keys = config.auth.mode in ("client_key", "both")
-        where = "" if self.shared is None else self.shared.place
-        self._reach = Reach(where, deadline=config.auth.shared_timeout)
+        self._reach = _reach(self.shared, config.auth.shared_timeout)
         self.keys: Keys = located(loaded, ("auth", "keys"), lambda: keys_of(config.auth, self._opened))
         self.rates = Rates(self.shared, self._reach, unshared=config.auth.unshared)
         self.versions = (
@@ -86,3 +85,7 @@ class Sharing:
         self.keys.close()
         if self.shared is not None:
             self.shared.close()
+
+
+def _reach(shared: Shared | None, deadline: float) -> Reach:
+    return Reach("") if shared is None else Reach(shared.place, deadline=deadline, at_once=shared.at_once)

@@ -43,6 +43,7 @@ class SqliteShared:
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
+        self.at_once = 1
         self._path = path
         self._lock = threading.Lock()
         self._one: anyio.CapacityLimiter | None = None

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import anyio
 
-from luthien_guard.gateway.shared.reach import Away, Reach
+from luthien_guard.errors import SinkError
+from luthien_guard.gateway.shared.reach import Reach
 from luthien_guard.gateway.shared.service import Shared
 
 __all__ = ["Versions"]
@@ -67,13 +68,13 @@ class Versions:
                 await self.announce(0.0)
 
     async def announce(self, seconds: float = _LIFE) -> None:
-        """Say it now, for so long. A service that is away is no failure: nobody is known then."""
+        """Say it now, for so long. A service that cannot be asked is no failure: nobody is known then."""
         try:
             version = self._version()
             said = await self._reach.ask(
                 lambda: self._shared.announce(self._fleet, self._worker, version, seconds)
             )
-        except Away:
+        except SinkError:
             said = {}
         self._said = {worker: each for worker, each in said.items() if worker != self._worker}
         if len(self.running) == 1:
