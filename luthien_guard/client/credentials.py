@@ -6,28 +6,13 @@ may hide there from the policies.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from luthien_guard.delivery.redaction import spellings
+from luthien_guard.delivery.credentials import is_secret, is_whole, unschemed
 
 __all__ = ["Veil", "is_private", "is_secret", "secrets_in"]
 
-_SECRET: Final = re.compile(
-    r"(?:.*_)?(?:api_?keys?|access_key_id|secrets?(?:_.*)?|token|password|passwd|passphrase|bearer|cookie|auth|"
-    r"authorization|credentials?)|.+_keys?"
-)
-#: Keys that open nothing, tokens of the model's own language, prices.
-_ORDINARY: Final = re.compile(
-    r"(?:.*_)?(?:cache|public|idempotency|primary|foreign|partition|sort|group|routing)_keys?|"
-    r"(?:.*_)?(?:bos|eos|sos|pad|unk|sep|cls|mask|stop|start|begin|end|image|audio|video|text|per|special|prompt|"
-    r"completion|reasoning|thinking|input|output|max|min|first|last|next|new)_token"
-)
-#: Private as a whole: also what is no credential opens doors together with one.
-_WHOLE: Final = re.compile(r"(?:.*_)?(?:headers?|credentials?)|api_base|base_url")
-_SCHEME: Final = re.compile(r"(?:Bearer|Basic|Token) +(.+)", re.IGNORECASE | re.DOTALL)
-_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 #: Text for the model, or the shape of text. `properties`: the names in a JSON schema are anybody's.
 _PROMPTS: Final = frozenset(
     {
@@ -46,28 +31,13 @@ _PROMPTS: Final = frozenset(
 )
 
 
-def _plain(name: object) -> str:
-    """`clientSecret`, `client-secret` and `client_secret` are one name."""
-    return _HUMP.sub("_", name).replace("-", "_").lower() if isinstance(name, str) else ""
-
-
-def is_secret(name: object) -> bool:
-    """Whether a string under this name opens doors."""
-    plain = _plain(name)
-    return _SECRET.fullmatch(plain) is not None and _ORDINARY.fullmatch(plain) is None
-
-
-def _is_whole(name: object) -> bool:
-    return _WHOLE.fullmatch(_plain(name)) is not None
-
-
 def is_private(name: object) -> bool:
     """Whether an argument of this name goes around the policies."""
-    return is_secret(name) or _is_whole(name)
+    return is_secret(name) or is_whole(name)
 
 
 def secrets_in(name: object, value: Any) -> list[str]:
-    """Every credential in an argument, as it is and as JSON spells it. Walks without recursion and nowhere twice:
+    """Every credential in an argument. Walks without recursion and nowhere twice:
     what goes around the policies may have any shape."""
     found: list[str] = []
     seen: set[int] = set()
@@ -75,7 +45,7 @@ def secrets_in(name: object, value: Any) -> list[str]:
     while todo:
         name, value = todo.pop()
         if isinstance(value, str):
-            found += _spellings(value) if is_secret(name) else ()
+            found += unschemed(value) if is_secret(name) else ()
         elif id(value) not in seen:
             seen.add(id(value))
             todo += _parts(name, value)
@@ -85,7 +55,7 @@ def secrets_in(name: object, value: Any) -> list[str]:
 def _parts(name: object, value: Any) -> Iterator[tuple[object, Any]]:
     """What is in a container, each part with the name under which it stands."""
     if isinstance(value, Mapping):
-        inherits = is_secret(name) and _is_whole(name)  # `credentials`: whatever they hold
+        inherits = is_secret(name) and is_whole(name)  # `credentials`: whatever they hold
         yield from (
             () if name in _PROMPTS else ((name if inherits else key, each) for key, each in value.items())
         )
@@ -102,12 +72,6 @@ def _is_server(tool: Any) -> bool:
     return isinstance(tool, Mapping) and tool.get("type") == "mcp"
 
 
-def _spellings(secret: str) -> set[str]:
-    """With and without "Bearer": it may be said again without."""
-    scheme = _SCHEME.fullmatch(secret)
-    return {form for each in (secret, scheme[1] if scheme else secret) for form in spellings(each)}
-
-
 class Veil:
     """Stand-ins for the private parts of the arguments that policies see."""
 
@@ -116,7 +80,7 @@ class Veil:
 
     def hide(self, name: object, value: Any) -> Any:
         """A copy of the JSON `value` of an argument with stand-ins for what is private in it."""
-        if isinstance(value, (str, dict, list)) and _is_whole(name):
+        if isinstance(value, (str, dict, list)) and is_whole(name):
             return self._stand_in(name, value)
         if isinstance(value, str):
             return self._stand_in(name, value) if is_secret(name) else value

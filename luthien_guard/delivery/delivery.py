@@ -84,7 +84,7 @@ class Delivery:
         at = self._now()
         self.latest.put(call_id, seq, at, type, policy, details, secrets)
         if self.sinks or journal is not None:
-            record = Record(call_id, seq, at, type, policy, self.redact.details(details, secrets))
+            record = Record(call_id, seq, at, type, policy, self.redact.details(type, details, secrets))
             self._hand_out(record)
             if journal is not None:
                 journal.put(record) if stored else journal.refuse()

@@ -71,7 +71,7 @@ class Latest:
 
     def _record(self, call_id: str, kept: _Kept) -> Record:
         seq, at, type, policy, packed, secrets = kept
-        details = self._redact.details(marshal.loads(packed), secrets)  # noqa: S302 -- packed here
+        details = self._redact.details(type, marshal.loads(packed), secrets)  # noqa: S302 -- packed here
         return Record(call_id, seq, at, type, policy, details)
 
 

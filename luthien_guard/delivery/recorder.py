@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from luthien_guard.delivery.owed import OWED
+from luthien_guard.delivery.redaction import NAMED_BY_POLICIES
 from luthien_guard.errors import SinkError
 from luthien_guard.records import EventType
 
@@ -41,7 +42,7 @@ class Recorder:
         if self.closed:  # a policy that goes on after the end
             self._delivery.late()
             return
-        if type is EventType.POLICY_RECORD or type is EventType.ACTIVITY:
+        if type in NAMED_BY_POLICIES:
             details = _frozen(details)
         if type is EventType.CLOSED:
             self.closed = True

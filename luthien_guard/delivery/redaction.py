@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["Redactor", "secrets_of_environment", "spellings"]
+from luthien_guard.delivery.credentials import secrets_of_environment
+from luthien_guard.delivery.escapes import Unescaped, bare, hides_letters, is_never_escaped, plainest
+from luthien_guard.records import EventType
+
+__all__ = ["NAMED_BY_POLICIES", "Redactor"]
 
 MASK: Final = "[redacted]"
 _SHORTEST: Final = 8  # a shorter "secret" would black out ordinary text
-_NAMES: Final = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|PEPPER)$", re.IGNORECASE)
 #: Prefixes that providers chose so that their keys can be found: a text that has none of them needs no search. Each
 #: pattern takes time linear in the text, whatever somebody writes into it.
 _SHAPES: Final = {
@@ -33,64 +34,118 @@ _JWT: Final = r"eyJ[A-Za-z0-9_-]{10,}+(\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{1
 _SHORTEST_SHAPE: Final = 15
 _SHAPED: Final = tuple((prefix, re.compile(shape)) for prefix, shape in _SHAPES.items())
 _JWTS: Final = re.compile(_JWT)
+#: Facts whose names a policy chose.
+NAMED_BY_POLICIES: Final = frozenset({EventType.POLICY_RECORD, EventType.ACTIVITY})
+_LEVELS: Final = 3  # times that a backslash may itself be spelled
+_LONGEST_TAIL: Final = 4096  # characters of a secret that was cut off
 
-
-def secrets_of_environment() -> list[str]:
-    """The values of the environment variables whose names say that they are secrets."""
-    return [value for name, value in os.environ.items() if _NAMES.search(name)]
+_Secret = tuple[str, str]  # its first half and 4 characters more, all of it
+_Span = tuple[int, int]
 
 
 class Redactor:
     """Blacks out secrets in strings: those of the deployment (`learn`), those of one exchange (an argument), and
-    whatever has the shape of one."""
+    whatever has the shape of one. Also where JSON spells them otherwise, and where the end of a text cuts them off: what
+    is left of a secret is one while it is half of it and 4 characters more."""
 
     def __init__(
         self, secrets: Iterable[str] = (), *, more: Callable[[str], str] | None = None, shapes: bool = True
     ) -> None:
-        self._known: tuple[str, ...] = ()
+        self._known: tuple[_Secret, ...] = ()
         self._more = more
         self._shapes = shapes
+        self._least = _SHORTEST if more is None else 0  # characters of a text that may hold something
         self.learn(*secrets, *secrets_of_environment())
 
     def learn(self, *secrets: str) -> None:
         """Secrets of the deployment."""
-        spelled = (form for each in secrets for form in spellings(each))
-        known = {*self._known, *(each for each in spelled if len(each) >= _SHORTEST)}
-        self._known = tuple(sorted(known, key=len, reverse=True))  # a secret may hold another
+        self._known = tuple(dict.fromkeys(self._with(secrets)))
 
     def __call__(self, text: str, secrets: Sequence[str] = ()) -> str:
-        if len(text) >= _SHORTEST:
-            text = self._redacted(text, secrets)
-        return self._more(text) if self._more is not None else text
+        return self._text(text, self._with(secrets))
 
-    def _redacted(self, text: str, secrets: Sequence[str]) -> str:
-        for secret in (*self._known, *secrets) if secrets else self._known:
-            if secret in text and len(secret) >= _SHORTEST:
-                text = text.replace(secret, MASK)
-        if self._shapes and len(text) >= _SHORTEST_SHAPE:
-            for prefix, shape in _SHAPED:
-                if prefix in text:
-                    text = shape.sub(MASK, text)
-            if "eyJ" in text:
-                text = _JWTS.sub(lambda found: MASK if found[1] else found[0], text)
-        return text
+    def details(
+        self, type: EventType, details: Mapping[str, Any], secrets: Sequence[str] = ()
+    ) -> Mapping[str, Any]:
+        """The same for every string of a record, at any depth, keys included; not for the names that are this library's
+        own."""
+        known = self._with(secrets)
+        if type in NAMED_BY_POLICIES:
+            return self._mapping(details, known)
+        return {name: self._value(value, known) for name, value in details.items()}
 
-    def details(self, details: Mapping[str, Any], secrets: Sequence[str] = ()) -> Mapping[str, Any]:
-        """The same for every string, at any depth, keys included."""
-        return {name: self._value(value, secrets) for name, value in details.items()}
+    def _with(self, secrets: Sequence[str]) -> tuple[_Secret, ...]:
+        return (*self._known, *_with_halves(secrets)) if secrets else self._known
 
-    def _value(self, value: Any, secrets: Sequence[str]) -> Any:
+    def _value(self, value: Any, known: tuple[_Secret, ...]) -> Any:
         if isinstance(value, str):
-            return self(value, secrets)
+            return self._text(value, known) if len(value) >= self._least else value
         if value is None or isinstance(value, (bool, int, float)):
             return value
         if isinstance(value, Mapping):
-            return {self(str(name), secrets): self._value(inner, secrets) for name, inner in value.items()}
+            return self._mapping(value, known)
         if isinstance(value, (list, tuple)):
-            return [self._value(inner, secrets) for inner in value]
+            return [self._value(inner, known) for inner in value]
         return value
 
+    def _mapping(self, value: Mapping[Any, Any], known: tuple[_Secret, ...]) -> dict[str, Any]:
+        return {self._value(str(name), known): self._value(inner, known) for name, inner in value.items()}
 
-def spellings(secret: str) -> tuple[str, str, str]:
-    """As it is, and as it stands in the JSON of a body."""
-    return secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]
+    def _text(self, text: str, known: tuple[_Secret, ...]) -> str:
+        if found := self._found(text, known):
+            text = _masked(text, found)
+        return self._more(text) if self._more is not None else text
+
+    def _found(self, text: str, known: tuple[_Secret, ...], levels: int = _LEVELS) -> list[_Span]:
+        found: list[_Span] = []
+        for half, secret in known:
+            if half in text:
+                found += _occurrences(text, half, secret)
+        if self._shapes and len(text) >= _SHORTEST_SHAPE:
+            for prefix, shape in _SHAPED:
+                if prefix in text:
+                    found += (match.span() for match in shape.finditer(text))
+            if "eyJ" in text:
+                found += (match.span() for match in _JWTS.finditer(text) if match[1])
+        if levels and "\\" in text:
+            found += self._spelled(text, known, levels - 1)
+        return found
+
+    def _spelled(self, text: str, known: tuple[_Secret, ...], levels: int) -> Iterator[_Span]:
+        """Behind escapes. Most texts have none that can stand for something in a secret: those are spared a second look."""
+        letters = hides_letters(text)
+        odd = [secret for _, secret in known if not is_never_escaped(secret)]
+        odd = [bare(secret) for secret in odd if letters or plainest(secret) in text]
+        if letters or odd:
+            unescaped = Unescaped(text, letters=not odd)
+            for begin, end in self._found(unescaped.text, (*known, *_with_halves(odd)), levels):
+                yield unescaped.origin(begin), unescaped.origin(end)
+
+
+def _with_halves(secrets: Iterable[str]) -> list[_Secret]:
+    return [(each[: len(each) // 2 + 4], each) for each in secrets if len(each) >= _SHORTEST]
+
+
+def _occurrences(text: str, half: str, secret: str) -> Iterator[_Span]:
+    """Where the secret stands, and where at the end of the text no less than its half does."""
+    at = text.find(secret)
+    while at >= 0:
+        yield at, at + len(secret)
+        at = text.find(secret, at + len(secret))
+    at = text.find(half, max(len(text) - min(len(secret), _LONGEST_TAIL), 0))
+    while at >= 0:
+        if secret.startswith(text[at:]):
+            yield at, len(text)
+            return
+        at = text.find(half, at + 1)
+
+
+def _masked(text: str, found: Iterable[_Span]) -> str:
+    """What overlaps is one secret: each of them may hold a part of another."""
+    parts: list[str] = []
+    at = 0
+    for begin, end in sorted(found):
+        if begin >= at:
+            parts += text[at:begin], MASK
+        at = max(at, end)
+    return "".join((*parts, text[at:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import struct
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ PLACES = [
     "authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization",
     "prompt", "system", "tool", "argument", "metadata", "user", "unknown field", "key of an object",
     "answer", "answer's unknown field", "answer's error", "exception", "policy record", "policy reason",
-    "policy error", "url of the prompt",
+    "policy error", "url of the prompt", "name of a fact",
 ]  # fmt: skip
 HEADERS = PLACES[:5]
 
@@ -36,6 +37,8 @@ class Talks(Policy):
     @hookimpl
     def on_request_started(self, request: ChatRequest, ctx: PolicyContext) -> Abort | None:
         ctx.record("saw", deep={"list": [KEY if self.place == "policy record" else ""]})
+        if self.place == "name of a fact":
+            ctx.record("saw", **{KEY: 1})
         if self.place == "policy error":
             raise ValueError(f"bad {KEY}")
         return Abort(f"because {KEY}") if self.place == "policy reason" else None
@@ -195,11 +198,71 @@ def test_nothing_that_a_client_writes_makes_the_search_slow(text: str) -> None:
     assert redactor(f"{text} {JWT}") == f"{text} {MASK}"
 
 
-def test_a_secret_is_found_as_json_spells_it() -> None:
-    secret = 'pässword"with\\quotes'
-    redactor = Redactor([secret])
-    for body in (json.dumps({"a": secret}), json.dumps({"a": secret}, ensure_ascii=False)):
-        assert json.loads(redactor(body)) == {"a": MASK}
+SPELLINGS = {
+    "as it is": lambda secret: json.dumps(secret, ensure_ascii=False)[1:-1],
+    "ascii": lambda secret: json.dumps(secret)[1:-1],
+    "php": lambda secret: json.dumps(secret)[1:-1].replace("/", r"\/"),
+    ".net": lambda secret: json.dumps(secret)[1:-1].replace("+", r"\u002B").replace("&", r"\u0026"),
+    "all of it": lambda secret: "".join(
+        f"\\u{unit:04x}" for unit in struct.unpack(f">{len(secret.encode('utf-16-be')) // 2}H", secret.encode("utf-16-be"))
+    ),
+}  # fmt: skip
+SECRETS = [
+    "caller/key+0123456789&x",
+    'p\u00e4ss\U0001f511word"with\\quotes\nand\\lines',
+    "sk-ant-api03-abcdefghijklmnopqrst",
+]
+
+
+@pytest.mark.parametrize("deep", [1, 2, 3])
+@pytest.mark.parametrize("how", SPELLINGS)
+@pytest.mark.parametrize("secret", SECRETS, ids=["plain", "odd", "shape"])
+def test_a_secret_is_found_however_json_spells_it(secret: str, how: str, deep: int) -> None:
+    body = f'{{"k\u00e9": "\\n{SPELLINGS[how](secret)}\\""}}'
+    for _ in range(deep - 1):
+        body = json.dumps({"arguments": body, "more": "\n"})
+    known = () if secret.startswith("sk-") else (secret,)
+    for redacted in (Redactor(known)(body), Redactor()(body, known)):
+        for _ in range(deep - 1):
+            redacted = json.loads(redacted)["arguments"]
+        assert json.loads(redacted) == {"k\u00e9": f'\n{MASK}"'}
+
+
+def test_what_spells_no_secret_stays_as_it_is() -> None:
+    redactor = Redactor(["caller/key+0123456789", 'odd"key\\0123456789'])
+    for text in (
+        r"C:\\caller\/key",
+        r"\u002B\u00e9\u",
+        "\\",
+        r"\/" * 9,
+        r"\u005cu002B",
+        r"0123456789 \x \ud83d",
+        r"\\\\\\\/",
+    ):
+        assert redactor(f"some {text}") == f"some {text}"
+
+
+@pytest.mark.parametrize("text", ["\\", "\\/", "\\u005c", "\\ud83d", '\\"', "\\n\\u0041"])
+def test_no_escapes_make_the_search_slow(text: str) -> None:
+    redactor = Redactor(
+        ['odd"key\\0123456789']
+    )  # a search that is not linear would take minutes for each of these
+    text = text * (200_000 // len(text))
+    assert redactor(f"{text} caller/key", ("caller/key",)) == f"{text} {MASK}"
+    assert redactor(f"{text} 0123456789") == f"{text} 0123456789"
+
+
+def test_what_is_left_of_a_secret_that_was_cut_off_is_one() -> None:
+    redactor = Redactor([KEY])
+    for left in range(len(KEY) // 2 + 4, len(KEY) + 1):
+        assert redactor(f"bad key {KEY[:left]}") == f"bad key {MASK}"
+        assert redactor(f'{{"a":"{KEY[:left]}') == f'{{"a":"{MASK}'
+    assert redactor(f"{KEY[:-1]} and more") == f"{KEY[:-1]} and more", "the end of a text is where it was cut"
+    assert redactor("canary-0123") == "canary-0123", "a beginning is no secret"
+
+
+def test_secrets_that_overlap_leave_nothing_of_each_other() -> None:
+    assert Redactor(["abcdefghij", "ghijklmnop"])("x abcdefghijklmnop y") == f"x {MASK} y"
 
 
 def test_a_header_that_is_sent_twice_hides_no_key_and_names_the_caller_as_frameworks_do() -> None:
