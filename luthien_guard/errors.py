@@ -38,7 +38,12 @@ class LuthienError(Exception):
 
 
 class ConfigError(LuthienError):
-    """A setting is wrong. Raised at start, before any traffic."""
+    """A setting is wrong. Raised at start, before any traffic. `place`: where it stands in a configuration, keys and list
+    positions from the top, `("policies", 0, "config")`; empty where nobody knows."""
+
+    def __init__(self, message: str = "", place: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class PolicyError(LuthienError):

@@ -39,9 +39,10 @@ from luthien_guard.wire.format import WireFormat
 from luthien_guard.wire.formats import FORMATS
 
 if TYPE_CHECKING:
+    from luthien_guard.config.load import Loaded
     from luthien_guard.config.reload import ConfigStatus
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "plans"]
 
 OnBlock = Literal["refuse", "error", "raise"]
 _MODES: Final = ("enforce", "observe")
@@ -102,13 +103,9 @@ class Guard:
         self.limits = _checked(limits)
         self.clock: Callable[[], float] = clock if clock is not None else anyio.current_time
         self.formats: Mapping[str, WireFormat] = FORMATS
-        policies = _listed("policies", policies)
-        sets: dict[str | None, list[Any]] = {None: policies}
-        for name, further in _sets(policy_sets).items():
-            sets[name] = [*policies, *further]
-        self._plans: Mapping[str | None, Plan] = {
-            name: Plan(items, mode=mode, allow_paths=allow_paths) for name, items in sets.items()
-        }
+        self._plans: Mapping[str | None, Plan] = plans(
+            _listed("policies", policies), _sets(policy_sets), mode=mode, allow_paths=allow_paths
+        )
         folder = None if data is None else Path(data)
         self.storage = None if store is None else Storage(store, folder, hub=pubsub, durability=durability)
         self.redactor = redact or Redactor()
@@ -140,19 +137,28 @@ class Guard:
         )
         #: Of the file that the policies come from, while somebody watches it (`luthien_guard.config.reload`).
         self.config_status: ConfigStatus | None = None
+        #: What `from_config` read, and the arguments that stand over it.
+        self.made_of: Loaded | None = None
+        self.overrides: Mapping[str, Any] = {}
         self._lock = threading.Lock()
         self._started_in: int | None = None  # the process
         self._query: Query | None = None
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
-        """Make a guard from a YAML file. Raises ConfigError with the file's name and what is wrong in it."""
-        from luthien_guard.config import of_file, read_config
+        """Make a guard from a YAML file; `overrides` are arguments that stand over it, also when it is loaded anew. Raises
+        ConfigError with the file's name and what is wrong in it."""
+        from luthien_guard.config import guard_arguments, load_config, of_file
 
-        file = Path(path)
-        arguments = {**read_config(file), **overrides}
-        with of_file(file):
-            return cls(**arguments)
+        loaded = load_config(Path(path))
+        with of_file(loaded.path, loaded.origins):
+            if "policies" in overrides:  # what can be iterated only once must last for every reload
+                overrides["policies"] = _listed("policies", overrides["policies"])
+            if "policy_sets" in overrides:
+                overrides["policy_sets"] = _sets(overrides["policy_sets"])
+            guard = cls(**{**guard_arguments(loaded.config), **overrides})
+        guard.made_of, guard.overrides = loaded, overrides
+        return guard
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -305,6 +311,25 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+def plans(
+    policies: Sequence[Any], sets: Mapping[str, Sequence[Any]], *, mode: str, allow_paths: bool
+) -> dict[str | None, Plan]:
+    """Of each set the policies of all and its own; of None those of all. Raises ConfigError with the policy's place."""
+    found: dict[str | None, Plan] = {}
+    for name, further in [(None, ()), *sets.items()]:
+        try:
+            found[name] = Plan([*policies, *further], mode=mode, allow_paths=allow_paths)
+        except ConfigError as error:
+            if error.place:
+                error.place = _placed(int(error.place[0]), len(policies), name) + error.place[1:]
+            raise
+    return found
+
+
+def _placed(at: int, own: int, name: str | None) -> tuple[str | int, ...]:
+    return ("policies", at) if name is None or at < own else ("policy_sets", name, at - own)
 
 
 async def _within(awaitable: Any, seconds: float, began: Callable[[Callable[[], None]], None]) -> Any:

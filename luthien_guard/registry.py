@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 import pluggy
 
@@ -29,6 +29,7 @@ from luthien_guard.policy import ErrorMode, Mode, Policy
 
 __all__ = ["GROUP", "HookCall", "Registered", "available", "build"]
 
+T = TypeVar("T")
 GROUP: Final = "luthien_guard.policies"
 HOOKS: Final = tuple(name for name in vars(hookspecs) if name.startswith("on_"))
 #: Hooks that no lane watches: each call has a deadline of its own.
@@ -90,19 +91,27 @@ def build(
 
     `items`: Policy instances, entry-point names, or mappings `{"use": name, "config": {...}, "mode": ...,
     "on_error": ..., "timeout": ..., "name": ...}`. `allow_paths` lets `use` be "module:Class" (a local file only:
-    loading code by name from anywhere else is an attack). Raises ConfigError.
+    loading code by name from anywhere else is an attack). Raises ConfigError; its place begins with the item's number.
     """
-    registered = _numbered([_resolve(item, allow_paths) for item in items])
+    registered = _numbered([_at(at, _resolve, item, allow_paths) for at, item in enumerate(items)])
     manager = pluggy.PluginManager("luthien_guard")
     manager.add_hookspecs(hookspecs)
-    for each in registered:
-        _register(manager, each)
+    for at, each in enumerate(registered):
+        _at(at, _register, manager, each)
     _check_names(manager)
     by_policy = {id(each.policy): (at, each) for at, each in enumerate(registered)}
     return registered, {hook: _calls(manager, hook, by_policy) for hook in HOOKS}
 
 
 # -- from configuration to instances -----------------------------------------------------------------------------------
+
+
+def _at(position: int, work: Callable[..., T], *arguments: Any) -> T:
+    try:
+        return work(*arguments)
+    except ConfigError as error:
+        error.place = (position, *error.place)
+        raise
 
 
 def _resolve(item: Any, allow_paths: bool) -> Registered:
@@ -150,7 +159,7 @@ def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
 def _mapping(config: Any, use: str) -> Mapping[str, Any]:
     """Only None means none: `config: no` would run the policy without what somebody wrote for it."""
     if config is not None and not isinstance(config, Mapping):
-        raise ConfigError(f"config of {use} is a {type(config).__name__}: give a mapping")
+        raise ConfigError(f"config of {use} is a {type(config).__name__}: give a mapping", ("config",))
     return {} if config is None else config
 
 
@@ -160,19 +169,20 @@ def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
         module, _, attribute = use.partition(":")
         found = EntryPoint(name=attribute, value=f"{module}:{attribute}", group=GROUP)
     if found is None:
-        raise ConfigError(f"no policy {use!r}{did_you_mean(use, available())} is installed")
+        raise ConfigError(f"no policy {use!r}{did_you_mean(use, available())} is installed", ("use",))
     try:
         made = found.load()
     except Exception as error:  # its module is other people's code
         said = str(error) if isinstance(error, (ImportError, AttributeError)) else told(error)
-        raise ConfigError(f"policy {use!r} cannot be loaded: {said}") from error
+        raise ConfigError(f"policy {use!r} cannot be loaded: {said}", ("use",)) from error
     if not (inspect.isclass(made) and issubclass(made, Policy)):
-        raise ConfigError(f"policy {use!r} is {made!r}, not a subclass of luthien_guard.Policy")
+        raise ConfigError(f"policy {use!r} is {made!r}, not a subclass of luthien_guard.Policy", ("use",))
     try:
         return made.from_config(config)
     except Exception as error:
         said = str(error) if isinstance(error, (TypeError, ValueError)) else told(error)
-        raise ConfigError(f"configuration of policy {use!r}: {' '.join(said.split())}") from error
+        said = f"configuration of policy {use!r}: {' '.join(said.split())}"
+        raise ConfigError(said, ("config",)) from error
 
 
 def _numbered(registered: Sequence[Registered]) -> list[Registered]:
@@ -235,13 +245,8 @@ def _calls(
     found: list[HookCall] = []
     for impl in getattr(manager.hook, hook).get_hookimpls():
         position, registered = by_policy[id(impl.plugin)]
-        if impl.wrapper or impl.hookwrapper:
-            raise ConfigError(
-                f"{registered.name}.{hook}: wrappers cannot span what hooks await; use two hooks"
-            )
-        check_function(f"{registered.name}.{hook}", impl.function)
-        check_parameters(f"{registered.name}.{hook}", impl.function, arguments)
-        if registered.mode == "off" or not _listens(registered, hook):
+        _at(position, _check_hook, registered, hook, impl, arguments)
+        if registered.mode == "off" or not _at(position, _listens, registered, hook):
             continue
         function = _with_arguments(impl.function, arguments)
         is_async = inspect.iscoroutinefunction(impl.function)
@@ -249,6 +254,14 @@ def _calls(
         found.append(HookCall(registered, hook, function, position, is_async, tier))
     # not pluggy's order, which is another one for each tier
     return sorted(found, key=lambda call: (call.tier, call.position))
+
+
+def _check_hook(registered: Registered, hook: str, impl: pluggy.HookImpl, arguments: tuple[str, ...]) -> None:
+    where = f"{registered.name}.{hook}"
+    if impl.wrapper or impl.hookwrapper:
+        raise ConfigError(f"{where}: wrappers cannot span what hooks await; use two hooks")
+    check_function(where, impl.function)
+    check_parameters(where, impl.function, arguments)
 
 
 def _listens(registered: Registered, hook: str) -> bool:

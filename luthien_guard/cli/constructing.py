@@ -10,7 +10,7 @@ from luthien_guard.config.load import Loaded, guard_arguments
 from luthien_guard.config.settings import GuardConfig
 from luthien_guard.engine.plan import Plan
 from luthien_guard.errors import ConfigError
-from luthien_guard.guard import Guard
+from luthien_guard.guard import Guard, plans
 from luthien_guard.limits import Limits
 from luthien_guard.sinks.urls import open_store
 
@@ -19,14 +19,13 @@ __all__ = ["built", "check_replays"]
 
 def built(loaded: Loaded) -> dict[str | None, Plan]:
     """A plan for each set of policies, None for who has none. Raises ConfigError with the file's name."""
-    with of_file(loaded.path):
+    with of_file(loaded.path, loaded.origins):
         arguments = guard_arguments(loaded.config)
         own, sets = arguments.pop("policies"), arguments.pop("policy_sets")
-        items = {None: own, **{name: [*own, *further] for name, further in sets.items()}}
-        plans = {name: Plan(each, mode=arguments["mode"], allow_paths=True) for name, each in items.items()}
+        made = plans(own, sets, mode=arguments["mode"], allow_paths=True)
         Guard(**arguments)  # store, hub, tracing: its policies have their plans already
         _gateway(loaded)
-        return plans
+        return made
 
 
 def check_replays(config: GuardConfig) -> None:

@@ -59,13 +59,13 @@ def plan(config: Path | None) -> None:
     from luthien_guard.cli.plan import policy_rows
     from luthien_guard.config.explain import of_file
     from luthien_guard.config.load import guard_arguments
-    from luthien_guard.engine.plan import Plan
+    from luthien_guard.guard import plans
 
     loaded = load_or_fail(config)
     arguments = guard_arguments(loaded.config)
     try:
-        with of_file(loaded.path):
-            made = Plan(arguments["policies"], mode=arguments["mode"], allow_paths=True)
+        with of_file(loaded.path, loaded.origins):
+            made = plans(arguments["policies"], {}, mode=arguments["mode"], allow_paths=True)[None]
     except ConfigError as error:
         fail(error)
     say("\n".join(policy_rows(made, hooks=True)))

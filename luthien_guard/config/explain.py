@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from luthien_guard.config.names import MODELS
+from luthien_guard.config.origin import Origins
 from luthien_guard.config.settings import GuardConfig
 from luthien_guard.config.yaml_file import Place
 from luthien_guard.errors import ConfigError, did_you_mean
@@ -36,11 +37,15 @@ def dotted(place: Place) -> str:
 
 
 @contextmanager
-def of_file(path: Path | None) -> Generator[None]:
-    """What is found wrong only when things are made of a configuration is told with the file's name, too: once."""
+def of_file(path: Path | None, origins: Origins | None = None) -> Generator[None]:
+    """What is found wrong only when things are made of a configuration is told with the file's name, too: once. With
+    `origins` and a place that is known, with the line or the variable."""
     try:
         yield
     except ConfigError as error:
+        where = origins.near(error.place) if origins is not None and error.place else None
+        if where is not None:
+            raise ConfigError(f"{where}: {dotted(error.place)}: {error}") from error
         if path is None:
             raise
         raise ConfigError(in_file(error, path)) from error

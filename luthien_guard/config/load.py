@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from luthien_guard.config.environment import VARIABLE, overlaid, places, substituted
 from luthien_guard.config.explain import dotted, explained
-from luthien_guard.config.origin import DEFAULT, Origins
+from luthien_guard.config.origin import Origins
 from luthien_guard.config.settings import GuardConfig, PolicySettings
 from luthien_guard.config.yaml_file import Place, YamlFile, read_yaml
 from luthien_guard.errors import ConfigError, did_you_mean
@@ -113,10 +113,7 @@ def _moved(lines: Mapping[Place, int]) -> dict[Place, int]:
 
 def _validated(raw: dict[str, Any], origins: Origins, path: Path | None) -> GuardConfig:
     def where(place: Place) -> str:
-        origin = origins.of(place)
-        if origin != DEFAULT:
-            return origin
-        return origins.file.at(place) if origins.file is not None else str(path or "configuration")
+        return origins.near(place) or str(path or "configuration")
 
     try:
         config = GuardConfig.model_validate(raw)

@@ -33,6 +33,13 @@ class Origins:
             return self.file.at(place)
         return DEFAULT
 
+    def near(self, place: Place) -> str | None:
+        """The same, and of what nobody set the line around it. None where there is no file either."""
+        origin = self.of(place)
+        if origin != DEFAULT:
+            return origin
+        return None if self.file is None else self.file.at(place)
+
 
 def _around(named: Mapping[Place, str], place: Place) -> str | None:
     """What sets this place, or something that it is a part of."""

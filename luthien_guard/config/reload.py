@@ -22,9 +22,10 @@ from typing import Any, Final
 import anyio
 from anyio import to_thread
 
-from luthien_guard.config.explain import in_file
+from luthien_guard.config.explain import in_file, of_file
 from luthien_guard.config.load import Loaded, guard_arguments, load_config
 from luthien_guard.config.settings import GuardConfig
+from luthien_guard.config.yaml_file import Stamp, stamp_of
 from luthien_guard.errors import ConfigError
 from luthien_guard.guard import Guard
 
@@ -34,6 +35,7 @@ logger = logging.getLogger("luthien_guard")
 
 #: What a new file changes in a guard that runs; everything else waits for a restart.
 _LIVE: Final = frozenset({"policies", "policy_sets", "mode"})
+_NO_FILE: Final[Stamp] = (-1, -1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,9 @@ class ConfigStatus:
 
 class Reloader:
     """Watches one file for one guard. `load` reads it (default: with the environment, without options); `interval` is
-    seconds between two looks, 0 for none; `accepted` is told what took effect; `error` is what is wrong with the file from the start."""
+    seconds between two looks, 0 for none; `accepted` is told what took effect; `error` is what is wrong with the file from
+    the start; `made_of` is what the guard was made of (default: what `Guard.from_config` read): a file that has changed
+    since is loaded at the first look. What was given to `Guard.from_config` over the file stays over it."""
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Reloader:
         interval: float = 1.0,
         accepted: Callable[[Loaded], None] = lambda _: None,
         error: str | None = None,
+        made_of: Loaded | None = None,
     ) -> None:
         self._guard = guard
         self._path = path
@@ -68,8 +73,9 @@ class Reloader:
         self._interval = interval
         self._accepted = accepted
         self._lock = anyio.Lock()
-        self._seen = _stamp(path)
-        self._first = _or_none(self._load)
+        made_of = made_of or guard.made_of
+        self._seen = _stamp_read(made_of, path)
+        self._first = made_of or _or_none(self._load)
         self.status = ConfigStatus(path, loaded_at=time.time(), error=error)
         guard.config_status = self.status
 
@@ -108,7 +114,7 @@ class Reloader:
         changed = False
         while True:
             await anyio.sleep(self._interval)
-            stamp = await to_thread.run_sync(_stamp, self._path)
+            stamp = await to_thread.run_sync(stamp_of, self._path)
             if stamp != self._seen:
                 self._seen, changed = stamp, True
             elif changed:
@@ -123,8 +129,9 @@ class Reloader:
     def _made(self) -> tuple[Loaded, Guard]:
         loaded = self._load()
         arguments = guard_arguments(loaded.config)
-        live = {name: arguments[name] for name in _LIVE}
-        return loaded, Guard(**live, allow_paths=True)
+        given = {**arguments, **self._guard.overrides}
+        with of_file(loaded.path, loaded.origins):
+            return loaded, Guard(**{name: given[name] for name in (*_LIVE, "allow_paths")})
 
     def _accept(self, loaded: Loaded) -> None:
         """What took effect stays in effect, whatever becomes of who is told."""
@@ -146,13 +153,11 @@ class Reloader:
         self.status = self._guard.config_status = replace(self.status, **changes)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Follows links: a mounted ConfigMap changes by a link that points elsewhere."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+def _stamp_read(made_of: Loaded | None, path: Path) -> Stamp | None:
+    """Of the file as it was when the guard was made of it. Of what else it was made nobody knows: the first look loads
+    the file then."""
+    file = None if made_of is None else made_of.origins.file
+    return file.stamp if file is not None and file.path.absolute() == path.absolute() else _NO_FILE
 
 
 def _or_none(load: Callable[[], Loaded]) -> Loaded | None:

@@ -11,10 +11,12 @@ import yaml
 
 from luthien_guard.errors import ConfigError
 
-__all__ = ["Place", "YamlFile", "read_value", "read_yaml"]
+__all__ = ["Place", "Stamp", "YamlFile", "read_value", "read_yaml", "stamp_of"]
 
 #: Where a value stands: keys and list positions from the top, `("upstreams", 0, "api_key")`.
 Place: TypeAlias = tuple[str | int, ...]
+#: Of one state of a file: when it was changed (ns), its bytes, its inode.
+Stamp: TypeAlias = tuple[int, int, int]
 _LARGEST: Final = 1024 * 1024
 _DEEPEST: Final = 64  # lists and mappings in each other: what reads them calls itself
 #: Tags that somebody would act upon: `!!bool x` is no word of YAML's, and `!!set` no type of ours. Of all others the
@@ -24,12 +26,14 @@ _TAGS: Final = frozenset({"!", *filter(None, yaml.SafeLoader.yaml_constructors)}
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
-    """What stands in a file. `lines`: for each place the line, counted from 1, of its key or list item."""
+    """What stands in a file. `lines`: for each place the line, counted from 1, of its key or list item. `stamp`: of the
+    file before it was read, so that it shows whether it has changed since."""
 
     path: Path
     raw: dict[str, Any]
     lines: Mapping[Place, int]
     text: str = field(default="", repr=False)
+    stamp: Stamp | None = None
 
     def line(self, place: Place) -> int:
         """The line of the innermost thing around `place` that the file has."""
@@ -44,7 +48,7 @@ class YamlFile:
 
 def read_yaml(path: Path) -> YamlFile:
     """Raises ConfigError that names the file and, where there is one, the line."""
-    text = _text(path)
+    stamp, text = stamp_of(path), _text(path)
     try:
         raw = _loaded(text)
         lines = _lines(yaml.compose(text, Loader=_Loader)) if isinstance(raw, dict) else {}
@@ -53,7 +57,16 @@ def read_yaml(path: Path) -> YamlFile:
         raise ConfigError(f"{path}:{line}: {problem}" if line else f"{path}: {problem}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a mapping is expected, with `policies:`")
-    return YamlFile(path, raw, lines, text)
+    return YamlFile(path, raw, lines, text, stamp)
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """None where there is no such file. Follows links: a mounted ConfigMap changes by a link that points elsewhere."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # it holds a NUL
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def read_value(text: str) -> Any:

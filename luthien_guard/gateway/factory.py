@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from luthien_guard.config.defaults import gateway_defaults
+from luthien_guard.config.explain import of_file
 from luthien_guard.config.load import Loaded, config_from_environment, guard_arguments, load_config
 from luthien_guard.config.reload import Reloader
 from luthien_guard.errors import ConfigError
@@ -61,7 +62,8 @@ def application_of(
     a door that would stand open to others."""
     config = loaded.config
     check_binding(config)
-    guard = Guard(**guard_arguments(config))
+    with of_file(loaded.path, loaded.origins):
+        guard = Guard(**guard_arguments(config))
     sharing = Sharing(loaded, lambda: guard.policy_version)
     auth = make_authenticator(
         config.auth,
@@ -79,7 +81,13 @@ def application_of(
     if watched is not None:
         remember(loaded)
         reloader = Reloader(
-            guard, watched, load=load, interval=config.server.reload, accepted=remember, error=error
+            guard,
+            watched,
+            load=load,
+            interval=config.server.reload,
+            accepted=remember,
+            error=error,
+            made_of=loaded,
         )
         _beside(app, reloader.run)
     return app

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from luthien_guard import ConfigError, Guard
+from luthien_guard.cli.constructing import built
 from luthien_guard.config import load_config
 from luthien_guard.config.masking import masked
 from luthien_guard.config.reload import Reloader
@@ -213,6 +214,75 @@ def test_the_file_is_named_once(tmp_path: Path, text: str, says: str) -> None:
     assert str(caught.value).startswith(str(file))
     assert str(caught.value).count(str(file)) == 1
     assert says in str(caught.value)
+
+
+LIMITS = "\n  - noop\n  - use: default-limits\n    config:\n      "
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "says"),
+    [
+        (f"policies:{LIMITS}max_token: 5", {}, "guard.yaml:4: policies.1.config: configuration of policy"),
+        (f"policies:{LIMITS}forbidden_words: [no]", {}, "guard.yaml:4: policies.1.config: configuration of"),
+        ("policies:\n- noop\n- nop", {}, "guard.yaml:3: policies.1.use: no policy 'nop'"),
+        ("policies:\n- {use: 'os:path'}\n", {}, "guard.yaml:2: policies.0.use: policy 'os:path'"),
+        (
+            f"policies: [noop]\npolicy_sets:\n ci:{LIMITS}max_tokens: 0",
+            {},
+            "yaml:6: policy_sets.ci.1.config: ",
+        ),
+        (
+            "policies: [default-limits]",
+            {"LUTHIEN_POLICIES__0__CONFIG": "{max_tokens: 0}"},
+            "environment LUTHIEN_POLICIES__0__CONFIG: policies.0.config: configuration of policy",
+        ),
+        ("policies: ['hostile_hooks:Hears']", {}, "guard.yaml:1: policies.0: policy "),
+        (
+            "policies: [noop, 'hostile_hooks:Yields']",
+            {},
+            "guard.yaml:1: policies.1: hostile_hooks:Yields.on_error has a `yield`",
+        ),
+    ],
+)
+async def test_a_policy_that_cannot_be_made_is_told_with_its_line(
+    tmp_path: Path, hooks: None, text: str, environ: dict[str, str], says: str
+) -> None:
+    file = tmp_path / "guard.yaml"
+    file.write_text(text)
+    loaded = load_config(file, environ=environ)
+    with pytest.raises(ConfigError) as caught:
+        built(loaded)
+    assert says in str(caught.value)
+    reloader = Reloader(Guard(), file, load=lambda: loaded)
+    assert not await reloader.reload()
+    assert str(reloader.status.error).removeprefix(f"{file}: ") == str(caught.value)
+    if not environ:
+        with pytest.raises(ConfigError) as again:
+            Guard.from_config(file)
+        assert str(again.value) == str(caught.value)
+
+
+HOOKS = """
+from luthien_guard import Policy, hookimpl
+
+class Hears(Policy):
+    @hookimpl
+    def on_error(self, eror): ...
+
+class Yields(Policy):
+    @hookimpl
+    def on_error(self, error):
+        yield
+"""
+
+
+@pytest.fixture
+def hooks(tmp_path: Path) -> Iterator[None]:
+    (tmp_path / "hostile_hooks.py").write_text(HOOKS)
+    sys.path.insert(0, str(tmp_path))
+    yield
+    sys.path.remove(str(tmp_path))
+    sys.modules.pop("hostile_hooks", None)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from luthien_guard.asgi import GuardMiddleware
+from luthien_guard.config.load import guard_arguments, load_config
 from luthien_guard.config.reload import Reloader
 from luthien_guard.guard import Guard
 from tests.asgi_drive import ask
@@ -122,6 +123,46 @@ async def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
         await until(lambda: guard.policies == ("noop",))
         assert reloader.status.error is None
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("made", ["of the file", "of what was loaded", "by hand"])
+async def test_a_file_that_changed_before_anybody_watched_is_loaded(tmp_path: Path, made: str) -> None:
+    file = tmp_path / "guard.yaml"
+    file.write_text(ALLOWS)
+    loaded = load_config(file)
+    guard = Guard.from_config(file) if made == "of the file" else Guard(**guard_arguments(loaded.config))
+    file.write_text(FORBIDS)
+    reloader = Reloader(guard, file, interval=0.01, made_of=loaded if made == "of what was loaded" else None)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reloader.run)
+        await until(lambda: guard.policies == ("noop", "default-limits"))
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_setting_that_changed_before_anybody_watched_waits_for_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "guard.yaml"
+    file.write_text(ALLOWS)
+    guard = Guard.from_config(file)
+    file.write_text(f"{ALLOWS}\nunknown: block")
+    reloader = Reloader(guard, file)
+    assert await reloader.reload()
+    assert reloader.status.pending == ("unknown",)
+
+
+async def test_what_stands_over_the_file_stays_over_it(tmp_path: Path) -> None:
+    file = tmp_path / "guard.yaml"
+    file.write_text(ALLOWS)
+    limits = {"use": "default-limits", "config": {"forbidden_words": ["hunter2"]}}
+    guard = Guard.from_config(
+        file, policies=iter([limits]), mode="observe", policy_sets={"ci": iter(["noop"])}
+    )
+    observed = guard.policy_version
+    file.write_text(f"{ALLOWS} # once more")
+    reloader = Reloader(guard, file)
+    for _ in range(2):
+        assert await reloader.reload()
+        assert (guard.policies, guard.policy_sets) == (("default-limits",), {"ci"})
+        assert guard.policy_version == observed
 
 
 async def test_a_link_that_points_elsewhere_is_a_changed_file(tmp_path: Path) -> None:
