@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from luthien_guard.query.alignment import aligned
+from luthien_guard.query.alignment import Work, aligned
 
 __all__ = ["MISSING", "Edit", "Path", "edits"]
 
@@ -33,29 +33,30 @@ class Edit:
     after: Any
 
 
-def edits(before: Any, after: Any, path: Path = ()) -> Iterator[Edit]:
-    """Down to the smallest values that differ, in the order of the documents."""
+def edits(before: Any, after: Any, path: Path = (), work: Work | None = None) -> Iterator[Edit]:
+    """Down to the smallest values that differ, in the order of the documents. `work`: for all of their lists."""
+    work = Work() if work is None else work
     if _canonical(before) == _canonical(after):
         return
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys([*before, *after]):
-            yield from edits(before.get(key, MISSING), after.get(key, MISSING), (*path, key))
+            yield from edits(before.get(key, MISSING), after.get(key, MISSING), (*path, key), work)
     elif isinstance(before, list) and isinstance(after, list):
-        yield from _items(before, after, path)
+        yield from _items(before, after, path, work)
     else:
         yield Edit(path, before, after)
 
 
-def _items(before: list[Any], after: list[Any], path: Path) -> Iterator[Edit]:
+def _items(before: list[Any], after: list[Any], path: Path, work: Work) -> Iterator[Edit]:
     """Items that took each other's place are compared; the others were put in or taken out."""
     old, new = [*map(_canonical, before)], [*map(_canonical, after)]
-    for left, right in aligned(old, new):
+    for left, right in aligned(old, new, work):
         if old[left] == new[right]:
             continue
         pairs = min(left.stop - left.start, right.stop - right.start)
         for at in range(pairs):
             first, second = left.start + at, right.start + at
-            yield from edits(before[first], after[second], (*path, first))
+            yield from edits(before[first], after[second], (*path, first), work)
         for at in range(left.start + pairs, left.stop):
             yield Edit((*path, at), before[at], MISSING)
         for at in range(right.start + pairs, right.stop):

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from luthien_guard.query.alignment import aligned
+from luthien_guard.query.alignment import Work, aligned
 
 __all__ = ["Piece", "pieces", "unified"]
 
@@ -26,17 +26,18 @@ def pieces(before: str, after: str) -> list[Piece]:
     """The differences, word by word."""
     old, new = _LINES.findall(before), _LINES.findall(after)
     found: list[Piece] = []
-    for left, right in aligned(old, new):
-        found += _words("".join(old[left]), "".join(new[right]))
+    work = Work()
+    for left, right in aligned(old, new, work):
+        found += _words("".join(old[left]), "".join(new[right]), work)
     return found
 
 
-def _words(before: str, after: str) -> list[Piece]:
+def _words(before: str, after: str, work: Work) -> list[Piece]:
     if before == after:
         return [Piece("same", before)]
     old, new = _WORDS.findall(before), _WORDS.findall(after)
     found: list[Piece] = []
-    for left, right in aligned(old, new):
+    for left, right in aligned(old, new, work):
         if old[left] == new[right]:
             found.append(Piece("same", "".join(old[left])))
             continue

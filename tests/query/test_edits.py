@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from difflib import SequenceMatcher
 from typing import Any
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from luthien_guard.query import pieces, unified
-from luthien_guard.query.alignment import aligned
+from luthien_guard.query.alignment import Work, aligned
 from luthien_guard.query.edits import MISSING, Edit, edits
 
 _json = st.recursive(
@@ -107,6 +108,36 @@ def test_lines_far_from_a_change_are_counted() -> None:
     lines = unified(text, text.replace("10", "ten"))
     assert lines[0] == "  (7 more lines)"
     assert lines[4:6] == ["- 10", "+ ten"]
+
+
+@given(old=st.text("abc", max_size=30), new=st.text("abc", max_size=30))
+def test_runs_are_those_of_difflib(old: str, new: str) -> None:
+    old, new = f"<{old}>", f"({new})"  # what they begin and end with in common is taken off first
+    expected = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    found = [(left.start, left.stop, right.start, right.stop) for left, right in aligned(old, new)]
+    assert found == [tuple(each[1:]) for each in expected]
+
+
+def test_thousands_of_changes_are_compared_within_a_bound() -> None:
+    """Every second line is another one: the search for the longest run would go through the rest for each."""
+    old = [str(number) for number in range(8_000)]
+    new = [line if number % 2 else f"x{number}" for number, line in enumerate(old)]
+    runs = list(aligned(old, new, Work(200_000)))
+    assert [part for left, _ in runs for part in old[left]] == old
+    assert [part for _, right in runs for part in new[right]] == new
+    assert [(left.stop - left.start, right.stop - right.start) for left, right in runs[:20]] == [(1, 1)] * 20
+    assert max(left.stop - left.start for left, _ in runs) > 7_000, "the rest is one run"
+
+
+def test_what_belongs_together_is_compared_within_one_bound() -> None:
+    """Also where each part of it is small."""
+    words = [str(number) for number in range(600)]
+    before = "".join(f"{at} {' '.join(words)}\n\n" for at in range(100))
+    after = "".join(f"{at}x {' x '.join(words)}\n\n" for at in range(100))
+    found = pieces(before, after)
+    assert "".join(each.text for each in found if each.kind != "added") == before
+    assert "".join(each.text for each in found if each.kind != "removed") == after
+    assert len(found) < 100 * 600
 
 
 def test_what_a_stranger_repeats_is_compared_within_a_bound() -> None:
