@@ -14,7 +14,9 @@ import pytest
 
 from luthien_guard import Abort, ChatRequest, Guard, GuardMiddleware, Policy, PolicyContext, hookimpl
 from luthien_guard.callers import Callers, pepper_of
+from luthien_guard.delivery import Delivery
 from luthien_guard.delivery.redaction import MASK, Redactor
+from luthien_guard.records import EventType
 from tests.asgi_drive import ask, replay
 from tests.delivery.stores import ListStore
 
@@ -153,6 +155,80 @@ async def test_a_credential_that_streams_in_pieces_is_in_no_record(
     assert len(chunks) == captured
     heard = "".join(re.findall(r'"content": "([^"]*)"', "".join(each["body_text"] for each in chunks)))
     assert KEY not in heard, "nor can it be put together again"
+
+
+PIECES = [KEY[at : at + 5] for at in range(0, len(KEY), 5)]
+
+
+def chunk(*texts: str, **more: Any) -> dict[str, Any]:
+    choices = [{"index": index, "delta": {"content": text}} for index, text in enumerate(texts) if text]
+    return {
+        "id": "c",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": choices,
+        **more,
+    }
+
+
+def frames_of(chunks: list[dict[str, Any]], end: str = "\n") -> str:
+    return (
+        "".join(f"data: {json.dumps(each, ensure_ascii=False)}{end}{end}" for each in chunks)
+        + f"data: [DONE]{end}{end}"
+    )
+
+
+def logprobs(pieces: list[str]) -> dict[str, Any]:
+    return {"content": [{"token": piece, "logprob": -1, "top_logprobs": []} for piece in pieces]}
+
+
+def delta(piece: str, item: str) -> dict[str, Any]:
+    return {"type": "response.output_text.delta", "item_id": item, "output_index": 0, "delta": piece}
+
+
+SPLIT = {
+    "one choice": frames_of([chunk(piece) for piece in PIECES]),
+    "lines end in CR": frames_of([chunk(piece) for piece in PIECES], "\r"),
+    "lines end in CR LF": frames_of([chunk(piece) for piece in PIECES], "\r\n"),
+    "choices in turns": frames_of([each for piece in PIECES for each in (chunk(piece), chunk("", "other"))]),
+    "items in turns": frames_of([each for piece in PIECES for each in (delta(piece, "a"), delta("other", "b"))]),
+    "a line separator in each frame": frames_of([chunk(piece, note="\u2028") for piece in PIECES]),
+    "a next line in each frame": frames_of([chunk(piece, note="\x85") for piece in PIECES]),
+    "two lines of data": "".join(
+        f"event: x\ndata: {json.dumps(chunk(piece), indent=1)}\n\n".replace("\n ", "\ndata: ").replace("\n}", "\ndata: }")
+        for piece in PIECES
+    ),
+    "tokens of a stream": frames_of([chunk("x", logprobs=logprobs(PIECES[at : at + 2])) for at in range(0, 5, 2)]),
+    "tokens of a body": json.dumps({"choices": [{"message": {"content": KEY}, "logprobs": logprobs(PIECES)}]}),
+    "no JSON": "".join(f"data: {piece}\n\n" for piece in PIECES),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", SPLIT.values(), ids=SPLIT)
+def test_captured_pieces_that_hold_a_key_together_are_kept_without_text(body: str) -> None:
+    delivery = Delivery([], redact=Redactor([KEY]))
+    delivery.recorder("c")(EventType.RESPONSE_CHUNKS, body_text=body, chunk_lens=[len(body)])
+    (found,) = delivery.latest.records("c")
+    assert found.details["body_text"] == ""
+    assert found.details["degraded"]
+    assert found.details["chunk_lens"] == [len(body)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        frames_of([chunk("a", "b", note=KEY), chunk("c", "d", note=KEY)]),
+        json.dumps({"choices": [{"logprobs": logprobs(["a", KEY, "b"])}]}),
+        frames_of([chunk(KEY[:5]), chunk("", KEY[5:])]),
+    ],
+    ids=["a field", "a token", "two choices"],
+)
+def test_captured_pieces_that_hold_no_key_together_are_kept(body: str) -> None:
+    delivery = Delivery([], redact=Redactor([KEY]))
+    delivery.recorder("c")(EventType.RESPONSE_CHUNKS, body_text=body)
+    (found,) = delivery.latest.records("c")
+    assert found.details == {"body_text": body.replace(KEY, MASK)}
 
 
 def test_what_looks_like_a_key_is_one() -> None:
