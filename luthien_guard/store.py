@@ -29,11 +29,13 @@ __all__ = [
     "Written",
     "begun",
     "chained",
+    "id_at",
     "intact",
     "merge",
     "payload_of",
     "plain",
     "projected",
+    "spellings",
     "usage_of",
 ]
 
@@ -70,10 +72,23 @@ def chained(
     )
 
 
+#: What reading rows may raise that were never written by a guard.
+NONSENSE: Final = (ValueError, TypeError, AttributeError, RecursionError, OverflowError)
+
+
 def intact(row: Row) -> bool:
-    """The row is what was chained, to the last bit."""
+    """The row is what was chained, to the last bit; whatever there is instead of it."""
     columns = (row.call_id, row.seq, row.at, row.event_type, row.policy, row.payload, row.prev_hash)
-    return chained(*columns).hash == row.hash
+    try:
+        return chained(*columns).hash == row.hash
+    except NONSENSE:
+        return False
+
+
+def id_at(moment: float) -> str:
+    """What the ids (UUIDv7) of that moment begin with. `moment`: Unix seconds."""
+    digits = f"{int(min(max(moment * 1000, 0), 2**48 - 1)):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
 def begun(rows: Iterable[Row]) -> set[str]:
@@ -83,17 +98,23 @@ def begun(rows: Iterable[Row]) -> set[str]:
 
 
 #: `json.dumps` with these options makes one anew for every call.
-_readable: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+_readable: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str
+).encode
 
 
 def payload_of(details: Mapping[str, Any]) -> str:
     """Details as the JSON that is stored, readable and searchable; lone surrogates, which no database takes, stay as
-    escapes."""
-    text = _readable(details)
+    escapes, and numbers that JSON does not have are text ("NaN", "Infinity", "-Infinity"). Raises ValueError for what
+    holds itself."""
+    try:
+        text = _readable(details)
+    except ValueError:
+        text = _readable(json.loads(json.dumps(details, default=str), parse_constant=str))
     try:
         text.encode()
     except UnicodeEncodeError:
-        text = json.dumps(details, separators=(",", ":"), default=str)
+        text = json.dumps(json.loads(text), separators=(",", ":"))
     return text
 
 
@@ -164,8 +185,6 @@ def _put_columns(columns: dict[str, Any], row: Row) -> None:
         columns.update({name: details[name] for name in _FROM_REQUEST if details.get(name) is not None})
 
 
-#: What reading rows may raise that were never written by a guard.
-NONSENSE: Final = (ValueError, TypeError, AttributeError, RecursionError)
 #: The end of a call says these again, and knows better; of the others the first stands.
 _LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage"})
 
@@ -193,6 +212,18 @@ def plain(text: str) -> str:
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
+def spellings(text: str) -> list[str]:
+    """How a payload may hold the text: in its JSON, or in that of a body inside of it; in both, what is not ASCII may
+    be escaped. None of them has a NUL or a lone surrogate."""
+    once = [_escaped(text, ascii) for ascii in (False, True)]
+    twice = [_escaped(each, ascii) for each in once for ascii in (False, True)]
+    return [each for each in dict.fromkeys([*once, *twice]) if plain(each) == each]
+
+
+def _escaped(text: str, ascii: bool) -> str:
+    return json.dumps(text, ensure_ascii=ascii)[1:-1]
+
+
 def usage_of(column: str | None) -> Mapping[str, Any] | None:
     """The usage that a line holds as JSON. A line that somebody broke can still be listed, and is: as it stands there."""
     try:
@@ -205,7 +236,7 @@ def usage_of(column: str | None) -> Mapping[str, Any] | None:
 @dataclass(frozen=True, slots=True)
 class CallFilter:
     """Which calls: every condition that is not None holds. `text` is looked for in the payloads of the events
-    (case-insensitive substring); newest first; `before` is the call_id that ended the last page."""
+    (a substring, whatever the case; also inside of a body, which is JSON of its own); newest first; `before` is the call_id that ended the last page."""
 
     since: float | None = None
     until: float | None = None

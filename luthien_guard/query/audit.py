@@ -15,7 +15,7 @@ from typing import Final
 from luthien_guard.query.chains import Chains, row_problem, walked
 from luthien_guard.query.line import line_of, other_column, said_by
 from luthien_guard.records import EventType
-from luthien_guard.store import NONSENSE, Call, CallFilter, Row, Store
+from luthien_guard.store import NONSENSE, Call, CallFilter, Row, Store, plain
 
 __all__ = ["Finding", "Report", "audit", "broken", "verify"]
 
@@ -129,7 +129,7 @@ class _All:
             self.report.calls += 1
             self.progress(self.report)
         for call_id in chains.left():  # nobody would look at their rows
-            finding, _ = _looked_at(self.store, call_id, None)
+            finding = _no_id(call_id, "rows") or _looked_at(self.store, call_id, None)[0]
             if finding is not None:
                 yield finding
 
@@ -140,6 +140,9 @@ class _All:
     def _line(self, line: Call, chains: Chains) -> Iterator[Finding]:
         seen = line.call_id in chains
         state = chains.take(line)
+        if (nameless := _no_id(line.call_id, "a line")) is not None:
+            yield nameless
+            return
         if state is not None:
             self.report.open += state == "open"
             return
@@ -150,6 +153,15 @@ class _All:
             self.report.pruned += 1
         elif finding is not None:
             yield finding
+
+
+def _no_id(call_id: str, what: str) -> Finding | None:
+    """What has such an id was never written, and no store can be asked for it."""
+    return (
+        None
+        if plain(call_id) == call_id
+        else Finding("", 0, f"somebody put in {what} of {call_id!r}, which is no call")
+    )
 
 
 def _lines(store: Store) -> Iterator[Call]:

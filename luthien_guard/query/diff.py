@@ -10,13 +10,20 @@ from luthien_guard.query.change import Change, Diff, change
 from luthien_guard.query.edits import Path, edits
 from luthien_guard.query.response import response_changes
 from luthien_guard.records import EventType
-from luthien_guard.store import Row
+from luthien_guard.store import NONSENSE, Row
 
 __all__ = ["Change", "Diff", "diff_of"]
 
 
 def diff_of(call_id: str, rows: Sequence[Row]) -> Diff:
     """The difference that the rows of a call record. Raises ValueError where a row is no record (any more)."""
+    try:
+        return _diff(call_id, rows)
+    except (*NONSENSE, KeyError) as error:
+        raise ValueError(f"{call_id}: its rows were never written so: {error}") from None
+
+
+def _diff(call_id: str, rows: Sequence[Row]) -> Diff:
     came = _last(rows, EventType.REQUEST_RECEIVED)
     sent = _last(rows, EventType.REQUEST_SENT)
     received = _last(rows, EventType.RESPONSE_RECEIVED)
@@ -46,7 +53,7 @@ def _last(rows: Sequence[Row], type: EventType) -> dict[str, Any] | None:
 def _json(text: Any) -> Any:
     try:
         return json.loads(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return text
 
 

@@ -6,6 +6,7 @@ def test_my_store(tmp_path):
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from luthien_guard.store import CallFilter, Row, Store, chained, payload_of
 __all__ = ["check_sink", "exchange_rows"]
 
 _AWKWARD = ("\0 NUL", "\udc80 lone", "🙂 é \u2028", "%_\\ ' \" --", "x" * 1_000_000)
+
+_ASKED = 'Say "größe" C:\\Dir\nnext'
 
 
 def exchange_rows(
@@ -72,8 +75,9 @@ def _same(promise: str, found: object, wanted: object) -> None:
 
 def _starts_empty(store: Store) -> None:
     _same("a new store is empty", store.calls(CallFilter()), [])
-    _same("there is no call that nobody wrote", store.call("none"), None)
-    _same("there are no rows that nobody wrote", store.rows("none"), [])
+    for id in ("none", "\0", "\udc80"):
+        _same("there is no call that nobody wrote", store.call(id), None)
+        _same("there are no rows that nobody wrote", store.rows(id), [])
     _same("writing nothing is allowed", store.write([]).stored, 0)
     _same("retention took nothing yet", store.pruned(), None)
 
@@ -104,7 +108,8 @@ def _keeps_one_row_a_key(store: Store) -> None:
 
 
 def _projects_calls(store: Store) -> None:
-    rows = exchange_rows(7, "late", session_id="s7", stream=False)
+    body = json.dumps({"content": _ASKED}, ensure_ascii=False)
+    rows = exchange_rows(7, "late", session_id="s7", stream=False, body=body)
     for row in reversed(rows):  # a spool that was mended may bring them in any order
         store.write([row])
     call = store.call(rows[0].call_id)
@@ -154,7 +159,8 @@ def _filters(store: Store) -> None:
     def numbers(**wanted: Any) -> list[int]:
         return [int(call.call_id[4:12], 16) for call in store.calls(CallFilter(**wanted))]
 
-    store.write(exchange_rows(8, "Needle_1 100%", model="other", endpoint="/x", ended=False))
+    body = json.dumps({"content": _ASKED})
+    store.write(exchange_rows(8, "Needle_1 100%", model="other", endpoint="/x", ended=False, body=body))
     _same("newest first", numbers(), [8, 7, 6, 5, 4, 3, 2, 1])
     _same("a limit", numbers(limit=2), [8, 7])
     _same("the page before a call", numbers(limit=2, before=exchange_rows(7)[0].call_id), [6, 5])
@@ -169,6 +175,8 @@ def _filters(store: Store) -> None:
     _same("by text, whatever the case", numbers(text="needle_1 100%"), [8])
     _same("a text is no pattern", numbers(text="needle%"), [])
     _same("by text that is not ASCII", numbers(text="🙂 é"), [3])
+    for text in (_ASKED, _ASKED.lower(), 'say "größe"', "c:\\dir", "dir\nnext"):
+        _same(f"by a text of a body, however that spells it: {text!r}", numbers(text=text), [8, 7])
     _same("two conditions", numbers(outcome="blocked", until=4000.0), [3, 1])
 
 
@@ -256,6 +264,17 @@ def _prunes_events(store: Store) -> None:
     assert events, "there were events to prune"
     _same("nothing is left to prune", store.prune(before=8_000_000.0, events_only=True), 0)
     _hears_the_end_of_pruned_calls(store)
+    _dates_calls_without_a_beginning(store)
+
+
+def _dates_calls_without_a_beginning(store: Store) -> None:
+    """It may lie in a quarantine. The id says when the call was."""
+    rest = exchange_rows(8_003, "orphan")[1:]
+    _same("a young call is stored without its beginning, too", store.write(rest).stored, len(rest))
+    found = store.calls(CallFilter(until=2e9, since=1.0, session_id=None, limit=1))
+    _same("and found by its time", [call.call_id for call in found], [rest[0].call_id])
+    store.prune(before=2e9)
+    _same("and pruned with the others", store.rows(rest[0].call_id), [])
 
 
 def _hears_the_end_of_pruned_calls(store: Store) -> None:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from luthien_guard.query import Finding, Report, audit, verify
 from luthien_guard.sinks.sqlite import SqliteStore
-from luthien_guard.store import CALL_COLUMNS, Row, chained
+from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, CallFilter, Row, chained
 from luthien_guard.testing.sinks import exchange_rows
 
 CALLS = [exchange_rows(number, "a", "b", session_id="s") for number in range(1, 4)]
+CHANGED = "UPDATE conversation_events SET payload = '{}' WHERE call_id = ? AND seq = 1"
 IDS = [rows[0].call_id for rows in CALLS]
 
 
@@ -84,6 +85,52 @@ def test_any_change_of_a_line_is_found(original: Path, call: int, column: str, n
             assert found == []
         else:
             assert found == [Finding(IDS[call], 4, f"the line of the call has another {column}")]
+
+
+NONSENSE = ["CAST({} AS BLOB)", "CAST(x'ff' AS TEXT)", "x'ff'", "9e999", "zeroblob(3)"]
+
+
+@pytest.mark.parametrize("value", NONSENSE)
+@pytest.mark.parametrize("column", EVENT_COLUMNS)
+def test_values_of_no_type_in_a_row_are_found_and_hide_nothing_else(
+    original: Path, column: str, value: str
+) -> None:
+    """SQLite takes any value in any column."""
+    change = f"UPDATE conversation_events SET {column} = {value.format(column)} WHERE call_id = ? AND seq = 1"
+    with tampered(original, (change, (IDS[1],)), (CHANGED, (IDS[0],))) as store:
+        findings = audit(store).findings
+        assert [each for each in findings if each.call_id == IDS[0]] == [
+            Finding(IDS[0], 1, "it is not what was written")
+        ]
+        assert [each.seq for each in findings if each.call_id == IDS[1]] == [1]
+        strange = [each.problem for each in findings if each.call_id not in IDS]
+        assert len(strange) == (column == "call_id"), strange
+        assert len(store.tail(0)[1]) == 18
+        assert store.prune(before=1e9) == 4
+
+
+@pytest.mark.parametrize("value", NONSENSE)
+@pytest.mark.parametrize("column", CALL_COLUMNS)
+def test_values_of_no_type_in_a_line_are_found_and_hide_nothing_else(
+    original: Path, column: str, value: str
+) -> None:
+    change = f"UPDATE conversation_calls SET {column} = {value.format(column)} WHERE call_id = ?"
+    with tampered(original, (change, (IDS[1],)), (CHANGED, (IDS[0],))) as store:
+        findings = audit(store).findings
+        assert [each for each in findings if each.call_id == IDS[0]] == [
+            Finding(IDS[0], 1, "it is not what was written")
+        ]
+        others = [each.problem for each in findings if each.call_id != IDS[0]]
+        assert len(others) == (2 if column == "call_id" else 0 if change_is_none(column, value) else 1), (
+            others
+        )
+        assert len(store.calls(CallFilter())) == 4
+        assert store.unfinished() == [exchange_rows(4)[0].call_id]
+
+
+def change_is_none(column: str, value: str) -> bool:
+    """NULL stays NULL, and 1 a number."""
+    return column in ("user_id", "api_key_hash", "trace_id") and "{}" in value
 
 
 @settings(max_examples=50)

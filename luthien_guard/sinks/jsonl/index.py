@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from luthien_guard.sinks.jsonl.lines import lines, row_of
-from luthien_guard.sinks.sqlite.statements import call_of
+from luthien_guard.sinks.sqlite.values import call_of
 from luthien_guard.store import CALL_COLUMNS, NONSENSE, Call, Row, merge
 
 __all__ = ["Entry", "Index"]

@@ -22,6 +22,8 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "policy": (str, type(None)),
 }
 
+_FAR: Final = 1e12  # seconds; JSON has numbers that no clock can show
+
 
 def line_of(row: Row) -> bytes:
     return json.dumps(asdict(row), separators=(",", ":")).encode() + b"\n"
@@ -37,7 +39,7 @@ def row_of(line: bytes) -> Row | None:
         return None
     if not all(type(found[name]) in types for name, types in _TYPES.items()):
         return None
-    return Row(**found)
+    return Row(**found) if -_FAR < found["at"] < _FAR else None
 
 
 def lines(path: Path, position: int = 0) -> Iterator[Line]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 from collections import OrderedDict
@@ -15,7 +14,7 @@ from typing import Any, Final
 from luthien_guard.errors import SinkError
 from luthien_guard.sinks.jsonl.index import Entry, Index
 from luthien_guard.sinks.jsonl.lines import line_of, lines
-from luthien_guard.store import Call, CallFilter, Row, Written, begun
+from luthien_guard.store import Call, CallFilter, Row, Written, begun, spellings
 
 __all__ = ["JsonlStore"]
 
@@ -100,12 +99,13 @@ class JsonlStore:
 
     def calls(self, wanted: CallFilter) -> list[Call]:
         found: list[Call] = []
+        texts = None if wanted.text is None else [each.lower() for each in spellings(wanted.text)]
         with self._asked() as index:
             for call_id in reversed(index.ids):
                 call = index.call(call_id)
                 if call is None or not _fits(call, index.entries[call_id], wanted):
                     continue
-                if wanted.text is None or any(_says(row, wanted.text) for row in index.rows_of(call_id)):
+                if texts is None or any(_says(row, texts) for row in index.rows_of(call_id)):
                     found.append(call)
                     if len(found) == wanted.limit:
                         break
@@ -337,7 +337,7 @@ def _pruned(index: Index, before: float | None, max_bytes: int | None) -> set[st
 
 def _fits(call: Call, entry: Entry, wanted: CallFilter) -> bool:
     same = ("model", "endpoint", "outcome", "session_id")
-    started = call.started_at or 0.0
+    started = entry.began if call.started_at is None else call.started_at
     return (
         all(getattr(wanted, name) in (None, getattr(call, name)) for name in same)
         and (wanted.policy is None or wanted.policy in entry.policies)
@@ -347,5 +347,6 @@ def _fits(call: Call, entry: Entry, wanted: CallFilter) -> bool:
     )
 
 
-def _says(row: Row, text: str) -> bool:
-    return json.dumps(text, ensure_ascii=False)[1:-1].lower() in row.payload.lower()
+def _says(row: Row, texts: Sequence[str]) -> bool:
+    payload = row.payload.lower()
+    return any(text in payload for text in texts)

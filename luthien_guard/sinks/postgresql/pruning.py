@@ -9,6 +9,7 @@ from luthien_guard.sinks.postgresql import partitions, statements
 from luthien_guard.sinks.postgresql.connection import Connection
 from luthien_guard.sinks.postgresql.driver import Database
 from luthien_guard.sinks.postgresql.partitions import Partition
+from luthien_guard.store import id_at
 
 __all__ = ["by_age", "by_size", "size"]
 
@@ -20,7 +21,8 @@ _SIZE: Final = (
 )
 _BETWEEN: Final = "call_id >= $1 AND call_id < $2"
 _CALLS: Final = (
-    "SELECT count(*), count(*) FILTER (WHERE $3::float8 IS NOT NULL AND (started_at IS NULL OR started_at >= $3)) "
+    "SELECT count(*), count(*) FILTER (WHERE $3::float8 IS NOT NULL "
+    "AND (started_at >= $3 OR started_at IS NULL AND call_id >= $4)) "
     f"FROM conversation_calls WHERE {_BETWEEN}"
 )
 _HAS_EVENTS: Final = "EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = c.call_id)"
@@ -78,7 +80,9 @@ def _dropped(
         bounds = (partition.low, partition.high)
         async with db.transaction():
             await db.execute(partitions.LOCK)
-            calls, younger = await db.fetchrow(_CALLS, *bounds, before)
+            calls, younger = await db.fetchrow(
+                _CALLS, *bounds, before, None if before is None else id_at(before)
+            )
             if younger or not await db.fetchval(f"SELECT EXISTS (SELECT 1 FROM {partition.name})"):
                 return 0
             youngest = await db.fetchval(f"SELECT max(call_id) FROM {partition.name}")
@@ -94,10 +98,11 @@ def _dropped(
 def _oldest(after: str, events_only: bool, *, before: float) -> Callable[[Database], Any]:
     """The next calls that started before then."""
     having = f"AND {_HAS_EVENTS}" if events_only else ""
+    old = "(c.started_at < $1 OR c.started_at IS NULL AND c.call_id < $2)"
+    query = f"SELECT c.call_id FROM conversation_calls c WHERE {old} AND c.call_id > $3 {having} ORDER BY c.call_id LIMIT {_BATCH}"
 
     async def work(db: Database) -> list[str]:
-        query = f"SELECT c.call_id FROM conversation_calls c WHERE c.started_at < $1 AND c.call_id > $2 {having} ORDER BY c.call_id LIMIT {_BATCH}"
-        return [each[0] for each in await db.fetch(query, before, after)]
+        return [each[0] for each in await db.fetch(query, before, id_at(before), after)]
 
     return work
 

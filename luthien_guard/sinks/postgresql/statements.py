@@ -6,7 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, payload_of, usage_of
+from luthien_guard.store import (
+    CALL_COLUMNS,
+    EVENT_COLUMNS,
+    Call,
+    CallFilter,
+    id_at,
+    payload_of,
+    spellings,
+    usage_of,
+)
 
 __all__ = [
     "CONFLICTS",
@@ -93,37 +102,46 @@ STATS: Final = (
     "(SELECT max(version) FROM schema_migrations) AS schema"
 )
 _EXISTS: Final = "EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = c.call_id AND {})"
+#: Of a call whose beginning nobody has, the id says when it was.
 _CONDITIONS: Final[Mapping[str, str]] = {
-    "since": "c.started_at >= ${}",
-    "until": "c.started_at < ${}",
+    "since": "(c.started_at >= ${} OR c.started_at IS NULL AND c.call_id >= ${})",
+    "until": "(c.started_at < ${} OR c.started_at IS NULL AND c.call_id < ${})",
     "model": "c.model = ${}",
     "endpoint": "c.endpoint = ${}",
     "outcome": "c.outcome = ${}",
     "session_id": "c.session_id = ${}",
     "before": "c.call_id < ${}",
     "policy": _EXISTS.format("e.policy = ${}"),
-    "text": _EXISTS.format(r"e.payload ILIKE ${} ESCAPE '\'"),
+    "text": _EXISTS.format("e.payload ILIKE ANY(${}::text[])"),
 }
 
 
 def conditions(wanted: CallFilter) -> tuple[str, list[Any]]:
     """The WHERE clause of a filter, and its values."""
-    given = {
-        name: _stored(getattr(wanted, name)) for name in _CONDITIONS if getattr(wanted, name) is not None
-    }
-    if wanted.text is not None:
-        given["text"] = _pattern(wanted.text)
-    where = " AND ".join(_CONDITIONS[name].format(number) for number, name in enumerate(given, 1))
-    return (f"WHERE {where}" if where else ""), list(given.values())
+    values: list[Any] = []
+    parts: list[str] = []
+    for name, condition in _CONDITIONS.items():
+        value = getattr(wanted, name)
+        if value is None:
+            continue
+        given = _given(name, value)
+        parts.append(condition.format(*range(len(values) + 1, len(values) + len(given) + 1)))
+        values += given
+    return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
+
+
+def _given(name: str, value: Any) -> list[Any]:
+    """What one condition is about."""
+    if name in ("since", "until"):
+        return [value, id_at(value)]
+    return [[*map(_pattern, spellings(value))] if name == "text" else _stored(value)]
 
 
 def _pattern(text: str) -> str:
-    """A pattern for the text as it stands in JSON. No index helps: trigrams of every payload would cost more than all
-    the rest of a write."""
-    escaped = payload_of({"": text})[5:-2]
+    """No index helps to find it: trigrams of every payload would cost more than all the rest of a write."""
     for special in ("\\", "%", "_"):
-        escaped = escaped.replace(special, f"\\{special}")
-    return f"%{escaped}%"
+        text = text.replace(special, f"\\{special}")
+    return f"%{text}%"
 
 
 def upserts(calls: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:

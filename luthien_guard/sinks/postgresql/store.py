@@ -11,7 +11,7 @@ from luthien_guard.sinks.migrations import pending
 from luthien_guard.sinks.postgresql import partitions, pruning, statements
 from luthien_guard.sinks.postgresql.connection import COMMAND, Connection, where
 from luthien_guard.sinks.postgresql.driver import Database
-from luthien_guard.store import Call, CallFilter, Row, Written, begun, projected
+from luthien_guard.store import Call, CallFilter, Row, Written, begun, plain, projected
 
 __all__ = ["PostgresStore"]
 
@@ -94,7 +94,7 @@ class PostgresStore:
     # -- calls and rows out --------------------------------------------------------------------------------------------
 
     def call(self, call_id: str) -> Call | None:
-        found = self._fetch(f"{statements.SELECT_CALLS} WHERE call_id = $1", call_id)
+        found = self._fetch(f"{statements.SELECT_CALLS} WHERE call_id = $1", plain(call_id))
         return statements.call_of(found[0]) if found else None
 
     def calls(self, wanted: CallFilter) -> list[Call]:
@@ -105,7 +105,7 @@ class PostgresStore:
 
     def rows(self, call_id: str, *, after: int = -1) -> list[Row]:
         query = f"{statements.SELECT_EVENTS} WHERE call_id = $1 AND seq > $2 ORDER BY seq"
-        return [Row(*each) for each in self._fetch(query, call_id, after)]
+        return [Row(*each) for each in self._fetch(query, plain(call_id), after)]
 
     def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
         if position is None:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from luthien_guard.sinks.sqlite.batches import Insert
-from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, payload_of, plain, usage_of
+from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, CallFilter, id_at, plain, spellings
 
 __all__ = [
+    "ANY_PRUNED",
     "GONE",
     "HAS_LINE",
     "INSERT_EVENT",
     "LAST_PRUNED",
-    "PRUNED",
     "SELECT_CALLS",
     "SELECT_EVENTS",
-    "SIZE",
     "STATS",
     "TAIL",
     "UPSERT_CALL",
-    "call_of",
     "conditions",
     "contains",
     "upserts",
@@ -45,21 +43,19 @@ def _set(name: str) -> str:
 
 _SET: Final = ", ".join(map(_set, CALL_COLUMNS[1:]))
 UPSERT_CALL: Final = Insert("conversation_calls", CALL_COLUMNS, f"ON CONFLICT (call_id) DO UPDATE SET {_SET}")
-#: Of these calls, whose ids are not too young for it, retention has taken the rows, or the whole.
-GONE: Final = "SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = value)"
-LAST_PRUNED: Final = "SELECT max(call_id) FROM conversation_pruned"
-HAS_LINE: Final = "SELECT 1 FROM conversation_calls WHERE call_id = ?"
-PRUNED: Final = (
-    "INSERT INTO conversation_pruned SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM conversation_pruned WHERE call_id >= ?1)",
-    "DELETE FROM conversation_pruned WHERE call_id < ?1",
+#: Of these calls retention has taken the rows, or the whole.
+GONE: Final = (
+    "SELECT value FROM json_each(?) WHERE value <= (SELECT max(call_id) FROM conversation_pruned) "
+    "AND NOT EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = value)"
 )
+ANY_PRUNED: Final = "SELECT 1 FROM conversation_pruned"
+LAST_PRUNED: Final = "SELECT max(call_id) FROM conversation_pruned WHERE typeof(call_id) = 'text'"
+HAS_LINE: Final = "SELECT 1 FROM conversation_calls WHERE call_id = ?"
 SELECT_CALLS: Final = f"SELECT {_CALLS} FROM conversation_calls"
 SELECT_EVENTS: Final = f"SELECT {_EVENTS} FROM conversation_events"
 TAIL: Final = (
     f"SELECT position, {_EVENTS} FROM conversation_events WHERE position > ? ORDER BY position LIMIT ?"
 )
-#: What a call takes up, about: 300 bytes a row for the hashes, the keys and their indexes.
-SIZE: Final = "SELECT coalesce(sum(length(CAST(payload AS BLOB)) + 300), 300) FROM conversation_events WHERE call_id = ?"
 STATS: Final = (
     "SELECT (SELECT count(*) FROM conversation_calls), (SELECT count(*) FROM conversation_events), "
     "(SELECT min(started_at) FROM conversation_calls), (SELECT max(started_at) FROM conversation_calls), "
@@ -68,53 +64,56 @@ STATS: Final = (
 _EXISTS: Final = (
     "EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = conversation_calls.call_id AND {})"
 )
+#: Of a call whose beginning nobody has, the id says when it was.
 _CONDITIONS: Final[Mapping[str, str]] = {
-    "since": "started_at >= ?",
-    "until": "started_at < ?",
+    "since": "(started_at >= ? OR started_at IS NULL AND call_id >= ?)",
+    "until": "(started_at < ? OR started_at IS NULL AND call_id < ?)",
     "model": "model = ?",
     "endpoint": "endpoint = ?",
     "outcome": "outcome = ?",
     "session_id": "session_id = ?",
     "before": "call_id < ?",
     "policy": _EXISTS.format("e.policy = ?"),
-    "text": _EXISTS.format(r"e.payload LIKE ? ESCAPE '\'"),
-    "any_text": _EXISTS.format("contains(e.payload, ?)"),
 }
+_LIKE: Final = r"e.payload LIKE ? ESCAPE '\'"
+#: The driver makes text of an argument, or fails where it is none.
+_CONTAINS: Final = _EXISTS.format("contains(CAST(e.payload AS BLOB), ?)")
 
 
 def conditions(wanted: CallFilter) -> tuple[str, tuple[Any, ...]]:
     """The WHERE clause of a filter, and its values."""
-    given = {name: getattr(wanted, name, None) for name in _CONDITIONS}
-    given = {
-        name: plain(value) if isinstance(value, str) else value
-        for name, value in given.items()
-        if value is not None
-    }
+    given: list[tuple[str, tuple[Any, ...]]] = []
+    for name, condition in _CONDITIONS.items():
+        value = getattr(wanted, name)
+        if name in ("since", "until") and value is not None:
+            given.append((condition, (value, id_at(value))))
+        elif value is not None:
+            given.append((condition, (plain(value) if isinstance(value, str) else value,)))
     if wanted.text is not None:
-        del given["text"]
-        # LIKE knows the case of ASCII only, and patterns up to 50,000 bytes
-        easy = wanted.text.isascii() and len(wanted.text) < 1000
-        given |= {"text": _pattern(wanted.text)} if easy else {"any_text": _in_json(wanted.text).lower()}
-    where = " AND ".join(_CONDITIONS[name] for name in given)
-    return (f"WHERE {where}" if where else ""), tuple(given.values())
+        given.append(_saying(spellings(wanted.text)))
+    where = " AND ".join(condition for condition, _ in given)
+    return (f"WHERE {where}" if where else ""), tuple(value for _, values in given for value in values)
+
+
+def _saying(texts: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The condition that a payload holds one of the texts. No index helps to find a part of a word, and no tokenizer knows
+    what people look for in code and arguments."""
+    # LIKE knows the case of ASCII only, and patterns up to 50,000 bytes
+    if all(text.isascii() and len(text) < 1000 for text in texts):
+        return _EXISTS.format(f"({' OR '.join([_LIKE] * len(texts))})"), tuple(map(_pattern, texts))
+    return _CONTAINS, ("\0".join(texts).lower(),)
 
 
 def _pattern(text: str) -> str:
-    """A LIKE pattern for the text as it stands in JSON: no index helps to find a part of a word, and no tokenizer knows
-    what people look for in code and arguments."""
-    escaped = _in_json(text)
     for special in ("\\", "%", "_"):
-        escaped = escaped.replace(special, f"\\{special}")
-    return f"%{escaped}%"
+        text = text.replace(special, f"\\{special}")
+    return f"%{text}%"
 
 
-def _in_json(text: str) -> str:
-    return payload_of({"": text})[5:-2]
-
-
-def contains(payload: str, text: str) -> bool:
-    """The SQL function: `text` is in lower case."""
-    return text in payload.lower()
+def contains(payload: bytes, texts: str) -> bool:
+    """The SQL function: one of `texts`, which are in lower case and have a NUL between them."""
+    text = payload.decode(errors="replace").lower()
+    return any(each in text for each in texts.split("\0"))
 
 
 def upserts(calls: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
@@ -125,11 +124,3 @@ def upserts(calls: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         stored = columns if usage is None else {**columns, "usage": json.dumps(usage)}
         lines.append((call_id, *map(stored.get, CALL_COLUMNS[1:])))
     return lines
-
-
-def call_of(columns: dict[str, Any]) -> Call:
-    """A line of `conversation_calls` as an object."""
-    stream, usage = columns["stream"], columns["usage"]
-    columns["stream"] = None if stream is None else bool(stream)
-    columns["usage"] = usage_of(usage) if isinstance(usage, str) else usage
-    return Call(**columns)

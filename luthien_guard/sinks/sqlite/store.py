@@ -15,9 +15,11 @@ from typing import Any, Final, TypeVar
 
 from luthien_guard.errors import SinkError
 from luthien_guard.sinks.migrations import pending
-from luthien_guard.sinks.sqlite import statements
+from luthien_guard.sinks.sqlite import retention, statements
 from luthien_guard.sinks.sqlite.batches import in_batches
-from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, Call, CallFilter, Row, Written, begun, projected
+from luthien_guard.sinks.sqlite.transactions import transaction
+from luthien_guard.sinks.sqlite.values import line_of, readable, row_of
+from luthien_guard.store import EVENT_COLUMNS, Call, CallFilter, Row, Written, begun, plain, projected
 
 __all__ = ["SqliteStore"]
 
@@ -27,7 +29,6 @@ _columns: Final = attrgetter(*EVENT_COLUMNS)
 
 _PATIENCE: Final = 10.0
 _AGAIN: Final = 0.02  # seconds
-_PRUNED: Final = 200  # calls a transaction: nobody else waits long
 
 
 class SqliteStore:
@@ -64,7 +65,7 @@ class SqliteStore:
             # also what was committed with NORMAL before. No checkpoint is needed: a log that is whole is replayed.
             # (It cannot be changed inside a transaction.) https://sqlite.org/pragma.html#pragma_synchronous
             db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            with _transaction(db):
+            with transaction(db):
                 kept, told = _without_pruned(db, rows)
                 stored = in_batches(db, statements.INSERT_EVENT, list(map(_columns, kept)))
                 conflicts = _conflicts(db, kept) if stored < len(kept) else ()
@@ -81,30 +82,34 @@ class SqliteStore:
     # -- calls and rows out --------------------------------------------------------------------------------------------
 
     def call(self, call_id: str) -> Call | None:
-        found = self._fetch(f"{statements.SELECT_CALLS} WHERE call_id = ?", (call_id,))
-        return _call(found[0]) if found else None
+        found = self._fetch(f"{statements.SELECT_CALLS} WHERE call_id = ?", (plain(call_id),))
+        return line_of(found[0]) if found else None
 
     def calls(self, wanted: CallFilter) -> list[Call]:
         where, values = statements.conditions(wanted)
         found = self._fetch(
             f"{statements.SELECT_CALLS} {where} ORDER BY call_id DESC LIMIT ?", (*values, wanted.limit)
         )
-        return [_call(each) for each in found]
+        return [line_of(each) for each in found]
 
     def rows(self, call_id: str, *, after: int = -1) -> list[Row]:
         where = "WHERE call_id = ? AND seq > ? ORDER BY seq"
-        return [Row(*each) for each in self._fetch(f"{statements.SELECT_EVENTS} {where}", (call_id, after))]
+        return [
+            row_of(each)
+            for each in self._fetch(f"{statements.SELECT_EVENTS} {where}", (plain(call_id), after))
+        ]
 
     def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
         # positions are given out inside the one write transaction that there can be: none is ever skipped
         if position is None:
             return self._fetch("SELECT coalesce(max(position), 0) FROM conversation_events")[0][0], []
         found = self._fetch(statements.TAIL, (position, limit))
-        return (found[-1][0] if found else position), [Row(*each[1:]) for each in found]
+        return (found[-1][0] if found else position), [row_of(each[1:]) for each in found]
 
     def unfinished(self, writer: str | None = None) -> list[str]:
         query = "SELECT call_id FROM conversation_calls WHERE ended_at IS NULL AND (? IS NULL OR writer = ?)"
-        return [call_id for (call_id,) in self._fetch(f"{query} ORDER BY call_id", (writer, writer))]
+        found = self._fetch(f"{query} ORDER BY call_id", (writer, writer))
+        return [call_id for (call_id,) in found if isinstance(call_id, str) and plain(call_id) == call_id]
 
     def pruned(self) -> str | None:
         last: str | None = self._fetch(statements.LAST_PRUNED)[0][0]
@@ -122,52 +127,14 @@ class SqliteStore:
     ) -> int:
         count = 0
         if before is not None:
-            while batch := self._oldest(events_only, before):
-                count += self._delete(batch, events_only)
+            count += retention.by_age(self._do, before, events_only)
         if max_bytes is not None:
-            while (excess := self._bytes() - max_bytes) > 0 and (batch := self._enough(excess, events_only)):
-                count += self._delete(batch, events_only)
+            count += retention.by_size(self._do, max_bytes, events_only)
         self._do(lambda db: db.execute("PRAGMA incremental_vacuum").fetchall())
         return count
 
-    def _oldest(self, events_only: bool, before: float | None = None) -> list[tuple[str]]:
-        having = (
-            "AND EXISTS (SELECT 1 FROM conversation_events e WHERE e.call_id = c.call_id)"
-            if events_only
-            else ""
-        )
-        query = f"SELECT call_id FROM conversation_calls c WHERE (? IS NULL OR started_at < ?) {having} ORDER BY call_id LIMIT ?"
-        return self._fetch(query, (before, before, _PRUNED))
-
-    def _enough(self, excess: int, events_only: bool) -> list[tuple[str]]:
-        """The oldest calls, as few as can hold so many bytes. The newest of all stays, whatever its size."""
-        newest = self._fetch("SELECT max(call_id) FROM conversation_calls")[0][0]
-        needed: list[tuple[str]] = []
-        for (call_id,) in self._oldest(events_only):
-            if excess <= 0 or call_id == newest:
-                break
-            needed.append((call_id,))
-            excess -= self._fetch(statements.SIZE, (call_id,))[0][0]
-        return needed
-
-    def _delete(self, batch: list[tuple[str]], events_only: bool) -> int:
-        def delete(db: sqlite3.Connection) -> None:
-            with _transaction(db):
-                db.executemany("DELETE FROM conversation_events WHERE call_id = ?", batch)
-                if not events_only:
-                    db.executemany("DELETE FROM conversation_calls WHERE call_id = ?", batch)
-                for statement in statements.PRUNED:
-                    db.execute(statement, max(batch))
-
-        self._do(delete)
-        return len(batch)
-
     def _bytes(self) -> int:
-        """Of pages in use."""
-        used = "SELECT (page_count - freelist_count) * page_size"
-        return int(
-            self._fetch(f"{used} FROM pragma_page_count, pragma_freelist_count, pragma_page_size")[0][0]
-        )
+        return self._do(retention.size)
 
     # -- the file ------------------------------------------------------------------------------------------------------
 
@@ -230,7 +197,7 @@ class SqliteStore:
         # looked at first without the lock: whoever only asks waits for no writer
         if _version(db) and not self._pending(db):
             return
-        with _transaction(db):
+        with transaction(db):
             db.execute(
                 "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, applied_at REAL)"
             )
@@ -243,7 +210,7 @@ class SqliteStore:
         return pending("luthien_guard.sinks.sqlite", _version(db), f"sqlite {self.path}")
 
     def _fetch(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        return self._do(lambda db: db.execute(query, values).fetchall())
+        return self._do(lambda db: _fetched(db, query, values))
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock, self._told():
@@ -266,16 +233,17 @@ def _on_read_only_disk(path: Path) -> bool:
     return bool(flags & getattr(os, "ST_RDONLY", 0)) and not path.with_name(f"{path.name}-wal").exists()
 
 
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Generator[None]:
-    db.execute("BEGIN IMMEDIATE")
+def _fetched(db: sqlite3.Connection, query: str, values: Sequence[Any]) -> list[Any]:
     try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # some errors have rolled back already
-            db.execute("ROLLBACK")
-        raise
+        return db.execute(query, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+    db.text_factory = readable  # slow: only for who has to look at what somebody broke
+    try:
+        return db.execute(query, values).fetchall()
+    finally:
+        db.text_factory = str
 
 
 def _version(db: sqlite3.Connection) -> int:
@@ -286,9 +254,10 @@ def _version(db: sqlite3.Connection) -> int:
 
 def _without_pruned(db: sqlite3.Connection, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Row]]:
     """(the rows without those of calls that retention took, those of them whose call still has its line)"""
-    (last,) = db.execute(statements.LAST_PRUNED).fetchone()
-    late = {row.call_id for row in rows if last is not None and row.call_id <= last} - begun(rows)
-    gone = {call_id for (call_id,) in db.execute(statements.GONE, (json.dumps(list(late)),))} if late else ()
+    if db.execute(statements.ANY_PRUNED).fetchone() is None:
+        return rows, []
+    late = json.dumps(list({row.call_id for row in rows} - begun(rows)))
+    gone = {call_id for (call_id,) in db.execute(statements.GONE, (late,))}
     if not gone:
         return rows, []
     lines = {each for each in gone if db.execute(statements.HAS_LINE, (each,)).fetchone()}
@@ -300,7 +269,3 @@ def _conflicts(db: sqlite3.Connection, rows: Sequence[Row]) -> tuple[Row, ...]:
     query = "SELECT hash FROM conversation_events WHERE call_id = ? AND seq = ?"
     there = ((row, db.execute(query, (row.call_id, row.seq)).fetchone()) for row in rows)
     return tuple(row for row, found in there if found is not None and found[0] != row.hash)
-
-
-def _call(columns: Sequence[Any]) -> Call:
-    return statements.call_of(dict(zip(CALL_COLUMNS, columns, strict=True)))
