@@ -91,8 +91,12 @@ async def call_named(query: Query, name: str) -> str:
 
 
 def as_json(value: Any) -> None:
-    """Print one object on one line. JSON escapes what would steer a terminal, except for DEL."""
-    click.echo(json.dumps(value, ensure_ascii=True, default=str).replace("\x7f", "\\u007f"))
+    """Print one object on one line. JSON escapes what would steer a terminal, except for DEL, and has no word for what is
+    no number: that is the text `NaN`, `Infinity` or `-Infinity`."""
+    text = json.dumps(value, default=str)
+    if "NaN" in text or "Infinity" in text:
+        text = json.dumps(json.loads(text, parse_constant=str))
+    click.echo(text.replace("\x7f", "\\u007f"))
 
 
 def ago(seconds: float | None) -> float | None:

@@ -8,10 +8,11 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Any, BinaryIO, Final
 
 from luthien_guard.errors import ConfigError
-from luthien_guard.store import CallFilter, Row, Store
+from luthien_guard.store import CallFilter, Row, Store, plain
 
 __all__ = ["exported", "writer_for"]
 
@@ -23,7 +24,7 @@ Writer = Callable[[BinaryIO, Iterator[Row]], None]
 
 def writer_for(file: Path) -> Writer:
     """What writes rows into a file of that name. Raises ConfigError where it may not or cannot."""
-    if file.exists():
+    if os.path.lexists(file):
         raise ConfigError(f"{file} is there already")
     if not file.parent.is_dir():
         raise ConfigError(f"{file.parent} is no folder")
@@ -35,18 +36,30 @@ def exported(
 ) -> int:
     """Write the rows of the calls that started before `before` (Unix seconds; None: all rows). `tell` hears how many
     rows were looked at. Returns how many were written. The file is for this user alone, and appears when it is whole
-    and on disk. Raises OSError, SinkError."""
-    fresh = file.with_name(file.name + ".part")
+    and on disk. Raises OSError, also for a file of that name that appeared meanwhile, and SinkError."""
     rows = _Counted(_rows(store, before, tell))
+    # a name of its own: whoever may write into this folder could have left a link under one that can be guessed
+    descriptor, fresh = mkstemp(prefix=".export-", suffix=".part", dir=file.parent)
     try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        with os.fdopen(descriptor, "wb") as out:
             write(out, rows)
             out.flush()
             os.fsync(out.fileno())
-        fresh.replace(file)
+        _publish(Path(fresh), file)
     finally:
-        fresh.unlink(missing_ok=True)
+        Path(fresh).unlink(missing_ok=True)
     return rows.count
+
+
+def _publish(fresh: Path, file: Path) -> None:
+    """Under its name, unless something is there by now. Raises OSError."""
+    try:
+        os.link(fresh, file)  # a rename would replace what is there
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: take the name first
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        fresh.replace(file)
 
 
 class _Counted:
@@ -99,7 +112,12 @@ def _parquet() -> Writer:
 
     def write(out: BinaryIO, rows: Iterator[Row]) -> None:
         with writer_of(out, schema) as writer:
-            while batch := [asdict(row) for row, _ in zip(rows, range(_PAGE), strict=False)]:
+            while batch := [_arrow_of(row) for row, _ in zip(rows, range(_PAGE), strict=False)]:
                 writer.write_table(arrow.Table.from_pylist(batch, schema=schema))
 
     return write
+
+
+def _arrow_of(row: Row) -> dict[str, Any]:
+    """Arrow takes no text that is no Unicode, as tampered rows have it."""
+    return {name: plain(value) if isinstance(value, str) else value for name, value in asdict(row).items()}

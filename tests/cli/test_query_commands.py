@@ -17,7 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from luthien_guard.cli import main
+from luthien_guard.cli.exporting import exported, writer_for
 from luthien_guard.cli.output import rich_table
+from luthien_guard.errors import ConfigError
 from luthien_guard.sinks.urls import open_store
 from luthien_guard.store import chained, payload_of
 from luthien_guard.testing.sinks import exchange_rows
@@ -236,6 +238,24 @@ def test_every_command_speaks_json(url: str, tmp_path: Path) -> None:
     assert told("calls") == []
 
 
+@pytest.mark.parametrize("url", ["sqlite:///{}/g.db"], indirect=True)
+def test_a_number_that_is_none_is_json_too(url: str) -> None:
+    last = exchange_rows(1, "first", session_id="s")[-1]
+    details = {"event": "e", "score": float("nan"), "most": float("inf"), "least": [-float("inf"), 1.5]}
+    store = open_store(url)
+    store.open()
+    stored = json.dumps(details)  # as it was before numbers that are none were stored as texts
+    store.write([chained(FIRST, last.seq + 1, 1.0, "policy.record", "p", stored, last.hash)])
+    store.close()
+    for command in (("show", FIRST), ("tail",), ("diff", FIRST)):
+        done = run(*command, "--json", "--store", url)
+        found = [json.loads(line, parse_constant=pytest.fail) for line in done.output.splitlines()]
+        shown = [each["payload"] for each in found if each.get("event_type") == "policy.record"]
+        assert command[0] != "show" or shown[1:] == [
+            {"event": "e", "score": "NaN", "most": "Infinity", "least": ["-Infinity", 1.5]}
+        ]
+
+
 # -- retention -----------------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +275,48 @@ def test_what_is_deleted_was_exported_whole(tmp_path: Path) -> None:
     if os.name == "posix":
         assert file.stat().st_mode & 0o777 == 0o600, "prompts are nobody else's business"
     assert run("audit", "verify", "--store", f"jsonl:///{file}").exit_code == 0, "an export is a store"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no links and modes as here")
+def test_an_export_follows_no_link_and_takes_over_no_file(url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (tmp_path / "victim").write_text("precious")
+    (folder / "a.jsonl.part").symlink_to(tmp_path / "victim")
+    (folder / "b.jsonl.part").write_text("open to all")
+    (folder / "b.jsonl.part").chmod(0o666)
+    for name in ("a.jsonl", "b.jsonl"):
+        assert run("db", "export", str(folder / name), "--store", url).exit_code == 0
+        assert not (folder / name).is_symlink()
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert {each.name for each in folder.iterdir()} == {
+        f"{name}.jsonl{end}" for name in "ab" for end in ("", ".part")
+    }
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_an_export_replaces_nothing_that_appeared_meanwhile(url: str, tmp_path: Path, dangling: bool) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    file = folder / "f.jsonl"
+
+    def appear(_: int) -> None:
+        if dangling:
+            file.symlink_to("nowhere")
+        else:
+            file.write_text("precious")
+
+    store = open_store(url)
+    store.open()
+    write = writer_for(file)
+    with pytest.raises(FileExistsError):
+        exported(store, file, write, None, appear)
+    store.close()
+    assert file.is_symlink() if dangling else file.read_text() == "precious"
+    assert [*folder.iterdir()] == [file]
+    with pytest.raises(ConfigError, match="is there already"):
+        writer_for(file)
 
 
 def test_an_export_that_cannot_be_written_deletes_nothing(url: str, tmp_path: Path) -> None:
