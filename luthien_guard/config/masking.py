@@ -17,8 +17,8 @@ _NAMES: Final = re.compile(
 )
 _NOT_SECRET: Final = frozenset({("auth", "keys")})
 #: scheme://user:password@host, and the query, where drivers take passwords too. A password that was not quoted as URLs
-#: want it (`pa/ss`) is one all the same.
-_USERINFO: Final = re.compile(r"(?<=://)([^/?#@:]*):(\S*)@")
+#: want it (`pa/ss`) is one all the same, and so is one in a URL that is none (`postgres//u:pw@h`, `u:pw@h`).
+_USERINFO: Final = re.compile(r"(?:(?<=/)|(?<!\S))([^/?#@:\s]*):(?!//)(\S*)@")
 _QUERY: Final = re.compile(r"(?<=[?&])([^=&#]*(?:pass|key|token|secret)[^=&#]*)=[^&#]*", re.IGNORECASE)
 
 

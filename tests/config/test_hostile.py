@@ -307,10 +307,27 @@ def test_a_url_that_nobody_can_ask(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql://u:hunter2@h/d", "redis://:hunter2@h", "postgresql://u:hun/hunter2@h", "x://u:a@hunter2@h"],
+    [
+        "postgresql://u:hunter2@h/d",
+        "redis://:hunter2@h",
+        "postgresql://u:hun/hunter2@h",
+        "x://u:a@hunter2@h",
+        "postgres//u:hunter2@h",
+        "postgresql:/u:hunter2@h",
+        "postgresql:u:hunter2@h",
+        "u:hunter2@h/d",
+        ":hunter2@h",
+    ],
 )
 def test_a_password_is_one_however_it_is_written(url: str) -> None:
     assert "hunter2" not in masked(url)
+
+
+@pytest.mark.parametrize(
+    "text", ["sqlite:///a@b/c.db", "http://h:80/x", "mail me: a@b.example", "x@y", "a:b c@d"]
+)
+def test_what_is_no_password_is_shown(text: str) -> None:
+    assert masked(text) == text
 
 
 # -- reloading ---------------------------------------------------------------------------------------------------------
