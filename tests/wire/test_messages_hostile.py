@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luthien_guard import Block, ContentChunk, Guard, Policy, ToolCall, hookimpl
+from luthien_guard import Block, ContentChunk, ContentCompleted, Guard, Policy, ToolCall, hookimpl
 from luthien_guard.events import Chunk
 from luthien_guard.wire.json_text import loads
 from luthien_guard.wire.messages import MESSAGES
@@ -161,3 +161,167 @@ def test_arguments_are_read_as_they_stand_and_the_rest_stays_so() -> None:
     assert b"bad" not in out and loads(out)["content"][1] == {"type": "text", "text": "["}
     assert Elements(f'{{"content":[{number},1e5, "x"]}}', ("content",))[2] == '"x"'
     assert Elements(f'{{"content":[{{"a":{number}}}]}}', ("content",)).slice(("content", 0, "a")) == number
+
+
+# -- what some clients skip --------------------------------------------------------------------------------------------
+
+
+class Judges(Policy):
+    """Forbids `rm -rf`; keeps what it saw."""
+
+    def __init__(self) -> None:
+        self._saw: list[str] = []
+
+    @property
+    def saw(self) -> list[str]:
+        return self._saw
+
+    @hookimpl
+    def on_tool_call_completed(self, call: ToolCall) -> Block | None:
+        self._saw.append(call.arguments)
+        return Block("bash", "no") if "rm -rf" in call.arguments else None
+
+    @hookimpl
+    def on_content_completed(self, content: ContentCompleted) -> Block | None:
+        return Block("text", "no") if "SECRET" in content.text else None
+
+
+def started(*content: Any) -> dict[str, Any]:
+    return {"type": "message_start", "message": message(list(content), stop_reason=None)}
+
+
+def begun(index: int, kind: str = "text", **fields: Any) -> dict[str, Any]:
+    inner: dict[str, Any] = {"text": ""} if kind == "text" else {"id": f"t{index}", "name": "sh", "input": {}}
+    return {"type": "content_block_start", "index": index, "content_block": {"type": kind, **inner, **fields}}
+
+
+def delta(index: int, kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **fields}}
+
+
+def said(index: int, text: str) -> dict[str, Any]:
+    return delta(index, "text_delta", text=text)
+
+
+def argued(index: int, text: Any) -> dict[str, Any]:
+    return delta(index, "input_json_delta", partial_json=text)
+
+
+def stopped(index: int) -> dict[str, Any]:
+    return {"type": "content_block_stop", "index": index}
+
+
+def finished(reason: str = "end_turn") -> list[dict[str, Any]]:
+    ends = {"stop_reason": reason, "stop_sequence": None}
+    return [{"type": "message_delta", "delta": ends, "usage": {"output_tokens": 1}}, {"type": "message_stop"}]
+
+
+def wire(*events: Any) -> bytes:
+    return b"".join(each if isinstance(each, bytes) else frame(each) for each in events)
+
+
+def left_of(body: bytes) -> list[Any]:
+    return [chunk.data for chunk in chunks_of(body, stream=True)]
+
+
+SKIPPED = [
+    delta(0, "x_delta"),
+    delta(0, "x_delta", x="blah"),
+    delta(0, "signature_delta", signature="abc"),
+    delta(0, "compaction_delta", content="blah"),
+    {"type": "content_block_delta", "index": 0, "delta": {}},
+    argued(0, 5),
+    delta(0, "input_json_delta"),
+]
+
+
+@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize("skipped", SKIPPED, ids=lambda each: json.dumps(each["delta"]))
+async def test_a_delta_that_clients_skip_hides_no_arguments(skipped: dict[str, Any], step: int) -> None:
+    judges = Judges()
+    call = [begun(0, "tool_use"), argued(0, '{"c":"rm -'), skipped, argued(0, 'rf /"}'), stopped(0)]
+    sent = await through([judges], wire(started(), *call, *finished("tool_use")), format=API, step=step)
+    assert '{"c":"rm -rf /"}' in judges.saw
+    assert b"rf /" not in sent.body
+
+
+async def test_what_a_strange_delta_says_of_a_call_is_judged_and_goes_alone() -> None:
+    judges = Judges()
+    strange = delta(0, "x_delta", x="rm -rf")
+    call = [begun(0, "tool_use"), argued(0, '{"c":'), strange, argued(0, "1}"), stopped(0)]
+    sent = await through([judges], wire(started(), *call, *finished("tool_use")), format=API)
+    call.remove(strange)
+    assert sent.body == wire(started(), *call, *finished("tool_use"))
+    assert judges.saw == ['{"type":"x_delta","x":"rm -rf"}', '{"c":1}']
+
+
+async def test_what_nobody_minds_of_a_strange_delta_leaves_as_it_came() -> None:
+    call = [begun(0, "tool_use"), delta(0, "x_delta", x="y"), argued(0, "{}"), stopped(0)]
+    body = wire(started(), *call, *finished("tool_use"))
+    assert (await through([Judges()], body, format=API)).body == body
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "begin"),
+    [(said(0, "SEC"), said(0, "RET"), begun(0)),
+     (argued(0, '{"c":"rm -'), argued(0, 'rf /"}'), begun(0, "tool_use"))],
+    ids=["text", "call"],
+)  # fmt: skip
+@pytest.mark.parametrize("missing", ["name", "type"])
+async def test_an_event_has_a_name_and_a_type_for_all_clients(
+    first: dict[str, Any], second: dict[str, Any], begin: dict[str, Any], missing: str
+) -> None:
+    field = next(iter(set(first["delta"]) - {"type"}))
+    between = {**first, "delta": {**first["delta"], field: "blah"}}
+    raw = frame(between)
+    if missing == "name":
+        raw = raw[raw.index(b"data:") :]
+    else:
+        raw = raw.replace(b'"type": "content_block_delta", ', b"")
+    events = [started(), begin, first, raw, second, stopped(0), *finished()]
+    sent = await through([Judges()], wire(*events), format=API)
+    named = wire(started(), begin, first, between, second, stopped(0), *finished())
+    assert left_of(sent.body) == left_of(named)
+    assert sent.body.count(b"event: content_block_delta\n") == 3
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_name_is_put_before_whatever_the_frame_is(end: bytes) -> None:
+    raw = wire(started(), begun(0)) + b": x" + end + b"data: " + json.dumps(said(0, "a")).encode() + end * 2
+    found = read_all(MESSAGES, chunks_of(raw, stream=True), stream=True)
+    assert write_all(MESSAGES, found, stream=True) == raw.replace(b": x", b"event: content_block_delta\n: x")
+
+
+@pytest.mark.parametrize("content", [[], [{"type": "text", "text": "x"}]], ids=["empty", "with a text"])
+async def test_a_second_message_start_does_not_leave(content: list[Any]) -> None:
+    events = [begun(0), begun(1, text="SEC"), begun(2), said(0, "RET"), stopped(0), stopped(1), *finished()]
+    sent = await through([Judges()], wire(started(), started(*content), *events), format=API)
+    assert sent.body == wire(started(), *events)
+    strict = Guard([Judges()], unknown="block")
+    sent = await through(strict, wire(started(), started(*content), *events), format=API)
+    assert sent.outcome.status.value == "blocked"
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        delta(0, "x_delta", text="RET"),
+        delta(0, "signature_delta", signature="x", text="RET"),
+        delta(0, "text_delta", text="", thinking="RET"),
+        delta(0, "text_delta", text="", partial_json="RET"),
+        delta(0, "text_delta", text=["RET"]),
+        delta(0, "citations_delta", citation={}, text="RET"),
+    ],
+    ids=lambda each: json.dumps(each["delta"]),
+)
+async def test_a_text_that_only_some_clients_read_in_a_delta_does_not_leave(strange: dict[str, Any]) -> None:
+    sent = await through(
+        [Judges()], wire(started(), begun(0), said(0, "SEC"), strange, stopped(0), *finished()), format=API
+    )
+    assert b"SEC" in sent.body and b"RET" not in sent.body
+
+
+async def test_a_delta_of_a_block_that_nobody_knows_leaves_as_it_came() -> None:
+    new = [begun(0, "new", text=""), delta(0, "new_delta", text="x"), stopped(0)]
+    body = wire(started(), *new, *finished())
+    assert (await through([Judges()], body, format=API)).body == body

@@ -14,6 +14,7 @@ __all__ = [
     "Place",
     "Slice",
     "begin",
+    "beside",
     "call_kind",
     "citations",
     "envelope",
@@ -156,3 +157,15 @@ def _call(
 def _arguments(block: Block, path: Path, owner: Path, pieces: list[Piece], text: str) -> None:
     block.source.append(text)
     pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text, is_json=True, owner=owner))
+
+
+def beside(block: Block, value: dict[str, Any], path: Path, pieces: list[Piece]) -> None:
+    """What an unknown event says of a call is for the call's policies, but no part of its arguments: clients skip it, and
+    put together what stands around it. So it is a call of its own; it has no place, and goes where that is forbidden."""
+    other = Block("call", index=block.index, id=block.id, name=block.name, tool_kind="unknown")
+    text = dumps(value)
+    other.source.append(text)
+    other.closed = True
+    pieces.append(Piece(PieceKind.START, block=other, text=other.name))
+    pieces.append(Piece(PieceKind.DELTA, block=other, path=path, text=text, is_json=True))
+    pieces.append(Piece(PieceKind.STOP, block=other))

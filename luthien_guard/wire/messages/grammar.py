@@ -11,7 +11,7 @@ from typing import Any, Final
 from luthien_guard.errors import IllegalOutput
 from luthien_guard.wire.messages.blocks import call_kind
 
-__all__ = ["Grammar"]
+__all__ = ["EVENT_KINDS", "Grammar"]
 
 #: state -> event -> the next state
 _TABLE: Final[dict[str, dict[str, str]]] = {
@@ -27,6 +27,7 @@ _TABLE: Final[dict[str, dict[str, str]]] = {
     "closing": {"message_stop": "done", "ping": "closing", "error": "done"},
     "done": {},
 }
+EVENT_KINDS: Final = frozenset(kind for events in _TABLE.values() for kind in events)
 #: Where an event leads that came out of order.
 _LEADS: Final = {"message_start": "open", "message_delta": "closing", "message_stop": "done", "error": "done"}
 _FITS: Final[dict[str, frozenset[str]]] = {
@@ -40,10 +41,11 @@ _CALL: Final = frozenset({"input_json_delta"})
 class Grammar:
     """The state of one stream as the client sees it."""
 
-    __slots__ = ("answered", "called", "open", "state")
+    __slots__ = ("answered", "begun", "called", "open", "state")
 
     def __init__(self) -> None:
         self.state = "new"
+        self.begun = False  # a message_start has left
         self.open: dict[Any, Any] = {}  # index that left -> type of the block
         self.called = False  # a tool_use has left: no text may follow
         self.answered = False  # something other than thinking has left: thinking comes first
@@ -54,7 +56,9 @@ class Grammar:
         if strict:
             self._check(kind, after, data, index)
         self.state = after or _LEADS.get(kind, self.state)
-        if kind == "content_block_start":
+        if kind == "message_start":
+            self.begun = True
+        elif kind == "content_block_start":
             self.open[index] = of = _type(data, "content_block")
             self.called = self.called or of == "tool_use"
             self.answered = self.answered or of not in ("thinking", "redacted_thinking")

@@ -2,7 +2,8 @@
 
 A wire block is keyed by upstream's index. Where clients would differ about what belongs together (a delta after the
 stop, without a start, of another type than its block), the text becomes a block of its own, and the writer gives it a
-start and an index of its own: so every client assembles what the policies saw.
+start and an index of its own: so every client assembles what the policies saw. What some clients skip never comes
+between two parts of a block, or they would put together what the policies saw apart.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any, ClassVar, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
-from luthien_guard.wire.json_text import dumps, value_at
+from luthien_guard.wire.indices import leaves_as
+from luthien_guard.wire.json_text import DELETE, dumps, value_at
 from luthien_guard.wire.messages.blocks import (
     Place,
     begin,
+    beside,
     call_kind,
     citations,
     envelope,
@@ -33,6 +36,10 @@ _DELTAS: Final = {
     "thinking_delta": ("thinking", "reasoning"),
     "input_json_delta": ("partial_json", ""),
 }
+#: Members that some clients take for text whatever the type of the delta is.
+_FIELDS: Final = tuple(field for field, _ in _DELTAS.values())
+#: Deltas that the format knows: whatever else is in them, nobody takes it for the arguments of a call.
+_KNOWN: Final = ("citations_delta", "signature_delta", "compaction_delta", *_DELTAS)
 _TEXT: Final[Path] = ("delta", "text")
 _DELTA, _START, _STOP = PieceKind.DELTA, PieceKind.START, PieceKind.STOP
 
@@ -46,7 +53,7 @@ def event_kind(chunk: Chunk) -> Any:
 class StreamReader:
     """Implements `Reader` for `stream: true`."""
 
-    __slots__ = ("_closed", "_ended", "_made", "_open", "id", "model", "unknown")
+    __slots__ = ("_begun", "_closed", "_ended", "_made", "_open", "id", "model", "unknown")
 
     repeats = True
 
@@ -56,6 +63,7 @@ class StreamReader:
         self.unknown = ""
         self._open: dict[Any, Block | None] = {}  # None: neither text nor call
         self._closed: dict[Any, Block] = {}
+        self._begun = False
         self._ended = False
         self._made = 0
 
@@ -100,6 +108,7 @@ class StreamReader:
         if kind != data.get("type"):
             self.unknown = "an event without a type"
             opaque(data.get("type"), ("type",), pieces)
+            pieces.append(leaves_as(("type",), kind))  # some clients go by it, some by the frame's name
 
     def close(self) -> list[Piece]:
         pieces: list[Piece] = []
@@ -124,6 +133,11 @@ class StreamReader:
     # -- events --------------------------------------------------------------------------------------------------------
 
     def _message_start(self, data: dict[str, Any], pieces: list[Piece]) -> None:
+        if self._begun:  # some clients take no notice, some begin anew: it does not leave
+            self.unknown = "a second message_start"
+            opaque(data, (), pieces)
+            return
+        self._begun = True
         message = data.get("message")
         envelope(data, (), pieces, names=("type",), skip=("message",) if isinstance(message, dict) else ())
         if not isinstance(message, dict):
@@ -178,6 +192,7 @@ class StreamReader:
         pieces.append(Piece(_DELTA, block=block, path=("delta", field), text=text))
         if len(delta) != 2:
             envelope(delta, ("delta",), pieces, names=(), skip=("type", field))
+            _unsay(delta, field, pieces)
 
     def _orphan(self, key: Any, channel: str, pieces: list[Piece]) -> Block:
         """A block of its own for text that has no block, or whose block is closed or of another type."""
@@ -200,15 +215,17 @@ class StreamReader:
         if kind == "citations_delta":
             citations(delta.get("citation"), ("delta", "citation"), block.index if block else 0, pieces)
             envelope(delta, ("delta",), pieces, names=("type",), skip=("citation",))
+            _unsay(delta, "", pieces)
             return
         if kind not in ("signature_delta", "compaction_delta"):
             self.unknown = f"delta type {kind!r}"[:200]
-        if block is not None and block.kind == "call":
-            # whatever it says of the call, the call's policy has to see it
-            text = dumps(delta)
-            block.source.append(text)
-            pieces.append(Piece(_DELTA, block=block, path=("delta",), text=text, is_json=True))
+        if block is not None and block.kind == "call" and kind not in _KNOWN and delta.keys() != {"type"}:
+            beside(block, delta, ("delta",), pieces)
         envelope(delta, ("delta",), pieces, names=("type",))
+        if block is not None or key not in self._open:  # of a block of an unknown type nobody joins anything
+            _unsay(delta, "", pieces)
+        if type(kind) is str and kind in _DELTAS:  # with something else where its text should stand
+            pieces.append(leaves_as(("delta", _DELTAS[kind][0]), ""))
 
     def _block_stop(self, data: dict[str, Any], pieces: list[Piece]) -> None:
         envelope(data, (), pieces, names=("type",))
@@ -268,6 +285,11 @@ def _continues(block: Block, channel: str, text: str) -> bool:
         return block.kind == "text" and block.channel == channel
     # after an input in the start, some clients append the deltas and some start over
     return block.kind == "call" and not (text and block.codec.whole)
+
+
+def _unsay(delta: dict[str, Any], said: str, pieces: list[Piece]) -> None:
+    """What some clients would take for text, beside the text that was read (at `said`), does not leave."""
+    pieces.extend(leaves_as(("delta", each), DELETE) for each in _FIELDS if each in delta and each != said)
 
 
 def _forget_empty_input(block: Block, pieces: list[Piece]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring
 from typing import Any, Final
 
 from luthien_guard.events import Chunk
-from luthien_guard.wire.format import Path
+from luthien_guard.wire.format import Path, Piece, PieceKind
 from luthien_guard.wire.json_text import LINE_ENDS, patch
+from luthien_guard.wire.messages.grammar import EVENT_KINDS
 
-__all__ = ["patched", "replace_text"]
+__all__ = ["agreed", "name_of", "patched", "replace_text"]
 
 _DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data: ?([^\r\n]*)")
 _KEY: Final = b'"text"'  # without its colon: white space may stand before that
@@ -51,3 +52,13 @@ def patched(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes:
     assert found is not None, "a data chunk has a data line"
     text = patch(found.group(1).decode(), changes).encode()
     return chunk.raw[: found.start(1)] + text + chunk.raw[found.end(1) :]
+
+
+def agreed(pieces: Sequence[Piece]) -> dict[Path, Any]:
+    """The places that leave otherwise than they came, whatever policies say: clients would not agree on them."""
+    return {piece.path: piece.value[1] for piece in pieces if piece.kind is PieceKind.DERIVED}
+
+
+def name_of(chunk: Chunk, kind: Any) -> bytes:
+    """The line that names an event whose frame has no name: the SDKs skip that, clients that go by the JSON take it."""
+    return b"event: %b\n" % kind.encode() if chunk.event is None and kind in EVENT_KINDS else b""

@@ -18,7 +18,7 @@ from luthien_guard.wire.messages.grammar import Grammar
 from luthien_guard.wire.messages.made import error_of, message_of, usage_of
 from luthien_guard.wire.messages.message import arguments_of, changes_of, stop_reason
 from luthien_guard.wire.messages.reader import event_kind
-from luthien_guard.wire.messages.splice import patched, replace_text
+from luthien_guard.wire.messages.splice import agreed, name_of, patched, replace_text
 from luthien_guard.wire.sse import canonical
 
 __all__ = ["StreamWriter"]
@@ -85,6 +85,8 @@ class StreamWriter:
         pieces = read.pieces
         if len(pieces) != 1 or read.source is None or (piece := pieces[0]).kind is not _DELTA:
             return None
+        if read.chunk.event is None:
+            return None
         data = read.chunk.data
         key = data.get("index")
         if type(key) is not int or self._places.get(key) != key or data.get("type") != "content_block_delta":
@@ -104,7 +106,7 @@ class StreamWriter:
 
     def _event(self, read: ReadChunk, out: list[Item]) -> None:
         kind, data = event_kind(read.chunk), read.chunk.data
-        changes: dict[Path, Any] = {}
+        changes = agreed(read.pieces)
         place: int | None = None
         if kind == "content_block_delta" or kind == "content_block_stop":
             found = self._inside(read, kind, changes, out)
@@ -116,18 +118,20 @@ class StreamWriter:
             if place is None:
                 return
         elif kind == "message_start":
+            if self._grammar.begun and read.source is not None:
+                return  # clients would not agree on what it begins
             self._message(data, read.pieces, changes)
         elif kind == "message_delta":
             self._end_blocks(out)
             self._reason(read.pieces, changes)
         strict = read.source is None
         self._grammar.follow(kind, data, place, strict=strict)
-        if changes:
-            out.append((patched(read.chunk, changes), None))
-        elif strict:  # a policy made it: the name of the frame must be right, the SDKs go by it
+        if strict and not changes:  # a policy made it: the name of the frame must be right, the SDKs go by it
             out.append((canonical(dumps(data).encode(), kind), None))
-        else:
-            out.append((read.chunk.raw, read.source))
+            return
+        name = name_of(read.chunk, kind)
+        raw = patched(read.chunk, changes) if changes else read.chunk.raw
+        out.append((name + raw, None if changes or name else read.source))
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
@@ -244,6 +248,10 @@ class StreamWriter:
         said = True
         for piece in pieces:
             out, block = piece.out, piece.block
+            if block is not None and block.kind == "call" and block.codec is None:
+                if block.removed or out is not None:  # beside a call: what a policy says of it has no place
+                    return False
+                continue
             if out is None or block is None:
                 continue
             if block.kind == "call":
