@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from itertools import takewhile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import anyio
@@ -16,6 +15,7 @@ from luthien_guard.testing.catalogue import BROKEN, ORDINARY, PROMPTS
 from luthien_guard.testing.clock import VirtualClock
 from luthien_guard.testing.cuts import Cut, Cuts
 from luthien_guard.testing.exchange import Played, play
+from luthien_guard.testing.likeness import Gist, asked, asked_loosely, differing, gist, gist_loosely, let_out
 from luthien_guard.testing.requests import request_for
 from luthien_guard.testing.runs import Runs, run
 from luthien_guard.testing.script import WIRE_FORMATS, Say, Script
@@ -37,7 +37,10 @@ async def check_policy(
     * no hook raises, returns nonsense or hangs;
     * verdict, words and tool calls are the same for the stream, the body, and any cut of either, also when the same
       text comes in deltas of one character: a policy that looks for words across deltas needs a `lookahead` or
-      `on_content_completed` (where text is blocked, more or less of what stood before it may have left);
+      `on_content_completed` (where text is blocked, more or less of what stood before it may have left, but nothing
+      that the policy would block if it were the whole answer);
+    * what is sent upstream is the same for the stream and the body, and says the same in every wire format;
+    * no verdict comes when it can have no effect any more;
     * what leaves is legal in its wire format;
     * when upstream breaks off, nothing has left that the whole answer would not have begun with;
     * exchanges do not see each other, one after the other or at once;
@@ -59,7 +62,7 @@ async def check_policy(
         runs = await _run(f"script {name!r}", policy, script, cuts, {**options, "wire_formats": formats})
         # a verdict that waits may or may not come before upstream breaks off
         prompt = Runs(each for each in runs if "late" not in each.cut)
-        _same(f"script {name!r}", prompt, lambda run: (run.wire_format, run.stream), _gist)
+        _same(f"script {name!r}", prompt, lambda run: (run.wire_format, run.stream), gist)
     await _check_requests(policy, {**options, "wire_formats": formats})
     for wire_format in formats:
         sayable = [script for script in everything.values() if wire_format in script.wire_formats]
@@ -88,6 +91,7 @@ async def _run(
 ) -> Runs:
     """Run and check what holds for every run."""
     closed: dict[str, int] = {}
+    enforced = _is_enforced(policy, options)
     try:
         runs = await run([policy, _Witness(closed)], script, cuts=cuts, **{**options, **more})
     except Exception as error:
@@ -96,6 +100,8 @@ async def _run(
         errors = [record for record in each.records if record.type.value == "policy.error"]
         told = "; ".join(f"{record.details.get('hook')}: {record.details.get('error')}" for record in errors)
         _check(what, each, not errors, f"the policy failed: {told}")
+        late = _ineffective(each) if enforced else None
+        _check(what, each, late is None, f"{late} comes too late to have an effect")
         ends = closed.get(each.call_id, 0)
         _check(what, each, ends == 1, f"on_exchange_closed was called {ends} times")
     try:
@@ -105,74 +111,82 @@ async def _run(
     return runs
 
 
+def _is_enforced(policy: Any, options: Mapping[str, Any]) -> bool:
+    mode = policy.get("mode", "enforce") if isinstance(policy, Mapping) else "enforce"
+    return mode == "enforce" and options.get("mode", "enforce") == "enforce"
+
+
+def _ineffective(run: Played) -> str | None:
+    """A verdict that nobody could act on."""
+    for record in run.records:
+        if record.type.value == "policy.verdict" and not record.details["enforced"]:
+            hint = " without hold = 'response'" * (record.details["hook"] == "on_response_completed")
+            return f"{record.details['verdict']} from {record.details['hook']}{hint}"
+    return None
+
+
 async def _check_answer(
     what: str, policy: Any, script: Script, cuts: Cuts, options: Mapping[str, Any]
 ) -> None:
     runs = await _run(what, policy, script, cuts, options)
     _same_answer(what, runs, script)
+    found = [*runs]
     for every in (1, 5):
         shorter = await _run(what, policy, script.split(every), "whole", options)
         both = Runs([*runs.only(cut="frame by frame"), *shorter])
         _same_answer(f"{what} in deltas of {every}", both, script)
+        found += shorter
+    await _check_let_out(what, policy, found, options)
 
 
 def _same_answer(what: str, runs: Runs, script: Script) -> None:
-    """To the letter within a wire format; across them but for white space, since explanations stand in blocks of their
-    own in some and in the text in others. Refusals are content in anthropic.messages: there is nothing to compare."""
-    _same(what, runs, lambda run: run.wire_format, _gist)
+    """Refusals are content in anthropic.messages: there is nothing to compare across wire formats."""
+    _same(what, runs, lambda run: run.wire_format, gist)
+    _same_request(what, runs, lambda run: run.wire_format, asked)
+    _same_request(what, runs, lambda _: "", asked_loosely)
     if not any(isinstance(step, Say) and step.channel == "refusal" for step in script.steps):
-        _same(what, runs, lambda _: "", _loosely)
+        _same(what, runs, lambda _: "", gist_loosely)
 
 
-def _same(
-    what: str, runs: Runs, group: Callable[[Played], Any], gist: Callable[[Played], tuple[Any, ...]]
-) -> None:
+def _same(what: str, runs: Runs, group: Callable[[Played], Any], gist: Callable[[Played], Gist]) -> None:
     """Every run says the same as the first of its group."""
+    for before, each in _pairs(runs, group):
+        told = f"{before.label}: {gist(before)}\n  {each.label}: {gist(each)}"
+        alike = gist(before).like(gist(each))
+        _check(what, each, alike, f"the result depends on how the answer came:\n  {told}")
+
+
+def _same_request(
+    what: str, runs: Runs, group: Callable[[Played], Any], asked: Callable[[Played], list[Any]]
+) -> None:
+    for before, each in _pairs(runs, group):
+        told = differing(asked(before), asked(each))
+        against = f"what is sent upstream depends on how it is asked (against {before.label}): {told}"
+        _check(what, each, not told, against)
+
+
+def _pairs(runs: Runs, group: Callable[[Played], Any]) -> Iterator[tuple[Played, Played]]:
+    """Each run, behind the first of its group."""
     first: dict[Any, Played] = {}
     for each in runs:
-        before = first.setdefault(group(each), each)
-        _check(
-            what,
-            each,
-            gist(before) == gist(each) or _ended_alike(gist(before), gist(each)),
-            f"the result depends on how the answer came:\n  {before.label}: {gist(before)}\n  {each.label}: {gist(each)}",
-        )
+        yield first.setdefault(group(each), each), each
 
 
-def _gist(run: Played) -> tuple[Any, ...]:
-    """What must not depend on the wire format, on streaming, or on cuts."""
-    answer = run.transcript
-    calls = tuple((call.name, _value(call)) for call in answer.tool_calls)
-    spoken = "".join((answer.text, answer.refusal))  # anthropic.messages says refusals as content
-    return run.outcome.status.value, run.outcome.policy, spoken, answer.reasoning, calls
-
-
-def _loosely(run: Played) -> tuple[Any, ...]:
-    status, policy, spoken, reasoning, calls = _gist(run)
-    return status, policy, " ".join(spoken.split()), reasoning, calls
-
-
-def _ended_alike(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    """Text that is blocked ends the answer, and how much of the text before it had left by then does depend on how it
-    came: the same verdict and the same words for it, after more or less of the same text, and no calls."""
-    if one[0] not in ("blocked", "policy_error") or one[:2] != other[:2] or one[4] or other[4]:
-        return False
-    return _extends(one[2], other[2]) and _extends(one[3], other[3])
-
-
-def _extends(one: str, other: str) -> bool:
-    """Without their common ending, one is the beginning of the other."""
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(one), reversed(other), strict=False))
-    ending = sum(1 for _ in same)
-    heads = sorted((one[: len(one) - ending], other[: len(other) - ending]), key=len)
-    return heads[1].startswith(heads[0])
-
-
-def _value(call: Any) -> Any:
-    try:
-        return call.parsed
-    except ValueError:
-        return call.arguments
+async def _check_let_out(what: str, policy: Any, runs: Iterable[Played], options: Mapping[str, Any]) -> None:
+    """Whoever blocks a text may have let out some of it: play that as an answer of its own."""
+    blocked = [each for each in runs if each.outcome.status.value == "blocked"]
+    for (wire_format, head), by in {(each.wire_format, let_out(each)): each for each in blocked}.items():
+        for script in () if head is None else (head, head.split(1)):
+            only = {**options, "wire_formats": [wire_format]}
+            alone = await _run(f"{what}, as far as it left", policy, script, "whole", only)
+            objects = by.outcome.policy in {each.outcome.policy for each in alone}
+            left = alone[0].upstream.text
+            _check(
+                what,
+                by,
+                not objects,
+                f"{left!r} left, and is blocked when it comes alone: hold what is not decided",
+            )
 
 
 async def _check_breaks(what: str, policy: Any, script: Script, options: Mapping[str, Any]) -> None:
@@ -246,12 +260,12 @@ async def _check_apart(
         await one(guard, at, script, again)
     for how, found in (("at once", together), ("once more", again)):
         for at, played in found.items():
-            same = _gist(played) == _gist(alone[at])
+            same = gist(played) == gist(alone[at]) and asked(played) == asked(alone[at])
             _check(
                 f"exchanges {how}",
                 played,
                 same,
-                f"an exchange depends on others: alone {_gist(alone[at])}, {how} {_gist(played)}; keep what belongs to "
+                f"an exchange depends on others: alone {gist(alone[at])}, {how} {gist(played)}; keep what belongs to "
                 "one exchange in ctx.state(...) or ctx.scratchpad",
             )
 

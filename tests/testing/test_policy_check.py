@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
 
 from luthien_guard import (
     Block,
+    ChatRequest,
     Chunk,
     ContentChunk,
     ContentCompleted,
@@ -17,6 +21,7 @@ from luthien_guard import (
     ToolCall,
     hookimpl,
 )
+from luthien_guard.events import ResponseCompleted
 from luthien_guard.policies.default_limits import DefaultLimits
 from luthien_guard.policies.noop import Noop
 from luthien_guard.policies.tool_call_judge import ToolCallJudge
@@ -94,6 +99,81 @@ class DropsEnds(Policy):
         return [] if chunk.event == "content_block_stop" else None
 
 
+class RedactsOneDelta(Policy):
+    """And in one choice only."""
+
+    @hookimpl
+    def on_content_chunk(self, chunk: ContentChunk) -> ContentChunk | None:
+        if chunk.choice != 1 or not chunk.writable:
+            return None
+        return chunk.replace(text=chunk.text.replace("secret", "******"))
+
+
+class OneDeltaLate(Policy):
+    """Looks at what is long enough, and at what left already."""
+
+    @hookimpl
+    def on_content_chunk(self, chunk: ContentChunk, ctx: PolicyContext) -> Block | None:
+        before = ctx.scratchpad.get("text", "")
+        ctx.scratchpad["text"] = before + chunk.text
+        return Block("secret") if "secret" in before or "secret" in chunk.text[:-2] else None
+
+
+class AtTheEnd(Policy):
+    """Decides when nearly everything has left."""
+
+    lookahead = 1
+
+    @hookimpl
+    def on_content_chunk(self, chunk: ContentChunk) -> Block | None:
+        return Block("it ends") if chunk.final else None
+
+
+class NoHold(Policy):
+    @hookimpl
+    def on_response_completed(self, response: ResponseCompleted) -> Block | None:
+        return Block("secret") if "secret" in response.text else None
+
+
+class OneRequest(Policy):
+    """Looks at one way to ask."""
+
+    def __init__(self, **only: Any) -> None:
+        self._only = tuple(only.items())
+
+    @hookimpl
+    def on_request_started(self, request: ChatRequest) -> ChatRequest | None:
+        if any(getattr(request, name) != value for name, value in self._only):
+            return None
+        return request.replace(messages=[{"role": "user", "content": "***"}])
+
+
+class Numbers(Policy):
+    """Tells upstream how many exchanges there were."""
+
+    def __init__(self) -> None:
+        self._numbers = count()
+
+    @hookimpl
+    def on_request_started(self, request: ChatRequest) -> ChatRequest:
+        return request.replace(user=str(next(self._numbers)))
+
+
+class NamesTheCall(Policy):
+    @hookimpl
+    def on_request_started(self, request: ChatRequest, ctx: PolicyContext) -> ChatRequest:
+        return request.replace(metadata={"call": ctx.call_id})
+
+
+async def test_upstream_may_be_told_which_call_it_is() -> None:
+    await check_policy(NamesTheCall(), wire_formats=["openai.chat"], cuts="whole")
+
+
+async def test_what_only_looks_on_by_configuration_is_no_broken_promise() -> None:
+    for shadow in ({"policy": {"use": NoHold(), "mode": "shadow"}}, {"policy": NoHold(), "mode": "observe"}):
+        await check_policy(**shadow, scripts=SECRET, wire_formats=["openai.chat"], cuts="whole")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("policy", "found"),
     [
@@ -104,9 +184,21 @@ class DropsEnds(Policy):
         (OneFormat, "depends on how the answer came"),
         (Remembers, "depends on"),
         (DropsEnds, "policy failed|breaks the wire format"),
+        (RedactsOneDelta, r"depends on how the answer came(.|\n)*The secret"),
+        (OneDeltaLate, "'The secret ' left, and is blocked when it comes alone"),
+        (AtTheEnd, "left, and is blocked when it comes alone"),
+        (NoHold, "block from on_response_completed without hold = 'response' comes too late"),
+        (partial(OneRequest, stream=True), "what is sent upstream depends.*'messages|messages: "),
+        (
+            partial(OneRequest, wire_format="openai.chat"),
+            r"what is sent upstream.*texts: \['\*\*\*'\], \['Hello'\]",
+        ),
+        (Numbers, "what is sent upstream depends.*user: '0', '1'"),
     ],
 )
-async def test_broken_promises_are_found_out(policy: type[Policy], found: str) -> None:
+async def test_broken_promises_are_found_out(policy: Callable[[], Policy], found: str) -> None:
+    spoken = {"in deltas": Script().text("The ").text("secret ").text("is ").text("out.")}
+    choices = {"choices": Script().text("Fine.").text("The secret is out.", choice=1)}
     with pytest.raises(AssertionError) as caught:
-        await check_policy(policy(), scripts={**DELETION, **SECRET}, cuts="whole")
+        await check_policy(policy(), scripts={**DELETION, **SECRET, **spoken, **choices}, cuts="whole")
     assert re.search(found, str(caught.value)), str(caught.value)
