@@ -31,6 +31,10 @@ _ORDINARY: Final = re.compile(
 #: Private as a whole: also what is no credential opens doors together with one.
 _WHOLE: Final = re.compile(r"(?:.*_)?(?:headers?|credentials?)|api_base|base_url")
 _HEADERS: Final = re.compile(r"(?:.*_)?headers?")
+#: Of which everybody sends the same: no record could say `application/json` any more.
+_COMMON: Final = frozenset(
+    {"accept", "content_type", "user_agent", "anthropic_version", "anthropic_beta", "openai_beta"}
+)
 _SCHEME: Final = re.compile(r"(?:Bearer|Basic|Token) +(.+)", re.IGNORECASE | re.DOTALL)
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -65,9 +69,8 @@ def secrets_of_environment() -> list[str]:
 def secrets_of_headers(headers: Mapping[str, str]) -> Iterator[str]:
     """Every value, and each word of a credential: whoever repeats it leaves its scheme out."""
     for name, value in headers.items():
-        yield from unschemed(value)
-        if is_secret(name):
-            yield from value.split()[1:]
+        yield from () if _plain(name) in _COMMON else unschemed(value)
+        yield from value.split()[1:] if is_secret(name) else ()
 
 
 def secrets_of_settings(settings: object) -> Iterator[str]:

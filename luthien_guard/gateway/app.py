@@ -14,6 +14,7 @@ from starlette.routing import Route
 from luthien_guard.asgi import GuardMiddleware
 from luthien_guard.asgi.types import Receive, Scope, Send
 from luthien_guard.config.settings import ServerSettings, UpstreamSettings
+from luthien_guard.delivery.credentials import secrets_of_headers, secrets_of_settings
 from luthien_guard.gateway.admission import Doorway
 from luthien_guard.gateway.auth import Authenticator
 from luthien_guard.gateway.authentication import Passthrough
@@ -76,9 +77,10 @@ def create_app(
 
 
 def _secrets(upstreams: Sequence[UpstreamSettings]) -> list[str]:
-    """What no record may hold: the upstreams' keys, and the values of their headers."""
+    """What no record may hold: the upstreams' keys, their headers, and what litellm is told to open doors with."""
     keys = [each.api_key for each in upstreams if each.api_key]
-    return [*keys, *(value for each in upstreams for value in each.headers.values())]
+    headers = [said for each in upstreams for said in secrets_of_headers(each.headers)]
+    return [*keys, *headers, *(said for each in upstreams for said in secrets_of_settings(each.litellm))]
 
 
 def _lifespan(pool: Upstreams) -> Any:

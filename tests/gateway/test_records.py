@@ -41,3 +41,19 @@ def test_the_upstreams_keys_are_never_recorded() -> None:
     )
     create_app(guard, [settings])
     assert guard.redactor("a very-secret-key and an other-secret") == "a [redacted] and an [redacted]"
+
+
+def test_the_credentials_of_upstreams_are_never_recorded_whoever_repeats_them() -> None:
+    guard = Guard()
+    told = {
+        "extra_headers": {"x-custom": "tok-custom-01", "authorization": "ApiKey tok-scheme-02"},
+        "aws_secret_access_key": "tok-secret-03",
+        "fallbacks": [{"api_key": "tok-deeper-04"}],
+        "organization": "org-of-everybody",
+    }
+    headers = {"Authorization": "Bearer tok-header-05", "accept": "application/json"}
+    native = UpstreamSettings(native="openai.chat", base_url="http://h", headers=headers)
+    create_app(guard, [native, UpstreamSettings(litellm=told, model="openai/gpt-4o")])
+    for secret in ("custom-01", "scheme-02", "secret-03", "deeper-04", "header-05"):
+        assert guard.redactor(f"you sent tok-{secret}.") == "you sent [redacted]."
+    assert guard.redactor("application/json of org-of-everybody") == "application/json of org-of-everybody"
