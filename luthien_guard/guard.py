@@ -19,6 +19,7 @@ from luthien_guard.control_plane.capture import CapturedStream
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import ControlPlaneService
 from luthien_guard.delivery import Delivery
+from luthien_guard.delivery.credentials import secrets_of_settings
 from luthien_guard.delivery.redaction import Redactor
 from luthien_guard.delivery.storage import Storage
 from luthien_guard.engine.asking import Overdue, Services
@@ -109,6 +110,7 @@ class Guard:
         folder = None if data is None else Path(data)
         self.storage = None if store is None else Storage(store, folder, hub=pubsub, durability=durability)
         self.redactor = redact or Redactor()
+        self.redactor.learn(*_secrets(self._plans.values()))
         pepper = None if self.storage is None else partial(pepper_of, self.storage.folder)
         self.callers = Callers(pepper=pepper, session_from=session_from)
         self._tracer = open_tracer(tracing) if isinstance(tracing, str) else tracing
@@ -180,6 +182,7 @@ class Guard:
         """Take over the policies of `other`, which was built and validated whole. Exchanges that run end under the
         policies with which they began; `limits`, `on_block`, `unknown` and the store stay this guard's own."""
         self._plans = other._plans
+        self.redactor.learn(*_secrets(self._plans.values()))
 
     def holds(self) -> list[tuple[str, str]]:
         """The leak bound: (policy, what it holds back before anything leaves)."""
@@ -344,6 +347,12 @@ async def _within(awaitable: Any, seconds: float, began: Callable[[Callable[[], 
         if anyio.current_time() < scope.deadline:
             return found
     raise Overdue
+
+
+def _secrets(plans: Iterable[Plan]) -> Iterable[str]:
+    """What the policies were given to open doors with: whom they ask may say it again."""
+    for each in (each for plan in plans for each in plan.registered):
+        yield from secrets_of_settings([each.config, getattr(each.policy, "__dict__", None)])
 
 
 def _call_if_there(sink: Sink | None, name: str, *args: Any) -> None:

@@ -56,6 +56,10 @@ class Recorder:
         else:
             self.lost += 1
 
+    def redacted(self, text: str) -> str:
+        """As it is recorded."""
+        return self._delivery.redact(text, self._secrets)
+
     async def settle(self) -> None:
         """Wait until what is owed is durable. Raises SinkError when it cannot be made so; who is cancelled meanwhile owes
         it still."""

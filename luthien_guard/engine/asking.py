@@ -58,6 +58,10 @@ class RecordFunction(Protocol):
         """Wait until it is. Raises SinkError."""
         ...
 
+    def redacted(self, text: str) -> str:
+        """As it would be recorded: before a text is cut, which may leave a part of a secret that nobody recognises."""
+        ...
+
 
 @dataclass(slots=True)
 class Services:

@@ -95,10 +95,11 @@ class ChunkHooks:
                 raise Stop(result)
         if waived:
             return True
-        exchange.record(EventType.RESPONSE_NOTED, unknown=why[:200], inspectable=inspectable)
+        why = exchange.record.redacted(why)[:200]
+        exchange.record(EventType.RESPONSE_NOTED, unknown=why, inspectable=inspectable)
         strict = exchange.services.unknown == "block"
         if exchange.plan.enforces and (strict or not inspectable):
-            reason = f"a chunk that cannot be accepted: {why[:200]}"
+            reason = f"a chunk that cannot be accepted: {why}"
             exchange.record(
                 EventType.VERDICT, policy="unknown-chunk", verdict="abort", reason=reason, enforced=True
             )

@@ -151,9 +151,10 @@ class Exchange(Asking):
     def decide_outcome(
         self, status: OutcomeStatus, policy: str | None = None, reason: str | None = None
     ) -> None:
-        """The first decision stands."""
+        """The first decision stands. Its reason is told to policies and applications, and may be what a provider said of
+        a key: it holds no more secrets than its record."""
         if self.outcome is None:
-            self.outcome = Outcome(status, policy, reason)
+            self.outcome = Outcome(status, policy, reason and self.record.redacted(reason))
 
     def intervened(self, intervention: Intervention) -> None:
         status = OutcomeStatus.POLICY_ERROR if intervention.failure else OutcomeStatus.BLOCKED
@@ -184,8 +185,9 @@ class Exchange(Asking):
 
     async def close(self, outcome: Outcome | None, details: Mapping[str, Any]) -> Outcome:
         """Exactly once: every policy hears the end, the record gets it."""
-        if self.outcome is None:
-            self.outcome = outcome or Outcome(OutcomeStatus.SUCCESS)
+        end = outcome or Outcome(OutcomeStatus.SUCCESS)
+        self.decide_outcome(end.status, end.policy, end.reason)
+        assert self.outcome is not None
         if not self._closed:
             self._closed = True
             try:

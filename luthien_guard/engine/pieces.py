@@ -202,5 +202,8 @@ class Pieces:
     async def _failure(self, read: ReadChunk, piece: Piece) -> None:
         await self.others.take(piece.text, read.chunk.data, piece.path)
         self._response.failed = piece.text
-        self._response.exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=piece.text[:500])
-        await self._response.exchange.fail(piece.text, status=self._response.status)
+        exchange = self._response.exchange
+        exchange.decide_outcome(
+            OutcomeStatus.UPSTREAM_ERROR, reason=exchange.record.redacted(piece.text)[:500]
+        )
+        await exchange.fail(piece.text, status=self._response.status)

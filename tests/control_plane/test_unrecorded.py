@@ -36,6 +36,9 @@ class FullStore:
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
         self.owes = self.owes or type is EventType.CHANGED
 
+    def redacted(self, text: str) -> str:
+        return text
+
     async def settle(self) -> None:
         if self.owes:
             self.owes = False

@@ -7,16 +7,20 @@ import logging
 import re
 import struct
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from luthien_guard import Abort, ChatRequest, Guard, GuardMiddleware, Policy, PolicyContext, hookimpl
+from luthien_guard import Abort, ChatRequest, Guard, GuardMiddleware, Outcome, Policy, PolicyContext, hookimpl
 from luthien_guard.callers import Callers, pepper_of
 from luthien_guard.delivery import Delivery
+from luthien_guard.delivery.credentials import secrets_of_settings
 from luthien_guard.delivery.redaction import MASK, Redactor
+from luthien_guard.policies.tool_call_judge import ToolCallJudge
 from luthien_guard.records import EventType
+from luthien_guard.testing import Script, run
 from tests.asgi_drive import ask, replay
 from tests.delivery.stores import ListStore
 
@@ -229,6 +233,79 @@ def test_captured_pieces_that_hold_no_key_together_are_kept(body: str) -> None:
     delivery.recorder("c")(EventType.RESPONSE_CHUNKS, body_text=body)
     (found,) = delivery.latest.records("c")
     assert found.details == {"body_text": body.replace(KEY, MASK)}
+
+
+@pytest.mark.parametrize("cut", range(440, 501, 15))
+@pytest.mark.parametrize("status", [200, 401])
+async def test_a_reason_that_is_cut_holds_no_part_of_a_key(status: int, cut: int) -> None:
+    shaped = "AIza" + "x1" * 17 + "y"  # half of it has not its shape
+    problem = {"message": f"{'x' * (cut - 8)} {shaped} {KEY}", "type": "a", "code": "b"}
+    body, kind = json.dumps({"error": problem}), "application/json"
+    if status == 200:
+        body, kind = f"data: {body}\n\n", "text/event-stream"
+    heard: list[str] = []
+    guard = Guard([Hears(heard)])
+    app = GuardMiddleware(replay(body.encode(), status=status, content_type=kind), guard=guard)
+    await ask(app, "/v1/chat/completions", request_with(""), headers=[(b"x-api-key", KEY.encode())])
+    said = str(guard.records_of(guard.recent_calls[-1]))
+    assert MASK[:-1] in said
+    assert [each for each in heard if each], "and who hears of the end"
+    for secret in (KEY, shaped):
+        assert secret[: len(secret) // 2 + 4] not in said + str(heard)
+
+
+class Hears(Policy):
+    def __init__(self, heard: list[str]) -> None:
+        self._heard = (heard.append,)
+
+    @hookimpl
+    def on_content_chunk(self) -> None:
+        """For an answer that nobody looks at has no reason."""
+
+    @hookimpl
+    def on_exchange_closed(self, outcome: Outcome) -> None:
+        self._heard[0](outcome.reason or "")
+
+
+@pytest.mark.parametrize("key", [KEY, "sk-proj-" + "Zz9" * 12])
+async def test_the_key_of_a_judge_is_in_no_record_and_in_no_outcome(key: str) -> None:
+    async def refused(messages: Any, *, model: str, **params: Any) -> str:
+        raise PermissionError(f"Invalid API key: {params['api_key']}")
+
+    judge = {"use": "tool-call-judge", "config": {"model": "m", "api_key": key}}
+    for policies in (judge, ToolCallJudge(model="m", api_key=key)):
+        runs = await run(policies, Script().tool_call("f"), judge=refused, cuts="whole", streamed=(True,))
+        for each in runs:
+            assert "Invalid API key" in str(each.records)
+            assert "Invalid API key" in str(each.outcome.reason)
+            assert key not in str(each.records)
+            assert key not in str(each.outcome)
+
+
+def test_the_keys_of_policies_that_come_later_are_known_too() -> None:
+    guard = Guard()
+    guard.adopt(Guard(policy_sets={"team": [ToolCallJudge(model="m", api_key=KEY)]}))
+    assert guard.redactor(f"bad {KEY}") == f"bad {MASK}"
+
+
+def test_settings_say_by_their_names_what_is_secret() -> None:
+    @dataclass
+    class Options:
+        client_secret: str
+        max_token: str
+
+    settings = {
+        "api_key": "one-0123", "model": "gpt-4o-mini", "stop_token": "<|endoftext|>",
+        "secret_words": ["password"], "fallbacks": [{"aws_secret_access_key": "two-0123"}],
+        "extra_headers": {"x-custom": "three-0123", "Authorization": "ApiKey four-0123", "accept": "application/json"},
+        "options": Options("five-0123", "six-0123"), "credentials": {"anything": "seven-0123"},
+        "token": "Bearer eight-0123",
+    }  # fmt: skip
+    settings["itself"] = settings
+    assert set(secrets_of_settings(settings)) == {
+        "one-0123", "two-0123", "three-0123", "ApiKey four-0123", "four-0123", "five-0123", "seven-0123",
+        "Bearer eight-0123", "eight-0123",
+    }  # fmt: skip
 
 
 def test_what_looks_like_a_key_is_one() -> None:
