@@ -90,7 +90,8 @@ class Threads:
 
     def answered(self, response_id: str, session: str | None) -> str:
         """Remember the response; its session."""
-        found = self._sessions[response_id] = session or response_id[:_LONGEST]
+        response_id = response_id[:_LONGEST]  # so it is asked for
+        found = self._sessions[response_id] = session or response_id
         while len(self._sessions) > self.SIZE:
             self._sessions.popitem(last=False)
         return found

@@ -141,6 +141,12 @@ def test_what_is_known_of_responses_has_a_bound() -> None:
     assert threads.of(f"r{2 * Threads.SIZE - 1}") == "s"
 
 
+def test_a_response_of_a_long_id_is_known_by_what_is_asked_for() -> None:
+    threads, long = Threads(), "resp_" + "x" * 300
+    threads.answered(long, "s")
+    assert threads.of(Sessions(SESSION_FROM).of(request(previous_response_id=long))) == "s"
+
+
 def test_ids_sort_by_time_also_within_a_millisecond() -> None:
     ids: list[str] = []
     for _ in range(1000):
