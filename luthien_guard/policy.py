@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import pluggy
 
-from luthien_guard.errors import did_you_mean
+from luthien_guard.errors import ConfigError, did_you_mean
 
 __all__ = [
     "Abort",
@@ -123,11 +124,26 @@ class Policy:
     def from_config(cls, config: Mapping[str, Any]) -> Policy:
         """Make the policy from the `config` mapping of a configuration file. Raises TypeError or ValueError."""
         if cls.Config is None:
+            _check_arguments(cls, config)
             return cls(**config)
         _check_keys(cls.Config, config)
         validated = cls.Config(**config)
         _check_inner_keys(validated, config)
         return cls(**dict(validated))
+
+
+class _UnknownKey(ConfigError, ValueError):
+    def __init__(self, key: str, known: Iterable[str]) -> None:
+        super().__init__(f"unknown key {key!r}{did_you_mean(key, known)}", (key,))
+
+
+def _check_arguments(made: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Python says which one is unknown, but not what was meant. Raises ValueError."""
+    parameters = inspect.signature(made).parameters
+    if all(each.kind is not each.VAR_KEYWORD for each in parameters.values()):
+        for key in given:
+            if key not in parameters:
+                raise _UnknownKey(key, parameters)
 
 
 def _check_keys(model: type[Any], given: Mapping[str, Any]) -> None:
@@ -142,7 +158,7 @@ def _check_keys(model: type[Any], given: Mapping[str, Any]) -> None:
         known |= {name, *aliases} if by_name or not aliases else aliases
     for key in given:
         if key not in known:
-            raise ValueError(f"unknown key {key!r}{did_you_mean(key, known)}")
+            raise _UnknownKey(key, known)
 
 
 def _aliases(alias: Any) -> set[str]:

@@ -182,7 +182,7 @@ def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
     except Exception as error:
         said = str(error) if isinstance(error, (TypeError, ValueError)) else told(error)
         said = f"configuration of policy {use!r}: {' '.join(said.split())}"
-        raise ConfigError(said, ("config",)) from error
+        raise ConfigError(said, ("config", *getattr(error, "place", ()))) from error
 
 
 def _numbered(registered: Sequence[Registered]) -> list[Registered]:

@@ -72,7 +72,7 @@ class Wrapper(Policy):
             {"use": "uppercase-nth-word", "config": {"n": 0}},
             "configuration of policy 'uppercase-nth-word': n is 0",
         ),
-        ({"use": "uppercase-nth-word", "config": {"m": 1}}, "unexpected keyword argument 'm'"),
+        ({"use": "uppercase-nth-word", "config": {"m": 1}}, "unknown key 'm'"),
         ({"use": "tool-call-judge", "config": {"message": "{tool_nam}"}}, "unknown variable {tool_nam}"),
         ({"use": "tool-call-judge", "config": {"threshold": 1.5}}, "threshold is 1.5"),
         (

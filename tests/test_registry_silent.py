@@ -80,6 +80,16 @@ def test_a_key_that_the_policys_model_does_not_know(
     assert says in problem(configured(policy, config))
 
 
+def test_a_key_that_the_policy_takes_no_argument_for() -> None:
+    """Named like a pydantic model's, and with what was probably meant."""
+    said = problem({"use": "default-limits", "config": {"max_token": 5}})
+    assert (
+        said
+        == "configuration of policy 'default-limits': unknown key 'max_token' (did you mean 'max_tokens'?)"
+    )
+    assert "unknown key 'n'" in problem({"use": "noop", "config": {"n": 1}})
+
+
 @pytest.mark.parametrize(
     ("policy", "config"),
     [

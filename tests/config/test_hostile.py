@@ -222,7 +222,7 @@ LIMITS = "\n  - noop\n  - use: default-limits\n    config:\n      "
 @pytest.mark.parametrize(
     ("text", "environ", "says"),
     [
-        (f"policies:{LIMITS}max_token: 5", {}, "guard.yaml:4: policies.1.config: configuration of policy"),
+        (f"policies:{LIMITS}max_token: 5", {}, "guard.yaml:5: policies.1.config.max_token: configuration of"),
         (f"policies:{LIMITS}forbidden_words: [no]", {}, "guard.yaml:4: policies.1.config: configuration of"),
         ("policies:\n- noop\n- nop", {}, "guard.yaml:3: policies.1.use: no policy 'nop'"),
         ("policies:\n- {use: 'os:path'}\n", {}, "guard.yaml:2: policies.0.use: policy 'os:path'"),
