@@ -35,7 +35,7 @@ _SHORTEST_SHAPE: Final = 15
 _SHAPED: Final = tuple((prefix, re.compile(shape)) for prefix, shape in _SHAPES.items())
 _JWTS: Final = re.compile(_JWT)
 #: Facts whose names a policy chose.
-NAMED_BY_POLICIES: Final = frozenset({EventType.POLICY_RECORD, EventType.ACTIVITY})
+NAMED_BY_POLICIES: Final = (EventType.POLICY_RECORD, EventType.ACTIVITY)
 _LEVELS: Final = 3  # times that a backslash may itself be spelled
 _LONGEST_TAIL: Final = 4096  # characters of a secret that was cut off
 
@@ -132,12 +132,13 @@ def _occurrences(text: str, half: str, secret: str) -> Iterator[_Span]:
     while at >= 0:
         yield at, at + len(secret)
         at = text.find(secret, at + len(secret))
-    at = text.find(half, max(len(text) - min(len(secret), _LONGEST_TAIL), 0))
+    end = len(text.rstrip(".…"))  # as whoever cuts a text says so
+    at = text.find(half, max(end - min(len(secret), _LONGEST_TAIL), 0), end)
     while at >= 0:
-        if secret.startswith(text[at:]):
-            yield at, len(text)
+        if secret.startswith(text[at:end]):
+            yield at, end
             return
-        at = text.find(half, at + 1)
+        at = text.find(half, at + 1, end)
 
 
 def _masked(text: str, found: Iterable[_Span]) -> str:

@@ -410,6 +410,8 @@ def test_what_is_left_of_a_secret_that_was_cut_off_is_one() -> None:
     for left in range(len(KEY) // 2 + 4, len(KEY) + 1):
         assert redactor(f"bad key {KEY[:left]}") == f"bad key {MASK}"
         assert redactor(f'{{"a":"{KEY[:left]}') == f'{{"a":"{MASK}'
+    assert redactor(f"bad key {KEY[:-1]}...") == f"bad key {MASK}..."
+    assert redactor(f"bad key {KEY[:-1]}…") == f"bad key {MASK}…"
     assert redactor(f"{KEY[:-1]} and more") == f"{KEY[:-1]} and more", "the end of a text is where it was cut"
     assert redactor("canary-0123") == "canary-0123", "a beginning is no secret"
 
