@@ -211,7 +211,7 @@ class Runs(Sequence[Played]):
     def no_leak(self, marker: str) -> Runs:
         """`marker` cannot be read from any byte that left: escaped, in JSON in JSON, or spread over events."""
         for run in self._runs:
-            places = find_leaks(run.body, marker)
+            places = find_leaks(run.body, marker, run.wire_format)
             _check(run, not places, f"{marker!r} leaked in {', '.join(places[:3])}")
         return self
 

@@ -5,9 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["Called", "Frame", "Transcript", "frames_of"]
+__all__ = ["Called", "Frame", "Transcript", "frames_of", "loads"]
+
+_DIGITS: Final = 4300  # that Python makes a whole number of
+
+
+def loads(text: str) -> Any:
+    """JSON as most clients read it: a number may have any length. Raises ValueError."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return _ANY_LENGTH.decode(text)
+
+
+def _number(text: str) -> float:
+    return int(text) if len(text) <= _DIGITS else float(text)
+
+
+_ANY_LENGTH: Final = json.JSONDecoder(parse_int=_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +38,7 @@ class Called:
     @property
     def parsed(self) -> Any:
         """The arguments as JSON; raises ValueError where they are not."""
-        return json.loads(self.arguments)
+        return loads(self.arguments)
 
 
 @dataclass(slots=True)
@@ -78,7 +95,7 @@ def _parsed(data: str, problems: list[str]) -> Any:
     if data.strip() == "[DONE]":
         return "[DONE]"
     try:
-        return json.loads(data)
+        return loads(data)
     except ValueError:
         problems.append(f"an event's data is not JSON: {data[:80]!r}")
         return data

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from luthien_guard.testing.reading import chat, messages, responses
-from luthien_guard.testing.transcript import Frame, Transcript, frames_of
+from luthien_guard.testing.transcript import Frame, Transcript, frames_of, loads
 
 __all__ = ["read"]
 
@@ -42,7 +41,7 @@ def _of_stream(body: bytes, reader: Callable[[list[Frame]], Transcript]) -> Tran
 
 def _of_body(body: bytes, reader: Callable[[Any], Transcript]) -> Transcript:
     try:
-        value = json.loads(body)
+        value = loads(body.decode())
     except ValueError:
         return Transcript(problems=["the body is not JSON"])
     if not isinstance(value, dict):
