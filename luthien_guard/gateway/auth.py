@@ -17,12 +17,14 @@ class Principal:
     """Who asks. `forwards_credential`: what stands in `authorization` and `x-api-key` is the caller's own with the
     provider and may be sent to an upstream that has no `api_key`; a key of the gateway itself never is. `ambient`: the
     host's own credentials, where litellm finds them in the environment, are for this caller too (for a caller whose
-    credential is not forwarded they are the only ones)."""
+    credential is not forwarded they are the only ones). `vouched_for`: False where others have keys of the gateway, and
+    this caller brought what only a provider can judge, or nothing."""
 
     id: str = ""
     forwards_credential: bool = True
     ambient: bool = False
     scopes: frozenset[str] = frozenset()
+    vouched_for: bool = True
     policy_set: str | None = None  # the guard's further policies for this caller
 
 

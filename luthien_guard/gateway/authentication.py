@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Final
 
 from luthien_guard.config.settings import AuthSettings
@@ -110,7 +111,8 @@ class Either:
         credential = credential_of(headers)
         if isinstance(credential, str) and looks_like_key(credential):
             return await self._keys.check(credential)
-        return await self._passthrough.admit(headers)
+        admitted = await self._passthrough.admit(headers)
+        return admitted if isinstance(admitted, Refusal) else replace(admitted, vouched_for=False)
 
 
 def make_authenticator(

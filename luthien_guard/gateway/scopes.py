@@ -18,14 +18,19 @@ SCOPES: Final[Mapping[str, str]] = {
     "models": "/v1/models",
     "metrics": "/metrics",
 }
+#: What the gateway tells of itself.
+_OWN: Final = ("/metrics", "/openapi.json")
+_KEY_NEEDED: Final = Refusal(401, "missing_api_key", "this path needs a key of the gateway")
 
 
 def scope_refusal(principal: Principal, scope: Scope) -> Refusal | None:
     """403 when the principal has scopes and none of them opens this path. Who has none at all is not restricted: the
-    caller's own credential with a provider says what it may do there."""
+    caller's own credential with a provider says what it may do there. It says nothing about the gateway's own pages."""
+    path = _own_path(scope)
+    if not principal.vouched_for and path in _OWN:
+        return _KEY_NEEDED
     if not principal.scopes or "*" in principal.scopes:
         return None
-    path = _own_path(scope)
     for name in principal.scopes:
         opened = SCOPES.get(name)
         if opened is not None and (path == opened or path.startswith(opened + "/")):

@@ -107,3 +107,23 @@ def test_scopes_are_about_the_gateways_own_paths_where_it_is_mounted() -> None:
     mounted = {"path": "/llm/v1/chat/completions", "root_path": "/llm"}
     assert scope_refusal(principal, mounted) is None
     assert scope_refusal(principal, {"path": "/llm/v1/messages", "root_path": "/llm"}) is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "opens"),
+    [
+        ("/metrics", False),
+        ("/openapi.json", False),
+        ("/v1/messages", True),
+        ("/v1/models", True),
+        ("/v1/embeddings", True),
+    ],
+)
+def test_what_the_gateway_tells_of_itself_needs_a_key_where_there_are_keys(path: str, opens: bool) -> None:
+    stranger = Principal(vouched_for=False)
+    refusal = scope_refusal(stranger, {"path": path})
+    assert (refusal is None) is opens
+    assert refusal is None or (refusal.status, refusal.code) == (401, "missing_api_key")
+    mounted = {"path": "/llm" + path, "root_path": "/llm"}
+    assert (scope_refusal(stranger, mounted) is None) is opens
+    assert scope_refusal(Principal(), {"path": path}) is None

@@ -226,7 +226,9 @@ async def test_both_takes_either(file: KeyFile) -> None:
     assert await auth.admit(bearer(text)) == Principal(
         key.id, forwards_credential=False, scopes=frozenset("*")
     )
-    assert await auth.admit(bearer("sk-ant-1")) == Principal(forwards_credential=True, ambient=False)
+    assert await auth.admit(bearer("sk-ant-1")) == Principal(
+        forwards_credential=True, ambient=False, vouched_for=False
+    )
     assert await code(auth, bearer("lg_x")) == "invalid_api_key"
     assert await code(auth, []) == "missing_api_key"
 
