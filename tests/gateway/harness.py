@@ -56,6 +56,11 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    lines: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    def all(self, name: str) -> list[str]:
+        """The values of every header line of that name."""
+        return [value for key, value in self.lines if key.lower() == name]
 
     @property
     def json(self) -> Any:
@@ -83,7 +88,8 @@ class Gateway:
         try:
             connection.request(method, path, data, {**kind, **version, **self.headers, **(headers or {})})
             response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+            lines = response.getheaders()
+            return Answer(response.status, {k.lower(): v for k, v in lines}, response.read(), lines)
         finally:
             connection.close()
 

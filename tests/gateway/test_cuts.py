@@ -178,6 +178,72 @@ def test_pieces_of_any_size_arrive_byte_for_byte(wire_format: str) -> None:
     run(all_sizes)
 
 
+@each_format
+def test_an_orderly_end_within_an_event_is_a_cut(wire_format: str) -> None:
+    """Whatever the event: what comes in good order before its blank line is whole only if its data is."""
+    body = story(wire_format)
+    last = body.rfind(b"\n\n", 0, len(body) - 2) + 2
+    before = body.rfind(b"\n\n", 0, last - 2) + 2
+
+    async def all_ends() -> None:
+        async with gates(wire_format) as both:
+            for at in (
+                *range(before + 1, len(body), 41),
+                *range(len(body) - 9, len(body)),
+                *range(100, before, 499),
+            ):
+                whole = body[: body.rfind(b"\n\n", 0, at) + 2] if b"\n\n" in body[:at] else b""
+                rest = body[len(whole) : at]
+                if rest.rstrip(b"\n").endswith((b"}", b"[DONE]")) or not rest:
+                    continue  # all there but for the blank line, or the end of an event
+                said = (
+                    head(connection="close", transfer_encoding="chunked") + chunked(body[:at]) + b"0\r\n\r\n"
+                )
+                for gate in both:
+                    reply, outcome, _ = await gate.answer(said)
+                    broken(reply, wire_format, whole)
+                    assert outcome == "upstream_error", (at, rest)
+
+    run(all_ends)
+
+
+@each_format
+def test_a_last_event_without_its_blank_line_is_whole(wire_format: str) -> None:
+    body = story(wire_format)
+
+    async def early_end() -> None:
+        async with gates(wire_format) as both:
+            for gate in both:
+                for left_out in (1, 2):
+                    pieces = chunked(body[:-left_out]) + b"0\r\n\r\n"
+                    said = head(connection="close", transfer_encoding="chunked") + pieces
+                    reply, outcome, _ = await gate.answer(said)
+                    assert (reply.status, reply.body.rstrip(b"\n"), outcome) == (
+                        200,
+                        body.rstrip(b"\n"),
+                        "success",
+                    )
+
+    run(early_end)
+
+
+@each_format
+def test_half_an_event_after_the_last_one_is_dropped(wire_format: str) -> None:
+    body = story(wire_format)
+
+    async def early_end() -> None:
+        async with gates(wire_format) as both:
+            for gate in both:
+                for half in (b"data: {", b": pi", b"event: x\n", b'data: {"id":"c'):
+                    pieces = chunked(body) + chunked(half) + b"0\r\n\r\n"
+                    said = head(connection="close", transfer_encoding="chunked") + pieces
+                    reply, outcome, records = await gate.answer(said)
+                    assert (reply.status, reply.body, outcome) == (200, body, "success")
+                    assert any(each.details.get("event") == "upstream.broke_off" for each in records)
+
+    run(early_end)
+
+
 def test_what_ends_like_the_last_event_and_is_text_is_not_it() -> None:
     body = render(
         Script().text("response.completed message_stop [DONE]").split(99), "anthropic.messages", stream=True

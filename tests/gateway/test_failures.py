@@ -97,6 +97,8 @@ NO_ANSWERS = (
     head(307, "text/plain", location="http://127.0.0.1:1/", content_length="0"),
     head(307, "application/json", location="http://127.0.0.1:1/", content_length="2") + b"{}",
     head(204, "text/plain"),
+    *(head(status, "application/json", content_length="2") + b"{}" for status in (99, 199, 205, 600, 999)),
+    *(head(status, content_length="16") + b"data: [DONE]\n\n\n\n" for status in (205, 600, 999)),
 )
 
 

@@ -17,8 +17,10 @@ from tests.gateway.harness import (
     FORMATS,
     PATHS,
     POLICIES,
+    Wire,
     gateway,
     gateway_to,
+    head,
     native,
     official_clients,
     request,
@@ -85,6 +87,46 @@ def test_request_ids_and_limits_come_back_and_nothing_that_leads_astray() -> Non
     assert answer.headers["x-ratelimit-remaining-requests"] == "9"
     assert answer.headers["x-luthien-call-id"] != "forged"
     assert not {"set-cookie", "alt-svc", "location", "x-luthien-dropped"} & answer.headers.keys()
+
+
+STEERING = [
+    "x-accel-redirect",
+    "X-Accel-Buffering",
+    "x-sendfile",
+    "x-lighttpd-send-file",
+    "x-reproxy-url",
+    "content-location",
+    "clear-site-data",
+    "link",
+    "report-to",
+    "reporting-endpoints",
+    "nel",
+]
+
+
+@pytest.mark.parametrize("policies", POLICIES)
+@pytest.mark.parametrize("stream", [True, False])
+def test_nothing_comes_back_that_steers_a_proxy_or_a_browser(policies: str, stream: bool) -> None:
+    told = dict.fromkeys(STEERING, "http://elsewhere/")
+    body = b"data: [DONE]\n\n" if stream else b'{"ok":1}'
+    provider = FakeProvider(Played([body], stream=stream, headers=told))
+    with gateway_to(provider, POLICIES[policies]) as gate:
+        answer = gate.model("openai.chat", stream=stream)
+    assert answer.status == 200
+    assert not {each.lower() for each in STEERING} & answer.headers.keys()
+
+
+@pytest.mark.parametrize("policies", POLICIES)
+def test_of_two_content_types_the_one_that_was_judged_comes_back(policies: str) -> None:
+    body = b"data: [DONE]\n\n"
+    said = head(200, "text/event-stream", content_length=str(len(body))).replace(
+        b"\r\n\r\n", b"\r\ncontent-type: text/html\r\n\r\n"
+    )
+    wire = Wire(lambda connection, _: connection.sendall(said + body))
+    with wire, gateway([native(wire.url)], POLICIES[policies]) as gate:
+        answer = gate.model("openai.chat")
+        assert gate.outcome(answer) == "success"
+    assert answer.all("content-type") == ["text/event-stream"]
 
 
 def test_only_what_belongs_to_the_provider_goes_up() -> None:

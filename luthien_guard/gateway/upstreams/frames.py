@@ -3,7 +3,9 @@ error that follows it is heard."""
 
 from __future__ import annotations
 
-__all__ = ["Frames"]
+from luthien_guard.wire.sse import SSEDecoder
+
+__all__ = ["Frames", "is_all_there"]
 
 
 class Frames:
@@ -40,6 +42,24 @@ class Frames:
         self._held.append(data)
         self._size += len(data)
         return self.rest() if self._size > self._limit else b""
+
+
+def is_all_there(rest: bytes) -> bool:
+    """True for an event that lacks its blank line alone: its data is [DONE], or JSON; and for JSON that is no event."""
+    decoder = SSEDecoder(1 << 62)
+    last = (decoder.feed(rest) + decoder.close())[-1]
+    data = rest if last.data is None else last.data
+    return data.strip() == b"[DONE]" or _is_json(data)
+
+
+def _is_json(data: bytes) -> bool:
+    import jiter
+
+    try:
+        jiter.from_json(data)
+    except ValueError:
+        return False
+    return True
 
 
 def _end(data: bytes) -> int:

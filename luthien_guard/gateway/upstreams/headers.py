@@ -42,18 +42,23 @@ _NOT_ONWARD: Final = _HOP_BY_HOP | {
 }
 #: Of the answer: made anew, or able to lead a client around the gateway.
 _NOT_BACK: Final = _HOP_BY_HOP | {
-    b"alt-svc",
-    b"content-encoding",
-    b"content-length",
-    b"date",
-    b"location",
-    b"refresh",
-    b"server",
-    b"set-cookie",
+    *(
+        b"alt-svc",
+        b"content-encoding",
+        b"content-length",
+        b"date",
+        b"location",
+        b"refresh",
+        b"server",
+        b"set-cookie",
+    ),
     b"strict-transport-security",
+    # what a proxy in front of the gateway would obey, and a browser
+    *(b"x-sendfile", b"x-lighttpd-send-file", b"x-lighttpd-send-tempfile", b"x-reproxy-url"),
+    *(b"content-location", b"clear-site-data", b"link", b"nel", b"report-to", b"reporting-endpoints"),
 }
+_PREFIXES_NOT_BACK: Final = (b"x-luthien-", b"x-accel-")
 _PREFIXES_NOT_ONWARD: Final = (b"x-luthien-", b"x-forwarded-", b"sec-")
-_OWN_PREFIX: Final = b"x-luthien-"
 
 
 def for_upstream(call: Call, api_key: str | None, further: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -103,7 +108,7 @@ def _onward(name: bytes) -> str | None:
 def _back(name: bytes) -> bytes | None:
     """The header's name on the way to the client; None where it stays."""
     lowered = name.lower()
-    return None if lowered in _NOT_BACK or lowered.startswith(_OWN_PREFIX) else lowered
+    return None if lowered in _NOT_BACK or lowered.startswith(_PREFIXES_NOT_BACK) else lowered
 
 
 def _nominated(value: bytes) -> frozenset[str]:

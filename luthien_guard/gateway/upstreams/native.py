@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from luthien_guard.config.masking import masked
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
-from luthien_guard.gateway.upstreams.answers import BROKEN, MODEL_PATHS, reply_of
+from luthien_guard.gateway.upstreams.answers import BROKEN, GARBLED, MODEL_PATHS, reply_of
 from luthien_guard.gateway.upstreams.headers import for_upstream
 from luthien_guard.gateway.upstreams.match import Match, formats_of
 from luthien_guard.gateway.upstreams.types import Call, Reply, UpstreamError
@@ -33,7 +33,6 @@ _PUBLIC: Final[Mapping[str, str]] = {
     "openai.responses": "https://api.openai.com/v1",
 }
 _STALE: Final = 3  # connections out of the pool that may turn out to be closed, one after another
-_GARBLED: Final = "the upstream did not answer in HTTP that can be read"
 
 
 class NativeUpstream:
@@ -99,7 +98,7 @@ class NativeUpstream:
         try:
             response = await self._sent(call)
         except aiohttp.ClientResponseError:
-            raise UpstreamError(502, "upstream_error", _GARBLED) from None
+            raise UpstreamError(502, "upstream_error", GARBLED) from None
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             raise self._unreachable(error) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
