@@ -29,9 +29,18 @@ _ENDLESS: Final = UpstreamError(504, "total_timeout", "the answer took longer th
 
 
 class Relay:
-    """Serves the paths of one wire format."""
+    """Serves the paths of one wire format; or, `unseen`, others: what they answer may be anything."""
 
-    def __init__(self, wire_format: str, upstreams: Upstreams, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        wire_format: str,
+        upstreams: Upstreams,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        unseen: bool = False,
+    ) -> None:
+        self.unseen = unseen
         self.wire_format = wire_format
         self.upstreams = upstreams
         self.limits = limits
@@ -91,7 +100,7 @@ class _Passage:
     async def _pass_on(self, reply: Reply) -> None:
         data = await reply.read()
         if not reply.stream:
-            return await self._whole(reply, _legible(self._call, reply.status, data))
+            return await self._whole(reply, data)
         await self._begin(reply.status, [pair for pair in reply.headers if pair[0] != b"content-length"])
         send = self._send
         while data:
@@ -103,8 +112,11 @@ class _Passage:
         return None
 
     async def _whole(self, reply: Reply, body: bytes) -> None:
-        headers = [pair for pair in reply.headers if pair[0] != b"content-type"]
-        await self._begin(reply.status, [*headers, _JSON, (b"content-length", b"%d" % len(body))])
+        headers = reply.headers
+        if not self._relay.unseen:
+            body = _legible(self._call, reply.status, body)
+            headers = [*(pair for pair in headers if pair[0] != b"content-type"), _JSON]
+        await self._begin(reply.status, [*headers, (b"content-length", b"%d" % len(body))])
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:

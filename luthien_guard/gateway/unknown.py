@@ -26,7 +26,9 @@ class UnknownPath:
     def __init__(self, guard: Guard, upstreams: Upstreams, server: ServerSettings, metrics: Metrics) -> None:
         self._mode = server.unknown_paths
         self._metrics = metrics
-        self._relays = {name: Relay(name, upstreams, guard.limits, metrics) for name in guard.formats}
+        self._relays = {
+            name: Relay(name, upstreams, guard.limits, metrics, unseen=True) for name in guard.formats
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]

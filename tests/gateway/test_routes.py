@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -103,6 +104,47 @@ def test_models_come_from_every_upstream_that_may_be_asked() -> None:
     assert {each["type"] for each in shown["data"]} == {"model"}
 
 
+def listing(data: Any) -> Any:
+    """An upstream whose list of models is this."""
+
+    async def upstream(scope: Any, receive: Any, send: Any) -> None:
+        start = {"status": 200, "headers": [(b"content-type", b"application/json")]}
+        await send({"type": "http.response.start", **start})
+        await send({"type": "http.response.body", "body": data if isinstance(data, bytes) else dumps(data)})
+
+    return upstream
+
+
+def dumps(data: Any) -> bytes:
+    return json.dumps({"object": "list", "data": data}).encode()
+
+
+@pytest.mark.parametrize("version", [{}, {"anthropic-version": "2023-06-01"}])
+@pytest.mark.parametrize(
+    "data",
+    [5, "abc", {"a": 1}, None, b"no JSON", b"[1, 2]", b"", b'{"data":' + b"[" * 5000 + b"]" * 5000 + b"}"],
+)
+def test_a_list_of_models_that_is_none_stands_for_its_upstream_alone(
+    data: Any, version: dict[str, str]
+) -> None:
+    with serving(FakeProvider(models=["gpt-a"])) as fine, serving(listing(data)) as odd:
+        upstreams = [native(fine, name="fine", api_key="k"), native(odd, name="odd", api_key="k")]
+        with gateway(upstreams) as gate:
+            answer = gate.ask("/v1/models", method="GET", headers=version)
+    assert answer.status == 200
+    assert [each["id"] for each in answer.json["data"]] == ["gpt-a"]
+    assert answer.headers["x-luthien-incomplete"] == "odd"
+
+
+@pytest.mark.parametrize("version", [{}, {"anthropic-version": "2023-06-01"}])
+def test_what_is_no_model_is_left_out_of_the_list(version: dict[str, str]) -> None:
+    odd = [{"foo": 1}, {"id": None}, {"id": {"x": 1}}, {"id": ""}, {"id": 5}, "gpt-b", None, {"id": "gpt-c"}]
+    with serving(listing(odd)) as url, gateway([native(url, api_key="k")]) as gate:
+        answer = gate.ask("/v1/models", method="GET", headers=version)
+    assert [each["id"] for each in answer.json["data"]] == ["gpt-c"]
+    assert "x-luthien-incomplete" not in answer.headers
+
+
 def test_health_says_whether_it_is_well() -> None:
     with gateway_to(FakeProvider()) as gate:
         for path in ("/health", "/health/live", "/health/ready"):
@@ -156,6 +198,31 @@ def test_other_paths_pass_where_the_deployer_says_so(mode: Any, caplog: pytest.L
         assert gate.ask("/v1/a/../b", {"model": "m"}).status == 403
     assert seen == ["/v1/embeddings"]
     assert ("unguarded: POST /v1/embeddings" in caplog.text) is (mode == "observe")
+
+
+@pytest.mark.parametrize("policies", POLICIES)
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [
+        (200, "audio/mpeg", b"ID3\x00\x01\xff"),
+        (200, "application/jsonl", b'{"a":1}\n{"a":2}\n'),
+        (200, "application/json; charset=utf-8", b'{"a":1}'),
+        (404, "text/html", b"<html>not here</html>"),
+        (200, "text/event-stream", b"data: words\n\ndata: more"),
+        (200, "application/json", b""),
+    ],
+)
+def test_what_passes_unseen_comes_back_as_it_came(status: int, kind: str, body: bytes, policies: str) -> None:
+    played = {"content-type": kind, "content-length": str(len(body))}
+
+    async def upstream(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in played.items()]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    with gateway_to(upstream, POLICIES[policies], server=ServerSettings(unknown_paths="pass")) as gate:
+        answer = gate.ask("/v1/audio/speech", {"model": "m"})
+    assert (answer.status, answer.headers["content-type"], answer.body) == (status, kind, body)
 
 
 def test_batches_and_odd_spellings_are_refused_whatever_the_mode() -> None:

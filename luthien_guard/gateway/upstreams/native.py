@@ -15,6 +15,7 @@ from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
 from luthien_guard.gateway.upstreams.answers import BROKEN, GARBLED, MODEL_PATHS, reply_of
 from luthien_guard.gateway.upstreams.headers import for_upstream
+from luthien_guard.gateway.upstreams.listing import models_in
 from luthien_guard.gateway.upstreams.match import Match, formats_of
 from luthien_guard.gateway.upstreams.types import Call, Reply, UpstreamError
 from luthien_guard.limits import Limits
@@ -106,21 +107,17 @@ class NativeUpstream:
         return await reply_of(response, self._limits, call)
 
     async def models(self, call: Call) -> Sequence[Mapping[str, Any]]:
-        import jiter
-
         own = call if self.speaks(call) else replace(call, wire_format=self.formats[0])
         reply = await self.ask(
             replace(own, query=b"limit=1000" if own.wire_format == "anthropic.messages" else b"")
         )
-        if reply.status != 200:
-            raise UpstreamError(reply.status, "upstream_error", f"status {reply.status}")
         try:
-            data = jiter.from_json(await reply.read())
-        except ValueError:
-            data = None
-        await reply.aclose()
-        found = data.get("data") if isinstance(data, dict) else None
-        return [each for each in found or () if isinstance(each, dict) and self._match(str(each.get("id")))]
+            if reply.status != 200:
+                raise UpstreamError(reply.status, "upstream_error", f"status {reply.status}")
+            found = models_in(await reply.read())
+        finally:
+            await reply.aclose()
+        return [each for each in found if self._match(each["id"])]
 
     # ------------------------------------------------------------------------------------------------------------------
 
