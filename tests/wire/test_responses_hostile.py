@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -310,3 +312,103 @@ def test_what_was_forgotten_is_judged_once_more() -> None:
     assert said.count('{"a": 0}') == 1 and said.count('{"a": 1}') == 1 and said.count('{"a": 199}') == 1
     found = taken(*others(200), done('{"a": 1}'))
     assert [block.text for block in blocks_of(found)].count('{"a": 1}') == 2
+
+
+# -- what some clients skip --------------------------------------------------------------------------------------------
+
+
+def piece_of(kind: str, delta: str, **more: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}.delta", "output_index": 0, "item_id": "fc_0", "delta": delta, **more}
+
+
+KINDS = [
+    ("function_call", "function_call_arguments", "custom_tool_call_input"),
+    ("mcp_call", "mcp_call_arguments", "mcp_call.arguments"),
+    ("mcp_call", "mcp_call.arguments", "mcp_call_arguments"),
+    ("code_interpreter_call", "code_interpreter_call_code", "code_interpreter_call.code"),
+    ("function_call", "function_call_arguments", "shell_call_command"),
+    ("reasoning", "reasoning_text", "reasoning"),
+    ("reasoning", "reasoning_summary_text", "reasoning_summary"),
+]
+
+
+def joined(body: bytes, key: str, kinds: set[str]) -> list[str]:
+    """What a client that knows these kinds of deltas puts together by this key."""
+    found: dict[Any, str] = {}
+    for event in parsed(body):
+        if event["type"].removeprefix("response.").removesuffix(".delta") in kinds and "delta" in event:
+            found[event[key]] = found.get(event[key], "") + event["delta"]
+    return list(found.values())
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["between", "before and between"])
+@pytest.mark.parametrize(("item", "kind", "other"), KINDS)
+def test_deltas_of_two_types_are_never_one_text(item: str, kind: str, other: str, first: bool) -> None:
+    begin = {"id": "fc_0", "type": item, "name": "sh", "status": "in_progress"}
+    found = taken(
+        response("created", []),
+        {"type": "response.output_item.added", "output_index": 0, "item": begin},
+        *([piece_of(other, "blah")] if first else []),
+        piece_of(kind, "rm -"),
+        piece_of(other, "blah"),
+        piece_of(kind, "rf /"),
+        response("completed", []),
+    )
+    keep_calls(found)
+    saw = [block.text for block in blocks_of(found)]
+    body = write_all(RESPONSES, found, stream=True)
+    for kinds in ({kind}, {other}, {kind, other}):
+        for key in ("output_index", "item_id"):
+            assert all(any(each in text for text in saw) for each in joined(body, key, kinds))
+
+
+def drafts(count: int, *, same: bool) -> list[Any]:
+    """A call that is spelled out in many commands, and then says the same ones or others."""
+    item = {"id": "sh_0", "type": "shell_call", "status": "in_progress", "call_id": "c", "action": {}}
+    spelled = [
+        {
+            "type": "response.shell_call_command.delta",
+            "output_index": 0,
+            "command_index": at,
+            "delta": f"a{at} ",
+        }
+        for at in range(count)
+    ]
+    said = {"commands": [f"a{at} " if same else f"b{at} " for at in range(count)]}
+    return [
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        *spelled,
+        {"type": "response.output_item.done", "output_index": 0, "item": {**item, "action": said}},
+        *(spelled if same else []),
+    ]
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    """How many Python functions are entered, or gone on with."""
+    count = 0
+
+    def note(_: object, event: str, __: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_twice_as_many_commands_are_twice_the_work(same: bool) -> None:
+    def steps(count: int) -> int:
+        reader = RESPONSES.reader(stream=True)
+        came = chunks_of(stream(*drafts(count, same=same)), stream=True)
+        return steps_of(lambda: [reader.read(chunk) for chunk in came])
+
+    assert steps(400) < 2.5 * steps(200)
+
+
+def test_commands_that_the_call_does_not_say_are_seen_however_many_there_are() -> None:
+    (block,) = blocks_of(taken(*drafts(300, same=False)))
+    assert all(f"a{at} " in block.text for at in range(300))

@@ -13,13 +13,13 @@ from luthien_guard.wire.strings import strings_in
 
 __all__ = [
     "Call",
+    "another",
+    "begin",
     "call_of",
     "fragment",
     "is_call",
-    "preview",
     "read_call",
     "say_whole",
-    "settle_previews",
     "touch",
 ]
 
@@ -86,42 +86,6 @@ def fragment(item: Item, kind: ToolKind, text: str, pieces: list[Piece]) -> None
     pieces.append(Piece(PieceKind.DELTA, block=block, path=("delta",), text=text))
 
 
-def preview(
-    item: Item, kind: ToolKind, key: Any, text: str, path: Path, pieces: list[Piece], *, whole: bool
-) -> None:
-    """A part of arguments that the item will say as an object: it waits for that. `whole`: a repeat."""
-    block = item.call or begin(item, kind, pieces)
-    if block.closed and not _is_said(item, block, text):
-        call = Call(kind, block.name, block.id, text, None, path, (str(path[-1]),))
-        _another(item, call, path[:-1], pieces, (), named=False)
-        return
-    said = item.previews.setdefault(key, [])
-    if not whole:
-        said.append(text)
-    elif text != "".join(said):
-        item.previews[(key, len(item.previews))] = [text]
-    pieces.append(Piece(PieceKind.DERIVED, block=block, path=path, text=text, value=("preview",)))
-
-
-def settle_previews(item: Item, path: Path, pieces: list[Piece], owner: Path = ()) -> None:
-    """Before the end of a call: what was spelled out and is no part of its arguments is said here."""
-    block = item.call
-    if block is None or not item.previews:
-        return
-    lost = [text for parts in item.previews.values() if not _is_said(item, block, text := "".join(parts))]
-    item.previews = {}
-    if lost:
-        text = dumps(lost[0] if len(lost) == 1 else lost)
-        block.source.append(text)
-        pieces.append(Piece(PieceKind.DELTA, block=block, text=text, owner=owner))
-
-
-def _is_said(item: Item, block: Block, text: str) -> bool:
-    return (
-        any(text in said for value in (item.value, block.text) for _, said in strings_in(value)) or not text
-    )
-
-
 # -- items -------------------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +101,7 @@ def read_call(
         block.name, block.tool_kind, block.id = block.name or call.name, call.kind, block.id or call.id
     touch(item, pieces, owner)
     if block.name != call.name:
-        _another(item, call, path, pieces, owner, named=True)
+        another(item, call, path, pieces, owner, named=True)
         return
     if isinstance(raw.get("name"), str):
         pieces.append(_name(block, path, owner))
@@ -161,8 +125,8 @@ def say_whole(item: Item, kind: ToolKind, name: str, text: str, path: Path, piec
         if name:
             pieces.append(_name(block, (), ()))
     else:
-        another = Call(block.tool_kind, name, block.id, text, None, path, (str(path[-1]),))
-        _another(item, another, path[:-1], pieces, (), named=True)
+        call = Call(block.tool_kind, name, block.id, text, None, path, (str(path[-1]),))
+        another(item, call, path[:-1], pieces, (), named=True)
 
 
 def say_arguments(item: Item, text: str, path: Path, pieces: list[Piece], owner: Path = ()) -> None:
@@ -178,7 +142,7 @@ def say_arguments(item: Item, text: str, path: Path, pieces: list[Piece], owner:
         pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text, owner=owner))
     else:
         call = Call(block.tool_kind, block.name, block.id, text, None, path, (str(path[-1]),))
-        _another(item, call, path[:-1], pieces, owner, named=False)
+        another(item, call, path[:-1], pieces, owner, named=False)
 
 
 def _payload(item: Item, block: Block, call: Call, path: Path, pieces: list[Piece], owner: Path) -> None:
@@ -189,10 +153,10 @@ def _payload(item: Item, block: Block, call: Call, path: Path, pieces: list[Piec
         block.source.append(call.text)
         pieces.append(_arguments(PieceKind.DELTA, block, call, owner))
     else:
-        _another(item, call, path, pieces, owner, named=False)
+        another(item, call, path, pieces, owner, named=False)
 
 
-def _another(item: Item, call: Call, path: Path, pieces: list[Piece], owner: Path, *, named: bool) -> None:
+def another(item: Item, call: Call, path: Path, pieces: list[Piece], owner: Path, *, named: bool) -> None:
     """The item under another name or with other arguments: a call that nobody has judged yet."""
     key = (call.name, call.value is None, call.text)
     known = item.others.get(key)

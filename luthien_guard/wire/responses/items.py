@@ -7,7 +7,7 @@ say so: then all clients see what the policies saw.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from luthien_guard.wire.format import Block, Piece
 from luthien_guard.wire.indices import index_of, leaves_as
@@ -15,6 +15,8 @@ from luthien_guard.wire.responses.shown import Shown
 
 __all__ = ["Item", "Items", "Places"]
 
+#: What a delta says a bit of, and the type of its event.
+Voice: TypeAlias = tuple[str, str]
 _OTHERS: Final = 64  # of one item: what is forgotten is judged once more
 
 
@@ -37,8 +39,10 @@ class Item:
         "previews",
         "shown",
         "signed",
+        "strings",
         "texts",
         "value",
+        "voices",
         "whole",
     )
 
@@ -58,6 +62,8 @@ class Item:
         self.parts: dict[str, int] = {}  # by the name of an index: the first number that is unsaid
         self.places: dict[tuple[str, int], int] = {}  # parts that were announced anew: where they stand now
         self.previews: dict[Any, list[str]] = {}  # parts of arguments that were spelled out
+        self.strings: frozenset[str] | None = None  # of the arguments, once they are whole
+        self.voices: dict[str, str] = {}  # by what is said bit by bit: the type of the events that say it
         self.shown = Shown()  # what was OPAQUE: repeats are not shown again
 
     @property
@@ -138,18 +144,27 @@ class Items:
         self._taken = Places()
 
     def of_event(
-        self, data: dict[str, Any], pieces: list[Piece], *, begins: bool = False, fresh: bool = False
+        self,
+        data: dict[str, Any],
+        pieces: list[Piece],
+        *,
+        begins: bool = False,
+        fresh: bool = False,
+        voice: Voice | None = None,
     ) -> Item:
         """The item of an event. `begins`: it announces the item; `fresh`: it says new things, so a closed item cannot
-        be meant. Adds pieces where the event should say another place than it does."""
+        be meant, nor with a `voice` one that says the same by events of another type: there are clients that skip one
+        of the two. Adds pieces where the event should say another place than it does."""
         inner = data.get("item")
         named = inner.get("id") if isinstance(inner, dict) else data.get("item_id")
         id = named if isinstance(named, str) else ""
         raw = data.get("output_index")
         number = index_of(raw)
         item = self._find(number, id, begins=begins)
-        if item is None or _is_over(item, inner, begins=begins, fresh=fresh):
+        if item is None or _is_over(item, inner, begins=begins, fresh=fresh) or _is_other(item, voice):
             item = self._new(number, id, late=item, begins=begins)
+        if voice is not None:
+            item.voices[voice[0]] = voice[1]
         if id and not item.id:
             item.id = id
             # It was heard of without an id, and this one is another's.
@@ -214,6 +229,10 @@ class Items:
         self.all.append(item)
         self._by_index[item.number] = item
         return item
+
+
+def _is_other(item: Item, voice: Voice | None) -> bool:
+    return voice is not None and item.voices.get(voice[0], voice[1]) != voice[1]
 
 
 def _is_over(item: Item, announced: Any, *, begins: bool, fresh: bool) -> bool:

@@ -12,6 +12,7 @@ from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Piece, PieceKind, is_identifier
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
+from luthien_guard.wire.responses.previews import preview
 from luthien_guard.wire.responses.responses import end_items, failure, read_item, read_response
 from luthien_guard.wire.responses.shown import Shown, fields, show
 from luthien_guard.wire.responses.tables import (
@@ -106,7 +107,7 @@ class ResponsesReader:
 
     def _text_delta(self, data: dict[str, Any], event: TextEvent, pieces: list[Piece]) -> None:
         text = data.get("delta")
-        item = self._items.of_event(data, pieces, fresh=True)
+        item = self._items.of_event(data, pieces, fresh=True, voice=(event.kind, data["type"]))
         calls.touch(item, pieces)
         if type(text) is not str:
             fields(data, (), EVENT, pieces)
@@ -139,7 +140,9 @@ class ResponsesReader:
     def _call_event(self, data: dict[str, Any], prefix: str, step: str, pieces: list[Piece]) -> None:
         kind, field = CALL_EVENTS[prefix]
         field = "delta" if step == "delta" else field
-        item = self._items.of_event(data, pieces, fresh=step == "delta")
+        item = self._items.of_event(
+            data, pieces, fresh=step == "delta", voice=("call", prefix) if step == "delta" else None
+        )
         text, name = data.get(field), data.get("name")
         known: set[str] = set()
         calls.touch(item, pieces)
@@ -157,14 +160,16 @@ class ResponsesReader:
     def _preview(self, data: dict[str, Any], prefix: str, step: str, pieces: list[Piece]) -> None:
         kind, field = PREVIEWS[prefix]
         field = "delta" if step == "delta" else field
-        item = self._items.of_event(data, pieces, fresh=step == "delta")
+        item = self._items.of_event(
+            data, pieces, fresh=step == "delta", voice=("call", prefix) if step == "delta" else None
+        )
         text = data.get(field)
         if type(text) is not str:
             calls.touch(item, pieces)
             fields(data, (), EVENT, pieces)
             return
         key = item.part(data, "command_index", pieces) if prefix.endswith("command") else "diff"
-        calls.preview(item, kind, key, text, (field,), pieces, whole=step == "done")
+        preview(item, kind, key, text, (field,), pieces, whole=step == "done")
         fields(data, (), EVENT, pieces, (field,))
 
     # -- other events --------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 from luthien_guard.wire.format import Path, Piece, PieceKind
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
+from luthien_guard.wire.responses.previews import settle_previews
 from luthien_guard.wire.responses.shown import Shown, fields, show
 from luthien_guard.wire.responses.tables import ITEM, RESPONSE
 
@@ -96,7 +97,7 @@ def end_items(
 ) -> None:
     """STOP what is open in these items."""
     for item in ended:
-        calls.settle_previews(item, path, pieces, owner)
+        settle_previews(item, path, pieces, owner)
         for block in item.blocks:
             if not block.closed:
                 block.closed = closed
