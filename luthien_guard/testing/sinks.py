@@ -64,6 +64,8 @@ def check_sink(make: Callable[[], Store], *, keeps: bool = True) -> None:
         _survives_what_clients_send(store)
         _keeps_what_the_end_said(store)
         _prunes_events(store)
+        if keeps:
+            _is_followed_over_a_prune(store, make)
     finally:
         store.close()
     _refuses_when_closed(store)
@@ -306,6 +308,25 @@ def _is_seen_by_others(store: Store, make: Callable[[], Store]) -> None:
     finally:
         reader.close()
     _same("another store that closes closes nothing of this one", store.rows(rows[0].call_id), rows)
+
+
+def _is_followed_over_a_prune(store: Store, make: Callable[[], Store]) -> None:
+    """Who follows sees nothing twice, and nothing too little."""
+    old, young, late = exchange_rows(9_000), exchange_rows(9_001, "young"), exchange_rows(9_002, "late")
+    reader = make()
+    reader.open()
+    try:
+        position, _ = reader.tail()
+        store.write([*old, *young])
+        position, seen = reader.tail(position, limit=len(old) + 1)
+        assert store.prune(before=9_000_500.0) > 0, "pruning by age takes something"
+        store.write(late)
+        while rows := reader.tail(position)[1]:
+            position, _ = reader.tail(position)
+            seen += rows
+        _same("a tail goes on behind a prune", seen, [*old, *young, *late])
+    finally:
+        reader.close()
 
 
 def _refuses_when_closed(store: Store) -> None:

@@ -74,3 +74,15 @@ def test_a_diff_of_what_is_nested_too_deep_is_no_crash(depth: int, tmp_path: Pat
     done = run("diff", FIRST, "--store", url)
     assert isinstance(done.exception, SystemExit | None), done.exc_info
     assert done.exit_code in (0, 1)
+
+
+def test_a_call_that_hides_from_who_follows_is_exported_before_it_is_deleted(
+    url: str, tmp_path: Path
+) -> None:
+    with sqlite3.connect(tmp_path / "g.db") as db:
+        db.execute("UPDATE conversation_events SET position = -position WHERE call_id = ?", (FIRST,))
+    db.close()
+    file = tmp_path / "old.jsonl"
+    done = run("db", "prune", "--older-than", "1d", "--export", str(file), "--store", url)
+    assert done.output == f"8 rows in {file}\n2 calls deleted\n"
+    assert run("audit", "verify", "--store", f"jsonl:///{file}").output == "2 calls, 8 rows: 0 broken\n"

@@ -235,9 +235,8 @@ def test_a_chain_that_was_made_anew_from_nonsense_is_a_finding(original: Path) -
         assert "never written" in finding.problem
 
 
-def test_rows_that_hide_from_the_pass_are_found(original: Path) -> None:
-    """One that stands before the first position is seen by nobody who follows the store, and by everybody who asks for
-    the call."""
+def test_rows_that_hide_before_all_others_are_found(original: Path) -> None:
+    """One with a negative number stands before all others."""
     last = CALLS[0][-1]
     row = chained(IDS[0], last.seq + 1, 1.0, "policy.record", None, "{}", last.hash)
     names = ("position", *Row.__slots__)

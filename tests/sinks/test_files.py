@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.query import audit
 from luthien_guard.sinks.jsonl import JsonlStore
+from luthien_guard.sinks.jsonl.files import private
 from luthien_guard.sinks.memory import MemoryStore
 from luthien_guard.sinks.sqlite import SqliteStore
 from luthien_guard.sinks.urls import open_store
@@ -207,6 +209,67 @@ def test_a_damaged_line_costs_its_row_and_no_other(tmp_path: Path) -> None:
     assert store.prune(before=6000.0) == 1
     assert store.damage() == [], "it stood before everything that is kept"
     store.close()
+
+
+FOREIGN = b'{"precious": "configuration without a newline at its end"}'
+
+
+def test_a_file_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "precious.json"
+    path.write_bytes(FOREIGN)
+    with pytest.raises(SinkError, match="none of its lines is a row"):
+        JsonlStore(path).open()
+    assert path.read_bytes() == FOREIGN
+
+
+@pytest.mark.parametrize("half", [b"{", b'{"call_id"', b'{"call_id":"0190'])
+def test_the_first_row_that_a_dying_process_left_is_mended(half: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(half)
+    store = JsonlStore(path)
+    store.open()
+    store.write(exchange_rows(1))
+    assert store.tail(0)[1] == exchange_rows(1)
+    assert store.damage() == []
+    store.close()
+
+
+def test_what_somebody_else_wrote_behind_the_rows_is_kept_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    for foreign in (FOREIGN, b"note"):
+        store = JsonlStore(path)
+        store.open()
+        store.write(exchange_rows(1))
+        store.close()
+        with path.open("ab") as file:
+            file.write(foreign)
+        store.open()
+        store.write(exchange_rows(2))
+        assert store.damage() == [f"line {len(exchange_rows(1)) + 1} is no row"]
+        assert foreign + b"\n" in path.read_bytes()
+        assert store.rows(exchange_rows(2)[0].call_id) == exchange_rows(2)
+        store.close()
+        path.unlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such modes")
+def test_a_file_that_is_written_anew_is_never_for_others(tmp_path: Path) -> None:
+    """Also over what a prune left that died."""
+    path = tmp_path / "s.jsonl"
+    stale = tmp_path / "s.jsonl.new"
+    stale.write_bytes(b"stale")
+    stale.chmod(0o666)
+    with private(stale) as file:
+        assert os.fstat(file.fileno()).st_mode & 0o777 == 0o600
+        assert os.fstat(file.fileno()).st_size == 0
+    store = JsonlStore(path)
+    store.open()
+    store.write([*exchange_rows(1), *exchange_rows(2)])
+    assert store.prune(before=1500.0) == 1
+    assert store.tail(0)[1] == exchange_rows(2)
+    store.close()
+    assert not stale.exists()
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_line_that_was_changed_under_a_reader_is_seen(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from luthien_guard.store import EVENT_COLUMNS, Row
 
-__all__ = ["Line", "line_of", "lines", "row_of"]
+__all__ = ["Line", "line_of", "lines", "lines_in", "row_of"]
 
 #: (where it begins, where it ends, the row or None for a line that is none)
 Line = tuple[int, int, Row | None]
@@ -45,9 +45,14 @@ def row_of(line: bytes) -> Row | None:
 def lines(path: Path, position: int = 0) -> Iterator[Line]:
     """Every whole line from `position` on; the last one may still be in the making. Raises OSError."""
     with path.open("rb") as file:
-        file.seek(position)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            begin, position = position, position + len(line)
-            yield begin, position, row_of(line)
+        yield from lines_in(file, position)
+
+
+def lines_in(file: BinaryIO, position: int) -> Iterator[Line]:
+    """The same of an open file."""
+    file.seek(position)
+    for line in file:
+        if not line.endswith(b"\n"):
+            return
+        begin, position = position, position + len(line)
+        yield begin, position, row_of(line)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from luthien_guard.errors import SinkError
+from luthien_guard.sinks.jsonl import files
+from luthien_guard.sinks.jsonl.following import Following
 from luthien_guard.sinks.jsonl.index import Entry, Index
 from luthien_guard.sinks.jsonl.lines import line_of, lines
 from luthien_guard.store import Call, CallFilter, Row, Written, begun, spellings
 
 __all__ = ["JsonlStore"]
 
-_BLOCK: Final = 65_536
 _REMEMBERED: Final = 10_000  # calls whose rows are known without a look into the file
 
 
@@ -36,6 +37,7 @@ class JsonlStore:
         self._mended = False
         self._newest = ""  # a call id greater than this one is new, or its rows are in `_hashes`
         self._index = Index(path)
+        self._following = Following(path)
         # The id of the youngest call that retention took.
         self._beside = path.with_name(path.name + ".pruned")
         self._pruned = ""
@@ -46,7 +48,7 @@ class JsonlStore:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._made()
                 index = self._index.refresh()
-                if index.damaged and not index.rows:
+                if not index.rows and (index.damaged or files.half_row(self.path) is None):
                     raise SinkError(f"jsonl {self.path}: none of its lines is a row")
                 self._newest = max(index.ids[-1:], default="")
                 self._file = FileIO(self.path, "r")
@@ -57,6 +59,7 @@ class JsonlStore:
                 with contextlib.suppress(OSError):
                     self._file.close()
                 self._file, self._mended = None, False
+                self._following.close()
 
     def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
         with self._lock, self._told():
@@ -64,7 +67,7 @@ class JsonlStore:
             try:
                 kept = self._without_pruned(rows)
                 fresh, conflicts = self._sorted_out(kept)
-                _append(file, fresh, durable=durable)
+                files.append(file, map(line_of, fresh), durable=durable)
             except BaseException:  # nothing of it was written: nothing of it is known
                 self._newest = max([self._newest, *self._hashes])
                 self._hashes.clear()
@@ -122,19 +125,9 @@ class JsonlStore:
             return [f"line {number} is no row" for number, _ in index.damaged]
 
     def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
-        if position is None:
-            with self._lock, self._told():
-                self._opened()
-                return self._end(), []
-        rows: list[Row] = []
         with self._lock, self._told():
             self._opened()
-            for _, end, row in lines(self.path, position):
-                position = end
-                rows += [] if row is None else [row]
-                if len(rows) == limit:
-                    break
-        return position, rows
+            return (self._following.end(), []) if position is None else self._following.rows(position, limit)
 
     def unfinished(self, writer: str | None = None) -> list[str]:
         with self._asked() as index:
@@ -177,7 +170,7 @@ class JsonlStore:
     def _made(self) -> None:
         if not self.path.exists():
             self.path.touch(mode=0o600)
-            _sync_folder(self.path)
+            files.sync_folder(self.path)
 
     def _opened(self) -> FileIO:
         if self._file is None:
@@ -185,17 +178,16 @@ class JsonlStore:
         return self._file
 
     def _writable(self) -> FileIO:
-        """The file, ours alone. The line that a process left when it died while it wrote is taken away: its row was never
-        acknowledged. (By who writes: a reader may see a line while it is being written.)"""
-        if self._mended and not _has_name(self._opened(), self.path):  # nobody would ever find the rows
+        """The file, ours alone, and mended. (By who writes: a reader may see a line while it is being written.)"""
+        if self._mended and not files.has_name(self._opened(), self.path):  # nobody would ever find the rows
             self._reopen()
             raise SinkError(f"jsonl {self.path}: the file was taken away, another one is written now")
         if not self._mended:
             self._opened().close()
             self._file = file = FileIO(self.path, "r+")
-            if not _locked(file.fileno()):
+            if not files.locked(file.fileno()):
                 raise SinkError(f"jsonl {self.path}: somebody else writes it; only one can")
-            file.truncate(self._end())
+            files.mended(file, self.path)
             # another one may have written between `open` and the lock
             self._newest = max(self._index.refresh().ids[-1:], default="")
             self._hashes.clear()
@@ -219,23 +211,12 @@ class JsonlStore:
             self._hashes[call_id] = {} if new else {each.seq: each.hash for each in self.rows(call_id)}
         return self._hashes[call_id]
 
-    def _end(self) -> int:
-        """The position after the last whole line."""
-        with self.path.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            while end:
-                begin = max(end - _BLOCK, 0)
-                file.seek(begin)
-                found = file.read(end - begin).rfind(b"\n")
-                if found >= 0:
-                    return begin + found + 1
-                end = begin
-        return 0
-
     def _rewrite(self, gone: set[str]) -> None:
         """Nobody knows whose the damaged lines were: those before everything that is kept go, too."""
         fresh = self.path.with_name(self.path.name + ".new")
-        with self.path.open("rb") as old, fresh.open("wb") as file:
+        renewed = files.private(fresh)
+        files.locked(renewed.fileno())  # before it has the name: nobody comes between
+        with self.path.open("rb") as old, os.fdopen(os.dup(renewed.fileno()), "wb") as file:
             kept = False
             for begin, end, row in lines(self.path):
                 if (row is None and kept) or (row is not None and row.call_id not in gone):
@@ -244,13 +225,10 @@ class JsonlStore:
                     file.write(old.read(end - begin))
             file.flush()
             os.fsync(file.fileno())
-        fresh.chmod(0o600)
-        renewed = FileIO(fresh, "r+")
-        _locked(renewed.fileno())  # before it has the name: nobody comes between
         self._pruned = max(self._pruned, *gone)
         self._beside.write_text(self._pruned, encoding="utf-8")  # first: nothing of it may come back
         fresh.replace(self.path)
-        _sync_folder(self.path)
+        files.sync_folder(self.path)
         self._opened().close()
         self._file = renewed
         self._hashes.clear()
@@ -275,50 +253,6 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
-
-
-def _append(file: FileIO, rows: list[Row], *, durable: bool) -> None:
-    """All of it or nothing. No buffer: one that could not be flushed would come out later, in part."""
-    end = file.seek(0, os.SEEK_END)
-    left = memoryview(b"".join(map(line_of, rows)))
-    try:
-        while left:
-            left = left[file.write(left) or 0 :]
-        if durable:
-            os.fsync(file.fileno())
-    except BaseException:
-        file.truncate(end)
-        raise
-
-
-def _sync_folder(path: Path) -> None:
-    """A file is on disk when its name is, too."""
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _locked(file: int) -> bool:
-    """This open file is the only one that holds the lock, until it is closed."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks here
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _has_name(file: FileIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _pruned(index: Index, before: float | None, max_bytes: int | None) -> set[str]:

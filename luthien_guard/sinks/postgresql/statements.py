@@ -93,7 +93,7 @@ UPSERT_CALLS: Final = (
 SELECT_CALLS: Final = f"SELECT {_CALLS} FROM conversation_calls c"
 SELECT_EVENTS: Final = f"SELECT {_EVENTS} FROM conversation_events"
 TAIL: Final = (
-    f"SELECT position, {_EVENTS} FROM conversation_events WHERE position > $1 ORDER BY position LIMIT $2"
+    f"SELECT position, {_EVENTS} FROM conversation_events WHERE position >= $1 ORDER BY position LIMIT $2"
 )
 STATS: Final = (
     "SELECT (SELECT count(*) FROM conversation_calls) AS calls, (SELECT count(*) FROM conversation_events) AS events, "

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from luthien_guard.sinks import positions
 from luthien_guard.sinks.migrations import pending
 from luthien_guard.sinks.postgresql import partitions, pruning, statements
 from luthien_guard.sinks.postgresql.connection import COMMAND, Connection, where
@@ -109,9 +110,12 @@ class PostgresStore:
 
     def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
         if position is None:
-            return int(self._fetch("SELECT coalesce(max(position), 0) FROM conversation_events")[0][0]), []
-        found = self._fetch(statements.TAIL, position, limit)
-        return (int(found[-1][0]) if found else position), [Row(*tuple(each)[1:]) for each in found]
+            last = self._fetch("SELECT coalesce(max(position), 0) FROM conversation_events")[0][0]
+            return positions.after_row(last), []
+        found = self._fetch(statements.TAIL, positions.next_row(position), limit)
+        if found:
+            position = positions.after_row(found[-1][0])
+        return position, [Row(*tuple(each)[1:]) for each in found]
 
     def unfinished(self, writer: str | None = None) -> list[str]:
         query = "SELECT call_id FROM conversation_calls WHERE ended_at IS NULL AND ($1::text IS NULL OR writer = $1)"

@@ -20,6 +20,7 @@ __all__ = ["TailPubSub", "from_url"]
 
 _PAUSE: Final = 0.1  # seconds between two looks
 _MOST: Final = 500  # rows at a look
+_DIGITS: Final = 100  # of a position
 
 
 def from_url(url: str) -> TailPubSub:
@@ -77,7 +78,7 @@ class _Tail:
     def _resumed(self, after: str) -> bool:
         """Go on behind that row. False when there is no such row any more."""
         place, _, wanted = after.partition("/")
-        if not place.isdecimal() or int(place) > self._position:
+        if not place.isdecimal() or len(place) > _DIGITS or int(place) > self._position:
             return False
         position, rows = self._store.tail(int(place), limit=_MOST)
         names = [_name(row) for row in rows]

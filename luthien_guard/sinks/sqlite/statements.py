@@ -14,6 +14,7 @@ __all__ = [
     "GONE",
     "HAS_LINE",
     "INSERT_EVENT",
+    "LAST",
     "LAST_PRUNED",
     "SELECT_CALLS",
     "SELECT_EVENTS",
@@ -54,8 +55,9 @@ HAS_LINE: Final = "SELECT 1 FROM conversation_calls WHERE call_id = ?"
 SELECT_CALLS: Final = f"SELECT {_CALLS} FROM conversation_calls"
 SELECT_EVENTS: Final = f"SELECT {_EVENTS} FROM conversation_events"
 TAIL: Final = (
-    f"SELECT position, {_EVENTS} FROM conversation_events WHERE position > ? ORDER BY position LIMIT ?"
+    f"SELECT position, {_EVENTS} FROM conversation_events WHERE position >= ? ORDER BY position LIMIT ?"
 )
+LAST: Final = "SELECT coalesce(max(position), 0) FROM conversation_events"
 STATS: Final = (
     "SELECT (SELECT count(*) FROM conversation_calls), (SELECT count(*) FROM conversation_events), "
     "(SELECT min(started_at) FROM conversation_calls), (SELECT max(started_at) FROM conversation_calls), "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from luthien_guard.errors import SinkError
+from luthien_guard.sinks import positions
 from luthien_guard.sinks.migrations import pending
 from luthien_guard.sinks.sqlite import retention, statements
 from luthien_guard.sinks.sqlite.batches import in_batches
@@ -42,6 +43,7 @@ class SqliteStore:
         self._patience = patience
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # what `path` named when it was opened
+        self._files = 0  # that were opened instead of others
         self._lock = threading.Lock()
 
     def open(self) -> None:
@@ -76,8 +78,9 @@ class SqliteStore:
             return Written(stored, known, conflicts, pruned=len(rows) - len(kept))
 
         with self._lock, self._told():
-            self._same_file()
-        return self._do(append)
+            if self._renewed(make=True):
+                raise SinkError(f"sqlite {self.path}: the file was taken away, another one is written now")
+            return append(self._opened())
 
     # -- calls and rows out --------------------------------------------------------------------------------------------
 
@@ -100,11 +103,20 @@ class SqliteStore:
         ]
 
     def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
-        # positions are given out inside the one write transaction that there can be: none is ever skipped
+        # numbers are given out inside the one write transaction that there can be: none is ever skipped
         if position is None:
-            return self._fetch("SELECT coalesce(max(position), 0) FROM conversation_events")[0][0], []
-        found = self._fetch(statements.TAIL, (position, limit))
-        return (found[-1][0] if found else position), [row_of(each[1:]) for each in found]
+            ((last,),) = self._fetch(statements.LAST)
+            return positions.position(self._files, positions.after_row(last)), []
+        with self._lock, self._told():
+            db = self._opened()
+            file, place = positions.split(position)
+            first = positions.next_row(place if file == self._files else 0)
+            found = _fetched(db, statements.TAIL, (first, limit))
+            if found:
+                position = positions.position(self._files, positions.after_row(found[-1][0]))
+            elif self._renewed():  # all of the old one was seen
+                position = positions.position(self._files, 0)
+            return position, [row_of(each[1:]) for each in found]
 
     def unfinished(self, writer: str | None = None) -> list[str]:
         query = "SELECT call_id FROM conversation_calls WHERE ended_at IS NULL AND (? IS NULL OR writer = ?)"
@@ -184,14 +196,23 @@ class SqliteStore:
             return None
         return found and (found.st_dev, found.st_ino)
 
-    def _same_file(self) -> None:
-        """A file that was deleted or replaced takes rows all the same, and nobody ever finds them."""
-        if self._file is not None and (self._db is None or self._named() != self._file):
-            if self._db is not None:
-                self._db.close()
-            self._db = None  # stays so when there is no room for another one: it is tried again
-            self._db = self._patiently_connected()
-            raise SinkError(f"sqlite {self.path}: the file was taken away, another one is written now")
+    def _renewed(self, *, make: bool = False) -> bool:
+        """Go over to the file that has the name now: one that was deleted or replaced takes rows all the same, and nobody
+        ever finds them. Where there is none it is made, or the old one asked on."""
+        now = self._named()
+        if self._file is None or (now is None and not make) or (self._db is not None and now == self._file):
+            return False
+        if self._db is not None:
+            self._db.close()
+        self._db = None  # stays so when there is no room for another one: it is tried again
+        self._db = self._patiently_connected()
+        self._files += 1
+        return True
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise SinkError(f"sqlite {self.path}: it is not open")
+        return self._db
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         # looked at first without the lock: whoever only asks waits for no writer
@@ -214,9 +235,8 @@ class SqliteStore:
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock, self._told():
-            if self._db is None:
-                raise SinkError(f"sqlite {self.path}: it is not open")
-            return work(self._db)
+            self._renewed()
+            return work(self._opened())
 
     @contextlib.contextmanager
     def _told(self) -> Generator[None]:
