@@ -10,12 +10,11 @@ from luthien_guard.asgi.types import ASGIApp, Receive, Scope, Send
 from luthien_guard.config.settings import GuardConfig, UpstreamSettings
 from luthien_guard.errors import ConfigError
 from luthien_guard.gateway.relay import answer_error
+from luthien_guard.gateway.upstreams.own import credential_arguments, has_own_credential
 
 __all__ = ["LoopbackOnly", "check_binding", "is_loopback"]
 
 _ADVICE: Final = "use `auth: {mode: client_key}` and `luthien-guard keys create`, or bind 127.0.0.1"
-#: Arguments for litellm that are no credential and lead to none; any other may be (`vertex_credentials`, `aws_...`).
-_HARMLESS: Final = frozenset({"allowed_openai_params", "additional_drop_params", "drop_params", "timeout"})
 
 
 def is_loopback(host: str) -> bool:
@@ -67,7 +66,7 @@ class LoopbackOnly:
 def _paid_by_host(upstreams: Sequence[UpstreamSettings]) -> str | None:
     """The first upstream that is asked with a credential of the host's, whoever asks."""
     for number, each in enumerate(upstreams, start=1):
-        own = each.api_key is not None or each.headers or set(each.litellm or ()) - _HARMLESS
-        if own:
+        # any header: what a deployer's own proxy takes for a credential, nobody knows
+        if has_own_credential(each) or each.headers or credential_arguments(each):
             return each.name or f"number {number}"
     return None

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
-from luthien_guard.gateway.upstreams.types import Call, HeaderList
+from luthien_guard.gateway.upstreams.types import Call, HeaderList, UpstreamError
 
-__all__ = ["CREDENTIALS", "for_client", "for_upstream"]
+__all__ = ["CREDENTIALS", "for_client", "for_upstream", "text_of"]
 
 #: RFC 9110, 7.6.1: about one connection, not about the message.
 _HOP_BY_HOP: Final = frozenset(
@@ -26,19 +26,13 @@ _HOP_BY_HOP: Final = frozenset(
 )
 CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 _KEY_HEADERS: Final = frozenset(name.decode() for name in CREDENTIALS)
-#: Of the request: made anew, or said about the way to the gateway, which is no provider's business.
+#: Of the request: made anew, said about the way to the gateway, which is no provider's business, or able to make another
+#: request of the one that was decided.
 _NOT_ONWARD: Final = _HOP_BY_HOP | {
-    b"accept-encoding",
-    b"content-length",
-    b"cookie",
-    b"expect",
-    b"forwarded",
-    b"host",
-    b"http2-settings",
-    b"origin",
-    b"referer",
-    b"via",
-    b"x-real-ip",
+    *(b"accept-encoding", b"content-length", b"cookie", b"expect", b"forwarded", b"host", b"http2-settings"),
+    *(b"origin", b"referer", b"via", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip"),
+    *(b"cf-connecting-ip", b"true-client-ip", b"x-host", b"range", b"if-range"),
+    *(b"x-http-method", b"x-http-method-override", b"x-method-override"),
 }
 #: Of the answer: made anew, or able to lead a client around the gateway.
 _NOT_BACK: Final = _HOP_BY_HOP | {
@@ -58,18 +52,23 @@ _NOT_BACK: Final = _HOP_BY_HOP | {
     *(b"content-location", b"clear-site-data", b"link", b"nel", b"report-to", b"reporting-endpoints"),
 }
 _PREFIXES_NOT_BACK: Final = (b"x-luthien-", b"x-accel-")
-_PREFIXES_NOT_ONWARD: Final = (b"x-luthien-", b"x-forwarded-", b"sec-")
+_PREFIXES_NOT_ONWARD: Final = (
+    *(b"x-luthien-", b"x-forwarded-", b"sec-"),
+    *(b"x-original-", b"x-rewrite-", b"x-envoy-"),
+)
 
 
 def for_upstream(call: Call, api_key: str | None, further: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The request's headers as the upstream gets them, with one credential: the configured one, or the caller's."""
-    keeps_key = api_key is None and call.forwards_credential
+    """The request's headers as the upstream gets them, with one credential: the configured one, be it a key or among
+    the `further` headers, or the caller's. Raises UpstreamError."""
+    has_key = any(name.lower() in _KEY_HEADERS for name in further)
+    keeps_key = api_key is None and not has_key and call.forwards_credential
     kept: list[tuple[str, str]] = []
     left_out = {name.lower() for name in further}
     for name, value in call.headers:
         text = _onward(name)
         if text is not None and (keeps_key or name not in CREDENTIALS):
-            kept.append((text, value.decode("latin-1")))
+            kept.append((text, text_of(value)))
         elif name == b"connection":
             left_out |= _nominated(value)
     traced: dict[str, str] = {}
@@ -78,7 +77,7 @@ def for_upstream(call: Call, api_key: str | None, further: Mapping[str, str]) ->
     if left_out:
         kept = [pair for pair in kept if pair[0] not in left_out]
     kept.append(("accept-encoding", "identity"))
-    if api_key is not None and not any(name.lower() in _KEY_HEADERS for name in further):
+    if api_key is not None and not has_key:
         kept.append(_credential(call.wire_format, api_key))
     return [*kept, *traced.items(), *further.items()]
 
@@ -94,6 +93,14 @@ def for_client(headers: Iterable[tuple[bytes, bytes]]) -> HeaderList:
         elif name.lower() == b"connection":
             nominated |= _nominated(value)
     return [pair for pair in kept if pair[0].decode("latin-1") not in nominated] if nominated else kept
+
+
+def text_of(value: bytes) -> str:
+    """A header's value, for a client that writes UTF-8. Raises UpstreamError where other bytes would leave than came."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise UpstreamError(400, "invalid_header", "a header is not in UTF-8", again=False) from None
 
 
 @lru_cache(maxsize=1024)

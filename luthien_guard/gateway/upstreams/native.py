@@ -17,6 +17,7 @@ from luthien_guard.gateway.upstreams.answers import BROKEN, GARBLED, MODEL_PATHS
 from luthien_guard.gateway.upstreams.headers import for_upstream
 from luthien_guard.gateway.upstreams.listing import models_in
 from luthien_guard.gateway.upstreams.match import Match, formats_of
+from luthien_guard.gateway.upstreams.own import has_own_credential
 from luthien_guard.gateway.upstreams.types import Call, Reply, UpstreamError
 from luthien_guard.limits import Limits
 from luthien_guard.wire.json_text import patch
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-__all__ = ["NativeUpstream"]
+__all__ = ["NativeUpstream", "origin_of"]
 
 #: Where the SDKs of these APIs ask when nobody says otherwise.
 _PUBLIC: Final[Mapping[str, str]] = {
@@ -58,12 +59,14 @@ class NativeUpstream:
 
     @property
     def origins(self) -> frozenset[str]:
-        """Where it sends requests: scheme and host."""
-        return frozenset("{0.scheme}://{0.netloc}".format(urlsplit(base)) for base in self._base.values())
+        return frozenset(map(origin_of, self._base.values()))
 
     @property
     def has_own_key(self) -> bool:
-        return self._settings.api_key is not None
+        return has_own_credential(self._settings)
+
+    def needs_caller(self, call: Call) -> bool:
+        return not self.has_own_key
 
     def speaks(self, call: Call) -> bool:
         return call.wire_format in self.formats
@@ -177,6 +180,11 @@ class NativeUpstream:
         if isinstance(error, TimeoutError):
             return UpstreamError(504, "upstream_timeout", f"the upstream {self.name} did not answer in time")
         return UpstreamError(502, "upstream_unreachable", f"the upstream {self.name} cannot be reached")
+
+
+def origin_of(url: str) -> str:
+    """Scheme and host: what a credential is for."""
+    return "{0.scheme}://{0.netloc}".format(urlsplit(url))
 
 
 def _base(url: str, wire_format: str, name: str) -> str:
