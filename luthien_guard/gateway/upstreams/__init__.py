@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -23,6 +24,8 @@ _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _MAX_RETRIES: Final = 5
 _PATIENCE: Final = 5.0  # seconds: a longer retry-after is the client's to wait for
 _BACKOFF: Final = 0.25
+_NOWHERE: Final = frozenset[str]()
+_ANOTHER_S: Final = "the credential is another one's"
 
 
 class Upstreams:
@@ -65,8 +68,8 @@ class Upstreams:
             return _answered(call, await ask_keepers(self.all, call, self._tried, _PASSING))
         failed: tuple[Upstream, Reply] | None = None
         failure = _nobody(call)
-        for upstream in self._candidates(call):
-            outcome = await self._tried(upstream, call)
+        for upstream, own in self._candidates(call):
+            outcome = await self._tried(upstream, own)
             if isinstance(outcome, UpstreamError):
                 failure = outcome
                 continue
@@ -88,19 +91,20 @@ class Upstreams:
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _candidates(self, call: Call) -> Iterator[Upstream]:
+    def _candidates(self, call: Call) -> Iterator[tuple[Upstream, Call]]:
+        """The upstreams to ask, and the call as each gets it: what the caller gave for the host of the first one that
+        sends anything is shown to no other."""
         first = self.find(call)
-        todo = [first] if first is not None else []
-        seen: set[str] = set()
-        while todo:
-            upstream = todo.pop(0)
-            if upstream.name in seen or not upstream.speaks(call):
+        told: frozenset[str] | None = _NOWHERE
+        for upstream in _chain(first, self._named, call) if first is not None else ():
+            told = upstream.origins if told == _NOWHERE else told
+            shown = upstream is first or not call.forwards_credential or _is_told(upstream, told)
+            if not shown and upstream.needs_caller(call):
+                call.record("upstream.skipped", upstream=upstream.name, reason=_ANOTHER_S)
                 continue
-            if seen:
+            if upstream is not first:
                 call.record("upstream.fallback", upstream=upstream.name)
-            seen.add(upstream.name)
-            yield upstream
-            todo += [self._named[name] for name in upstream.fallback]
+            yield upstream, call if shown else replace(call, forwards_credential=False)
 
     async def _tried(self, upstream: Upstream, call: Call) -> Reply | UpstreamError:
         state = self.states[upstream.name]
@@ -146,18 +150,37 @@ def _check(upstreams: Sequence[Upstream], named: dict[str, Upstream]) -> None:
         for name in each.fallback:
             if name not in named:
                 raise ConfigError(f"upstream {each.name}: its fallback {name!r} is no upstream's name")
-            _check_credential(each, named[name])
+    for each in upstreams:
+        _check_credentials(each, named)
 
 
-def _check_credential(first: Upstream, second: Upstream) -> None:
-    """A caller's credential for one provider is never shown to another."""
-    if not isinstance(first, NativeUpstream) or not isinstance(second, NativeUpstream):
-        return
-    if not second.has_own_key and not second.origins <= first.origins:
-        raise ConfigError(
-            f"upstream {first.name}: its fallback {second.name} has no api_key and is another host: it would be sent "
-            "the caller's credential for the first one"
-        )
+def _check_credentials(first: Upstream, named: Mapping[str, Upstream]) -> None:
+    """Of every upstream that may come to be asked after `first`. litellm's may find a credential by themselves: they are
+    looked at when they are asked."""
+    chain = [each for each in _chain(first, named) if each.origins != _NOWHERE]
+    for each in chain[1:]:
+        if isinstance(each, NativeUpstream) and not each.has_own_key and not _is_told(each, chain[0].origins):
+            raise ConfigError(
+                f"upstream {first.name}: its fallback {each.name} has no api_key and is another host: it would be sent "
+                "the caller's credential for the first one"
+            )
+
+
+def _chain(first: Upstream, named: Mapping[str, Upstream], call: Call | None = None) -> Iterator[Upstream]:
+    """`first` and its fallbacks, theirs after them, each once; where there is a call, those that speak as it does."""
+    todo, seen = [first], set[str]()
+    while todo:
+        upstream = todo.pop(0)
+        if upstream.name in seen or not (call is None or upstream.speaks(call)):
+            continue
+        seen.add(upstream.name)
+        yield upstream
+        todo += [named[name] for name in upstream.fallback]
+
+
+def _is_told(upstream: Upstream, told: frozenset[str] | None) -> bool:
+    """Whether what it sends goes to `told` and nowhere else; None is anywhere."""
+    return told is not None and upstream.origins is not None and upstream.origins <= told
 
 
 def _answered(call: Call, found: tuple[Upstream, Reply | UpstreamError] | None) -> tuple[Upstream, Reply]:

@@ -4,114 +4,27 @@ wire format itself knows may become one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from typing import Any, Final
 
 from luthien_guard.client.litellm_api import litellm
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
+from luthien_guard.gateway.upstreams.fields import KNOWN
+from luthien_guard.gateway.upstreams.headers import text_of
+from luthien_guard.gateway.upstreams.own import credential_arguments, has_own_credential
 from luthien_guard.gateway.upstreams.types import Call, UpstreamError
 
 __all__ = ["Arguments", "credential_of"]
 
-_CHAT: Final = frozenset(
-    {
-        *(
-            "messages",
-            "audio",
-            "frequency_penalty",
-            "function_call",
-            "functions",
-            "logit_bias",
-            "logprobs",
-            "n",
-        ),
-        *(
-            "max_completion_tokens",
-            "max_tokens",
-            "modalities",
-            "parallel_tool_calls",
-            "prediction",
-            "stop",
-            "store",
-        ),
-        *("presence_penalty", "prompt_cache_key", "reasoning_effort", "response_format", "safety_identifier"),
-        *(
-            "seed",
-            "service_tier",
-            "stream",
-            "stream_options",
-            "temperature",
-            "tool_choice",
-            "tools",
-            "top_logprobs",
-        ),
-        *("top_p", "user", "verbosity", "web_search_options", "prompt_cache_retention", "thinking"),
-    }
-)
-_MESSAGES: Final = frozenset(
-    {
-        *("messages", "max_tokens", "system", "tools", "tool_choice", "stream", "metadata", "thinking"),
-        *(
-            "temperature",
-            "top_k",
-            "top_p",
-            "stop_sequences",
-            "container",
-            "context_management",
-            "output_config",
-        ),
-        *("output_format", "mcp_servers", "service_tier", "cache_control", "speed", "inference_geo"),
-    }
-)
-_RESPONSES: Final = frozenset(
-    {
-        *(
-            "input",
-            "include",
-            "instructions",
-            "max_output_tokens",
-            "metadata",
-            "parallel_tool_calls",
-            "reasoning",
-        ),
-        *(
-            "previous_response_id",
-            "store",
-            "stream",
-            "temperature",
-            "text",
-            "tool_choice",
-            "tools",
-            "top_p",
-            "user",
-        ),
-        *("truncation", "service_tier", "safety_identifier", "prompt", "background", "max_tool_calls"),
-        *("prompt_cache_key", "stream_options", "top_logprobs", "conversation", "context_management"),
-    }
-)
-_KNOWN: Final[Mapping[str, frozenset[str]]] = {
-    "openai.chat": _CHAT,
-    "anthropic.messages": _MESSAGES,
-    "openai.responses": _RESPONSES,
-}
-#: Providers whose credential is the machine's.
-_AMBIENT: Final = frozenset(
-    {
-        *(
-            "bedrock",
-            "bedrock_converse",
-            "sagemaker",
-            "sagemaker_chat",
-            "vertex_ai",
-            "vertex_ai_beta",
-            "github_copilot",
-        ),
-        *("watsonx", "oci", "chatgpt", "gigachat", "sap", "litellm_proxy", "snowflake", "databricks"),
-    }
-)
 #: Said by the gateway itself for every call.
 _OURS: Final = ("model", "stream", "messages", "input", "api_key", "api_base", "base_url")
+#: litellm asks nobody without an `api_key`; the headers come after it and outweigh it.
+_IN_HEADERS: Final = "in-headers"
+#: As litellm and the SDKs below it write the same names: another spelling would be a second header.
+_SPELLED: Final = {"authorization": "Authorization", "x-api-key": "x-api-key", "api-key": "api-key"}
+_ORGANIZATION: Final = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID")
+_PROJECT: Final = ("OPENAI_PROJECT", "OPENAI_PROJECT_ID")
 
 
 class Arguments:
@@ -127,14 +40,14 @@ class Arguments:
         self._allowed = frozenset(given.get("allowed_openai_params") or ())
         self._given = given
         self._settings = settings
-        self.has_key = settings.api_key is not None
+        self._has_credential = has_own_credential(settings)
 
     def of(self, call: Call) -> tuple[dict[str, Any], list[str]]:
-        """Arguments, and the fields of the request that may not become one."""
+        """Arguments, and the fields of the request that may not become one. Raises UpstreamError."""
         import json
 
         body: dict[str, Any] = json.loads(call.body)
-        known = _KNOWN[call.wire_format] | self._allowed
+        known = KNOWN[call.wire_format] | self._allowed
         arguments = {key: value for key, value in body.items() if key in known and value is not None}
         unknown = [
             key for key, value in body.items() if key not in known and key != "model" and value is not None
@@ -148,41 +61,37 @@ class Arguments:
         self._add_address(arguments, call)
         return arguments, unknown
 
-    def check_ambient(self, call: Call, model: str) -> None:
-        """Some providers are asked with what the host's machine is allowed to (AWS, Google), whatever the caller sends.
-        Raises UpstreamError for a caller whom that is not for."""
-        if call.ambient or self.has_key or self._given:
-            return
-        provider = _provider(model)
-        if provider in _AMBIENT:
-            message = f"{provider} is asked with the host's own credential, and you are not known here as somebody who may"
-            raise UpstreamError(403, "credential_not_forwardable", message, again=False)
+    def has_credential_for(self, call: Call) -> bool:
+        """False when there is nothing to ask with: neither the upstream's, nor the host's, nor the caller's own."""
+        return (
+            call.ambient
+            or self._has_credential
+            or bool(credential_arguments(self._settings))
+            or (call.forwards_credential and credential_of(call) is not None)
+        )
 
     def _may_find(self, call: Call) -> bool:
-        return call.ambient and not self.has_key
+        return call.ambient and not self._has_credential
 
     def _add_address(self, arguments: dict[str, Any], call: Call) -> None:
         settings = self._settings
         if settings.base_url is not None:
             arguments["api_base"] = settings.base_url
-        key = settings.api_key or (credential_of(call) if call.forwards_credential else None)
+        key = self._key(call)
         if key is not None and not (self._may_find(call) and _has_environment(arguments["model"])):
             arguments["api_key"] = key
-        headers = dict(settings.headers)
+        headers = {} if call.ambient or self._has_credential else _unsaid(key or "")
+        headers.update({_SPELLED.get(name.lower(), name): value for name, value in settings.headers.items()})
         beta = dict(call.headers).get(b"anthropic-beta")
         if beta is not None and call.wire_format == "anthropic.messages":
-            headers.setdefault("anthropic-beta", beta.decode("latin-1"))
+            headers.setdefault("anthropic-beta", text_of(beta))
         if headers:
             arguments["extra_headers"] = headers
 
-
-def _provider(model: str) -> str:
-    """litellm's, which knows names without a prefix too."""
-    try:
-        found: str = litellm().get_llm_provider(model)[1]
-    except Exception:  # noqa: BLE001 -- an unknown one: the call itself says so, in litellm's words
-        return model.partition("/")[0]
-    return found
+    def _key(self, call: Call) -> str | None:
+        if self._has_credential:
+            return self._settings.api_key or _IN_HEADERS
+        return credential_of(call) if call.forwards_credential else None
 
 
 def _has_environment(model: str) -> bool:
@@ -190,8 +99,23 @@ def _has_environment(model: str) -> bool:
     return bool(litellm().validate_environment(model).get("keys_in_environment"))
 
 
+def _unsaid(key: str) -> dict[str, str]:
+    """Through OpenAI's SDK litellm asks some seventy providers, and the SDK tells each the host's organization, project
+    and `OPENAI_CUSTOM_HEADERS`. With a key of somebody else's they are said to be none."""
+    said = os.environ.get("OPENAI_CUSTOM_HEADERS", "")
+    names = [line.partition(":")[0].strip() for line in said.split("\n") if ":" in line]
+    if any(os.environ.get(each) for each in _ORGANIZATION) or litellm().organization:
+        names.append("OpenAI-Organization")
+    if any(os.environ.get(each) for each in _PROJECT):
+        names.append("OpenAI-Project")
+    return {each: f"Bearer {key}" if each.lower() == "authorization" else "" for each in names}
+
+
 def credential_of(call: Call) -> str | None:
-    """The caller's own."""
+    """The caller's own. Raises UpstreamError for one that no header can hold as it is."""
     headers = dict(call.headers)
     key = headers.get(b"x-api-key") or headers.get(b"authorization", b"").partition(b" ")[2]
-    return key.decode("latin-1").strip() or None
+    text = text_of(key).strip()
+    if not text.isascii():  # httpx, below litellm, sends nothing else
+        raise UpstreamError(400, "invalid_header", "the credential is not in ASCII", again=False)
+    return text or None

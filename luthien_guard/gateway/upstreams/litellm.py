@@ -7,6 +7,7 @@ A request that its provider would take as it is goes there natively: litellm's o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import anyio
@@ -15,12 +16,15 @@ from luthien_guard.client.dialects import CHAT, MESSAGES, RESPONSES, Dialect
 from luthien_guard.client.litellm_api import litellm, needs_asyncio
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
-from luthien_guard.gateway.upstreams.arguments import Arguments, credential_of
+from luthien_guard.gateway.upstreams.arguments import Arguments
 from luthien_guard.gateway.upstreams.conversion import dropped_fields
 from luthien_guard.gateway.upstreams.direct import Direct
 from luthien_guard.gateway.upstreams.headers import for_client
 from luthien_guard.gateway.upstreams.litellm_errors import failure_of
 from luthien_guard.gateway.upstreams.match import Match
+from luthien_guard.gateway.upstreams.names import is_name
+from luthien_guard.gateway.upstreams.native import origin_of
+from luthien_guard.gateway.upstreams.providers import Ambient
 from luthien_guard.gateway.upstreams.sent import Sent
 from luthien_guard.gateway.upstreams.types import Call, HeaderList, Reply, UpstreamError, WholeReply
 from luthien_guard.limits import Limits
@@ -41,8 +45,18 @@ class LitellmUpstream:
         self.fallback: Sequence[str] = tuple(settings.fallback)
         self.retries = settings.retries
         self._match = Match(settings.match)
+        self._settings = settings
         self._arguments = Arguments(settings, name)
+        self._ambient = Ambient(settings)
         self._direct = Direct(settings, name, limits)
+
+    @property
+    def origins(self) -> frozenset[str] | None:
+        base_url = self._settings.base_url
+        return None if base_url is None else frozenset({origin_of(base_url)})
+
+    def needs_caller(self, call: Call) -> bool:
+        return not self._arguments.has_credential_for(replace(call, forwards_credential=False))
 
     def speaks(self, call: Call) -> bool:
         return call.method == "POST" and call.path in _PATHS
@@ -66,11 +80,11 @@ class LitellmUpstream:
         return [{"id": each} for each in self._match.patterns if not set("*?[") & set(each)]
 
     async def ask(self, call: Call) -> Reply:
-        if not call.model or "://" in call.model:  # some providers of litellm's take a URL for a model
+        if not call.model or (self._settings.model is None and not is_name(call.model)):
             raise UpstreamError(
                 400, "invalid_model", "the request names no model that can be asked for", again=False
             )
-        if not call.ambient and not self._arguments.has_key and credential_of(call) is None:
+        if not self._arguments.has_credential_for(call):
             raise UpstreamError(
                 401, "missing_credential", "the request carries no credential to ask with", again=False
             )
@@ -81,8 +95,8 @@ class LitellmUpstream:
         if not _is_loaded():
             await anyio.to_thread.run_sync(litellm)
         given, unknown = self._arguments.of(call)
-        self._arguments.check_ambient(call, given["model"])
         with Sent() as sent:
+            self._ambient.check(call, given)
             answer = await _asked(dialect, given)
             if not hasattr(answer, "__anext__"):
                 headers = _noted(call, unknown, sent, _headers(answer))

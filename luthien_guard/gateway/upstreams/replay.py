@@ -38,6 +38,13 @@ class ReplayUpstream:
         self._match = Match(settings.match)
         self._recordings: dict[str, Recording] = {}
 
+    @property
+    def origins(self) -> frozenset[str]:
+        return frozenset()
+
+    def needs_caller(self, call: Call) -> bool:
+        return False
+
     def speaks(self, call: Call) -> bool:
         return call.method == "POST" and call.path.count("/") <= 3
 

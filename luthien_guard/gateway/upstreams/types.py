@@ -112,6 +112,15 @@ class Upstream(Protocol):
     fallback: Sequence[str]
     retries: int
 
+    @property
+    def origins(self) -> frozenset[str] | None:
+        """Where it sends requests: scheme and host. Empty: nowhere; None: that depends on the model."""
+        ...
+
+    def needs_caller(self, call: Call) -> bool:
+        """True when there is nothing to ask this with but the caller's own credential."""
+        ...
+
     def speaks(self, call: Call) -> bool:
         """True when it can be asked this in this wire format, whatever the model."""
         ...
