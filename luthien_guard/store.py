@@ -294,7 +294,8 @@ class Store(Protocol):
 
     def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
         """Rows in the order in which they were stored, after `position`; with None no rows and the position of now.
-        Returns the position to go on from."""
+        Returns the position to go on from: a number that says nothing else. From 0 every row is seen; and who follows goes
+        on where a file was replaced or pruned meanwhile, though a look may find nothing on the way."""
         ...
 
     def unfinished(self, writer: str | None = None) -> list[str]:

@@ -312,7 +312,11 @@ def _is_seen_by_others(store: Store, make: Callable[[], Store]) -> None:
 
 def _is_followed_over_a_prune(store: Store, make: Callable[[], Store]) -> None:
     """Who follows sees nothing twice, and nothing too little."""
-    old, young, late = exchange_rows(9_000), exchange_rows(9_001, "young"), exchange_rows(9_002, "late")
+    old, young, late = (
+        exchange_rows(9_000, "a", "b"),
+        exchange_rows(9_001, "young"),
+        exchange_rows(9_002, "late"),
+    )
     reader = make()
     reader.open()
     try:

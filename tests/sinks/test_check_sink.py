@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,17 @@ class IgnoresText(SqliteStore):
         return super().calls(replace(wanted, text=None))
 
 
+class ReadsNoBodies(SqliteStore):
+    def calls(self, wanted: CallFilter) -> list[Call]:
+        text = json.dumps(wanted.text or "", ensure_ascii=False)[1:-1].lower()
+        found = super().calls(replace(wanted, text=None))
+        return [
+            call
+            for call in found
+            if not text or any(text in row.payload.lower() for row in self.rows(call.call_id))
+        ]
+
+
 class KnowsNoEnd(SqliteStore):
     def unfinished(self, writer: str | None = None) -> list[str]:
         return super().unfinished()
@@ -49,6 +61,16 @@ class TailsTwice(SqliteStore):
     def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
         end, rows = super().tail(position, limit=limit)
         return (end if position is None or not rows else end - 1), rows
+
+
+class StartsAgain(SqliteStore):
+    """With every prune."""
+
+    seen = 0
+
+    def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
+        before, self.seen = self.seen, self.stats()["events"]
+        return super().tail(0 if position and self.seen < before else position, limit=limit)
 
 
 class PrunesNothing(SqliteStore):
@@ -123,6 +145,8 @@ class Alone(SqliteStore):
         (CountsAfterFromOne, "rows after a number"),
         (TurnsPages, "the page before a call"),
         (IgnoresText, "by text"),
+        (ReadsNoBodies, "by a text of a body"),
+        (StartsAgain, "behind a prune"),
         (KnowsNoEnd, "calls of another writer"),
         (TailsTwice, "a tail gives"),
         (PrunesNothing, "pruning by age"),

@@ -19,7 +19,7 @@ from luthien_guard.sinks.jsonl.files import private
 from luthien_guard.sinks.memory import MemoryStore
 from luthien_guard.sinks.sqlite import SqliteStore
 from luthien_guard.sinks.urls import open_store
-from luthien_guard.store import CallFilter
+from luthien_guard.store import CallFilter, chained
 from luthien_guard.testing.sinks import exchange_rows
 
 _OPENS_AND_WRITES = """
@@ -208,6 +208,17 @@ def test_a_damaged_line_costs_its_row_and_no_other(tmp_path: Path) -> None:
     assert store.rows(one[0].call_id) == one
     assert store.prune(before=6000.0) == 1
     assert store.damage() == [], "it stood before everything that is kept"
+    store.close()
+
+
+def test_what_is_found_by_its_time_is_what_a_prune_deletes(tmp_path: Path) -> None:
+    """Who exports before lists first; a line that stands before the beginning of its call may say anything."""
+    store = JsonlStore(tmp_path / "s.jsonl")
+    store.open()
+    rows = exchange_rows(2)
+    store.write([chained(rows[0].call_id, 9, 1.0, "policy.record", None, "{}", ""), *rows])
+    assert store.calls(CallFilter(until=1500.0)) == []
+    assert store.prune(before=1500.0) == 0
     store.close()
 
 

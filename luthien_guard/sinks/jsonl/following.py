@@ -56,13 +56,16 @@ class Following:
         """The file of now. While nothing has the name, the one that had it."""
         if self._file is None:
             self._file = FileIO(self._path, "r")
-        elif self._path.exists() and not has_name(self._file, self._path):
-            fresh = FileIO(self._path, "r")
-            if self._before is not None:
-                self._before.close()
-            self._before, self._file = self._file, fresh
-            self._number += 1
+        elif not has_name(self._file, self._path):
+            with contextlib.suppress(FileNotFoundError):
+                self._go_over(FileIO(self._path, "r"))
         return self._file
+
+    def _go_over(self, fresh: FileIO) -> None:
+        if self._before is not None:
+            self._before.close()
+        self._before, self._file = self._file, fresh
+        self._number += 1
 
 
 def _reader(file: FileIO) -> BinaryIO:

@@ -21,13 +21,19 @@ _NONE: Final = dict.fromkeys(CALL_COLUMNS)
 
 @dataclass(slots=True)
 class Entry:
-    """One call. `places`: where its lines begin; `began`: when its first row was made (Unix seconds)."""
+    """One call. `places`: where its lines begin; `first`: when the first of them was made (Unix seconds)."""
 
-    began: float
+    first: float
     places: array[int] = field(default_factory=lambda: array("Q"))
     bytes: int = 0
     line: dict[str, Any] = field(default_factory=dict[str, Any])
     policies: set[str | None] = field(default_factory=set[str | None])
+
+    @property
+    def began(self) -> float:
+        """By its beginning, or by what there is of it (Unix seconds)."""
+        started: float | None = self.line.get("started_at")
+        return self.first if started is None else started
 
 
 class Index:

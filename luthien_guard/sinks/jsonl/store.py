@@ -271,12 +271,11 @@ def _pruned(index: Index, before: float | None, max_bytes: int | None) -> set[st
 
 def _fits(call: Call, entry: Entry, wanted: CallFilter) -> bool:
     same = ("model", "endpoint", "outcome", "session_id")
-    started = entry.began if call.started_at is None else call.started_at
     return (
         all(getattr(wanted, name) in (None, getattr(call, name)) for name in same)
         and (wanted.policy is None or wanted.policy in entry.policies)
-        and (wanted.since is None or started >= wanted.since)
-        and (wanted.until is None or started < wanted.until)
+        and (wanted.since is None or entry.began >= wanted.since)
+        and (wanted.until is None or entry.began < wanted.until)
         and (wanted.before is None or call.call_id < wanted.before)
     )
 
