@@ -6,8 +6,9 @@ from typing import Any
 
 from luthien_guard.events import ToolKind
 from luthien_guard.wire.chat.fields import Envelope, arguments_piece
+from luthien_guard.wire.chat.folding import folded
 from luthien_guard.wire.chat.indices import number_of
-from luthien_guard.wire.chat.payloads import KEYS, REST, is_foreign, kind_of, payload_of, rest_of
+from luthien_guard.wire.chat.payloads import KEYS, REST, begins_anew, is_foreign, kind_of, payload_of, rest_of
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.indices import leaves_as
 from luthien_guard.wire.json_text import DELETE
@@ -19,13 +20,14 @@ __all__ = ["CallNotes", "Calls", "read_whole", "read_whole_legacy"]
 class CallNotes:
     """What the writer has to know of a call: how its fragments spelled it."""
 
-    __slots__ = ("entries", "id", "index", "names", "out", "where")
+    __slots__ = ("entries", "id", "index", "is_json", "names", "out", "where")
 
     def __init__(self, index: int | None) -> None:
         self.index = index  # as its first fragment spelled it
         self.entries = 0  # of `tool_calls` that are its fragments
         self.names = 0  # fragments that carried a name
         self.where = ""  # of its payload, "" until known
+        self.is_json = False  # its arguments came as JSON, not as a string
         self.out: int | None = None  # the index that leaves; the writer's
         self.id = ""  # that leaves, where another call has the same; the writer's
 
@@ -49,7 +51,38 @@ class Calls:
         if type(raw) is not dict:
             opaque(raw, owner, pieces, owner=owner)
             return "a tool call that is no object"
-        block = self._find(raw, number, owner, pieces)
+        return self._read_entry(self._find(raw, number, owner, pieces), raw, owner, envelope, pieces)
+
+    def read_several(
+        self, calls: list[Any], number: int, path: Path, envelope: Envelope, pieces: list[Piece]
+    ) -> str:
+        """The same for the entries of one chunk. Of the first list that it gets a client may take the entries as they
+        stand, and put what follows to the first of an index alone. So no two of them are of one call: what goes on with
+        a call leaves as one entry with its beginning, and what begins anew is another call."""
+        strange = ""
+        here: dict[Block, list[int]] = {}
+        for at, raw in enumerate(calls):
+            if type(raw) is not dict:
+                strange = self.read(raw, number, (*path, at), envelope, pieces)
+                continue
+            block = self._find(raw, number, (*path, at), pieces)
+            if block not in here:
+                here[block] = [at]
+            elif begins_anew(raw) and (block.name or any(begins_anew(calls[one]) for one in here[block])):
+                here[self._again(raw, number, (*path, at), pieces)] = [at]
+            else:
+                here[block].append(at)
+        for block, places in here.items():
+            at = places[0]
+            raw = calls[at]
+            if len(places) > 1:
+                at, raw = folded(calls, places, path, pieces)
+            strange = self._read_entry(block, raw, (*path, at), envelope, pieces) or strange
+        return strange
+
+    def _read_entry(
+        self, block: Block, raw: dict[str, Any], owner: Path, envelope: Envelope, pieces: list[Piece]
+    ) -> str:
         notes: CallNotes = block.codec
         notes.entries += 1
         # even a fragment that says nothing belongs to its call, and goes when the call goes
@@ -59,7 +92,7 @@ class Calls:
             block.tool_kind = kind_of(notes.where)
         strange = ""
         if notes.where == REST:
-            self._read_rest(block, raw, owner, pieces)
+            strange = self._read_rest(block, raw, owner, pieces)
         elif notes.where:
             strange = self._read_payload(block, raw.get(notes.where), (*owner, notes.where), owner, pieces)
         return self._read_members(block, raw, owner, envelope, pieces) or strange
@@ -86,21 +119,29 @@ class Calls:
         name_key, key = KEYS[block.codec.where]
         self._name(block, payload.get(name_key), (*path, name_key), owner, pieces)
         arguments = payload.get(key)
+        strange = ""
         if arguments is not None and (arguments != "" or self._whole):
-            pieces.append(arguments_piece(block, arguments, (*path, key), owner))
+            if _has_others(block, is_json=type(arguments) is not str):
+                strange = _drop(payload, (key,), path, owner, pieces)
+            else:
+                pieces.append(arguments_piece(block, arguments, (*path, key), owner))
         rest = {each: one for each, one in payload.items() if each not in (name_key, key)}
         opaque(rest, path, pieces, owner=owner)
-        return ""
+        return strange
 
-    def _read_rest(self, block: Block, raw: dict[str, Any], owner: Path, pieces: list[Piece]) -> None:
-        """A payload that nobody knows: JSON, so that no fragment of it is taken for the end of another."""
+    def _read_rest(self, block: Block, raw: dict[str, Any], owner: Path, pieces: list[Piece]) -> str:
+        """A payload that nobody knows: JSON."""
         if not block.name and type(raw.get("type")) is str:
             self._name(block, raw["type"], (*owner, "type"), owner, pieces)
         rest = rest_of(raw)
-        if rest:
-            piece = arguments_piece(block, rest, owner, owner)
-            piece.value = tuple(rest)
-            pieces.append(piece)
+        if not any(one is not None for one in rest.values()):
+            return ""
+        if _has_others(block, is_json=True):
+            return _drop(rest, tuple(rest), owner, owner, pieces)
+        piece = arguments_piece(block, rest, owner, owner)
+        piece.value = tuple(rest)
+        pieces.append(piece)
+        return ""
 
     def _read_members(
         self, block: Block, raw: dict[str, Any], owner: Path, envelope: Envelope, pieces: list[Piece]
@@ -164,6 +205,13 @@ class Calls:
             self._by_id.setdefault(id, known)
         return known
 
+    def _again(self, raw: dict[str, Any], number: int, owner: Path, pieces: list[Piece]) -> Block:
+        """Another call where `_find` would have it go on."""
+        id = raw.get("id")
+        index = number_of(raw.get("index"))
+        self._last = self._new(number, index, id if type(id) is str else "", "function", owner, pieces)
+        return self._last
+
     def _new(
         self, number: int, index: int | None, id: str, kind: ToolKind, owner: Path, pieces: list[Piece]
     ) -> Block:
@@ -177,6 +225,26 @@ class Calls:
         self.all.append(block)
         pieces.append(Piece(PieceKind.START, block=block, owner=owner))
         return block
+
+
+def _has_others(block: Block, *, is_json: bool) -> bool:
+    """True for what is no more of the arguments so far. Strings are put together; JSON some clients merge, some take the
+    last of, and some skip: it is the whole of a call's arguments, or no part of them."""
+    notes: CallNotes = block.codec
+    if block.source and (is_json or notes.is_json):
+        return True
+    notes.is_json = is_json
+    return False
+
+
+def _drop(
+    payload: dict[str, Any], keys: tuple[str, ...], path: Path, owner: Path, pieces: list[Piece]
+) -> str:
+    """These members do not leave."""
+    for key in keys:
+        opaque(payload[key], (*path, key), pieces, owner=owner)
+        pieces.append(leaves_as((*path, key), DELETE))
+    return "a tool call that has its arguments twice"
 
 
 def read_whole(calls: Any, number: int, path: Path, envelope: Envelope, pieces: list[Piece]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from luthien_guard.events import ToolKind
 
-__all__ = ["ENTRY", "KEYS", "REST", "is_foreign", "kind_of", "payload_of", "rest_of"]
+__all__ = ["ENTRY", "KEYS", "REST", "begins_anew", "is_foreign", "kind_of", "payload_of", "rest_of"]
 
 #: The member that holds a payload -> the keys of its name and of its arguments.
 KEYS: Final = {"function": ("name", "arguments"), "custom": ("name", "input")}
@@ -34,6 +34,12 @@ def kind_of(where: str) -> ToolKind:
     if where == "custom":
         return "custom"
     return "unknown" if where == REST else "function"
+
+
+def begins_anew(entry: dict[str, Any]) -> bool:
+    """It names what it wants to have run, as only the first fragment of a call does."""
+    where = payload_of(entry)
+    return where == REST or (where != "" and bool(entry[where].get(KEYS[where][0])))
 
 
 def is_foreign(entry: dict[str, Any], key: str, where: str) -> bool:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from luthien_guard.events import Channel, Chunk
+from luthien_guard.events import Chunk
 from luthien_guard.wire.chat.calls import Calls, read_whole, read_whole_legacy
-from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of, texts_of
-from luthien_guard.wire.chat.indices import MAX_CHOICES, read_choice_index
-from luthien_guard.wire.format import Block, Path, Piece, PieceKind
+from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of
+from luthien_guard.wire.chat.heading import Heading
+from luthien_guard.wire.chat.indices import MAX_CHOICES, choice_of, read_choice_index
+from luthien_guard.wire.chat.texts import Texts
+from luthien_guard.wire.format import Path, Piece, PieceKind
+from luthien_guard.wire.indices import leaves_as
+from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.strings import opaque
 
 __all__ = ["StreamReader"]
@@ -21,29 +25,18 @@ _LAST_MAX: Final = 64
 
 
 class _Choice:
-    __slots__ = ("calls", "finished", "sizes", "texts")
+    __slots__ = ("calls", "finished", "texts")
 
-    def __init__(self) -> None:
-        self.texts: dict[str, Block] = {}
-        # Of texts that were repeated: how many parts, of what length.
-        self.sizes: dict[str, tuple[int, int]] = {}
+    def __init__(self, number: int) -> None:
+        self.texts = Texts(number)
         self.calls = Calls()
         self.finished = False
-
-    def size(self, key: str) -> int:
-        """The length of a text so far, without putting it together."""
-        source = self.texts[key].source
-        parts, size = self.sizes.get(key, (0, 0))
-        if parts < len(source):
-            size += sum(map(len, source[parts:]))
-            self.sizes[key] = len(source), size
-        return size
 
 
 class StreamReader:
     """Implements `Reader` for `stream: true`."""
 
-    __slots__ = ("_choices", "_done", "_envelope", "_last", "id", "model", "unknown")
+    __slots__ = ("_choices", "_done", "_envelope", "_heading", "_last", "id", "model", "unknown")
 
     repeats = True
 
@@ -54,6 +47,7 @@ class StreamReader:
         self._choices: dict[int, _Choice] = {}
         self._envelope = Envelope()
         self._done = False
+        self._heading = Heading()
         self._last: dict[str, Any] = {}  # members of the chunk before that said nothing
 
     def read(self, chunk: Chunk) -> list[Piece]:
@@ -77,6 +71,9 @@ class StreamReader:
                 self._read_member(key, value, pieces)
         if not self.id:
             self._name(data)
+        heading = self._heading
+        if data.get("object") != heading.object or chunk.event != heading.event:
+            heading.read(chunk, pieces)
         return pieces
 
     def _read_member(self, key: str, value: Any, pieces: list[Piece]) -> None:
@@ -112,7 +109,7 @@ class StreamReader:
     def _stops(self) -> list[Piece]:
         found: list[Piece] = []
         for choice in self._choices.values():
-            for block in (*choice.texts.values(), *choice.calls.all):
+            for block in (*choice.texts.all.values(), *choice.calls.all):
                 block.closed = choice.finished or self._done
                 found.append(Piece(PieceKind.STOP, block=block))
         self._choices = {}
@@ -124,6 +121,8 @@ class StreamReader:
             if choices is not None:
                 self._strange("choices that are no list")
             return
+        if len(choices) > 1:
+            choices = self._said_once(choices, pieces)
         for at, raw in enumerate(choices):
             path = ("choices", at)
             if type(raw) is not dict:
@@ -133,8 +132,37 @@ class StreamReader:
             number = raw.get("index", 0)
             choice = self._choices.get(number) if type(number) is int else None
             if choice is None or number == MAX_CHOICES:
+                if self._done:
+                    self._read_late(choices, pieces)
+                    return
                 number, choice = self._choice(number, path, pieces)
             self._read_choice(choice, number, raw, path, pieces)
+
+    def _read_late(self, choices: list[Any], pieces: list[Piece]) -> None:
+        """Most clients have gone at `[DONE]`; those that read on put what comes then to what came before."""
+        opaque(choices, ("choices",), pieces)
+        pieces.append(leaves_as(("choices",), []))
+        self._strange("choices after [DONE]")
+
+    def _said_once(self, choices: list[Any], pieces: list[Piece]) -> list[Any]:
+        """Of a choice that stands twice in a chunk many clients read the first only: the second leaves with nothing said."""
+        found: list[Any] = []
+        here: set[int] = set()
+        for at, raw in enumerate(choices):
+            if type(raw) is dict:
+                number = choice_of(raw.get("index"))
+                raw = self._unsaid(raw, ("choices", at), pieces) if number in here else raw
+                here.add(number)
+            found.append(raw)
+        return found
+
+    def _unsaid(self, raw: dict[str, Any], path: Path, pieces: list[Piece]) -> dict[str, Any]:
+        for key, left in (("delta", {}), ("message", DELETE)):
+            if raw.get(key):
+                opaque(raw[key], (*path, key), pieces)
+                pieces.append(leaves_as((*path, key), left))
+                self._strange("a choice twice in one chunk")
+        return {key: one for key, one in raw.items() if key not in ("delta", "message")}
 
     def _choice(self, index: Any, path: Path, pieces: list[Piece]) -> tuple[int, _Choice]:
         """A choice that is new, or whose index is not spelled as usual."""
@@ -143,7 +171,7 @@ class StreamReader:
             self._strange(why)
         choice = self._choices.get(number)
         if choice is None:
-            choice = self._choices[number] = _Choice()
+            choice = self._choices[number] = _Choice(number)
         return number, choice
 
     def _read_choice(
@@ -186,7 +214,13 @@ class StreamReader:
                 continue
             channel = CHANNELS.get(key)
             if channel is not None:
-                self._read_text(choice, number, key, channel, value, (*path, key), pieces)
+                texts = choice.texts
+                if channel != "reasoning" or key == texts.reasoning:
+                    why = texts.read(key, channel, value, (*path, key), pieces)
+                else:
+                    why = texts.read_reasoning(key, delta, path, pieces)
+                if why:
+                    self._strange(why)
             elif key == "tool_calls":
                 self._read_calls(choice, number, value, (*path, key), pieces)
             elif key == "function_call":
@@ -194,7 +228,7 @@ class StreamReader:
                 if why:
                     self._strange(why)
             else:
-                self._read_other(choice, number, key, key, value, (*path, key), pieces)
+                self._read_other(choice, key, key, value, (*path, key), pieces)
 
     def _read_message(
         self, choice: _Choice, number: int, message: Any, path: Path, pieces: list[Piece]
@@ -213,19 +247,19 @@ class StreamReader:
                 if key not in _DELTA:
                     opaque({key: None}, path, pieces)
             elif channel is not None:
-                if not self._repeats(choice, key, value, place, pieces):
-                    self._read_text(choice, number, f"message/{key}", channel, value, place, pieces)
+                if not choice.texts.repeats(key, value, place, pieces):
+                    why = choice.texts.read(f"message/{key}", channel, value, place, pieces)
             elif key == "tool_calls":
                 why = read_whole(value, number, place, self._envelope, pieces)
             elif key == "function_call":
                 why = read_whole_legacy(value, number, place, pieces)
             else:
-                self._read_other(choice, number, key, f"message/{key}", value, place, pieces)
+                self._read_other(choice, key, f"message/{key}", value, place, pieces)
             if why:
                 self._strange(why)
 
     def _read_other(
-        self, choice: _Choice, number: int, key: str, name: str, value: Any, path: Path, pieces: list[Piece]
+        self, choice: _Choice, key: str, name: str, value: Any, path: Path, pieces: list[Piece]
     ) -> None:
         """Members of a delta or a message that are rare. `name`: of the text, if it is one."""
         if key == "role":
@@ -233,69 +267,18 @@ class StreamReader:
         elif key == "audio" and type(value) is dict and type(value.get("transcript")) is str:
             if value["transcript"]:
                 place = (*path, "transcript")
-                self._text(choice, number, name, "audio_transcript", place, value["transcript"], pieces)
+                choice.texts.add(name, "audio_transcript", place, value["transcript"], pieces)
             opaque({k: v for k, v in value.items() if k != "transcript"}, path, pieces)
         else:
             opaque({key: value}, path[:-1], pieces)
-
-    # -- texts ---------------------------------------------------------------------------------------------------------
-
-    def _read_text(
-        self,
-        choice: _Choice,
-        number: int,
-        key: str,
-        channel: Channel,
-        value: Any,
-        path: Path,
-        pieces: list[Piece],
-    ) -> None:
-        if type(value) is str:
-            if value:
-                self._text(choice, number, key, channel, path, value, pieces)
-        elif type(value) is list:
-            for name, into, place, text in texts_of(key, channel, value, path, pieces):
-                if text:
-                    self._text(choice, number, name, into, place, text, pieces)
-        else:
-            opaque(value, path, pieces)
-            self._strange("a text that is neither string nor list")
-
-    def _text(
-        self,
-        choice: _Choice,
-        number: int,
-        key: str,
-        channel: Channel,
-        path: Path,
-        text: str,
-        pieces: list[Piece],
-    ) -> None:
-        block = choice.texts.get(key)
-        if block is None:
-            block = choice.texts[key] = Block("text", choice=number, index=len(choice.texts), channel=channel)
-            pieces.append(Piece(PieceKind.START, block=block))
-        block.source.append(text)
-        pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text))
 
     def _read_logprobs(
         self, choice: _Choice, raw: dict[str, Any], value: Any, path: Path, pieces: list[Piece]
     ) -> None:
         delta = raw.get("delta")
         text = delta.get("content") if isinstance(delta, dict) else None
-        block = choice.texts.get("content")
+        block = choice.texts.all.get("content")
         logprobs_of(value, (*path, "logprobs"), block, text if isinstance(text, str) else "", pieces)
-
-    def _repeats(self, choice: _Choice, key: str, value: Any, path: Path, pieces: list[Piece]) -> bool:
-        """True for what a text said so far, with its ECHO."""
-        if type(value) is not str or not value:
-            return False
-        for name in (key, f"message/{key}"):
-            block = choice.texts.get(name)
-            if block is not None and choice.size(name) == len(value) and block.text == value:
-                pieces.append(Piece(PieceKind.ECHO, block=block, path=path, text=value))
-                return True
-        return False
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
@@ -304,10 +287,12 @@ class StreamReader:
             opaque(calls, path, pieces)
             self._strange("tool_calls that are no list")
             return
-        for at, raw in enumerate(calls):
-            why = choice.calls.read(raw, number, (*path, at), self._envelope, pieces)
-            if why:
-                self._strange(why)
+        if len(calls) == 1:
+            why = choice.calls.read(calls[0], number, (*path, 0), self._envelope, pieces)
+        else:
+            why = choice.calls.read_several(calls, number, path, self._envelope, pieces)
+        if why:
+            self._strange(why)
 
 
 # members that are known, so that their names need no look

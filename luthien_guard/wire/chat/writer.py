@@ -8,6 +8,7 @@ from typing import Any
 
 from luthien_guard.wire.chat.changes import put, without_empty_lists
 from luthien_guard.wire.chat.grammar import Grammar
+from luthien_guard.wire.chat.heading import FRAME, under
 from luthien_guard.wire.chat.indices import choice_of
 from luthien_guard.wire.chat.places import Places
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
@@ -77,6 +78,9 @@ class StreamWriter:
         changes = self._changes(read) if self._is_touched(read.pieces) else None
         if not changes:
             out.append((read.chunk.raw, read.source))
+        elif FRAME in changes:
+            event = changes.pop(FRAME)
+            out.append((under(event, patch_chunk(read.chunk, changes)), None))
         elif not _is_empty(data, changes):
             out.append((patch_chunk(read.chunk, changes), None))
 

@@ -1,0 +1,284 @@
+"""What one client skips does not stand between two halves that it joins: policies and all clients read the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
+
+from luthien_guard import Block, Guard, Policy, ToolCall, hookimpl
+from luthien_guard.events import Chunk, ContentCompleted
+from luthien_guard.exchange import OutcomeStatus
+from luthien_guard.wire.chat import CHAT
+from tests.cases.chat_wire import DONE, call, chunk, through
+from tests.official_sdks import reads
+from tests.wire.harness import chunks_of
+
+pytestmark = pytest.mark.anyio
+
+MARK = "MARK !"
+END = chunk({}, finish="stop") + DONE
+steps = pytest.mark.parametrize("step", [0, 1], ids=["whole", "byte by byte"])
+
+
+class NoMark(Policy):
+    """Blocks the mark in a text or a call that is whole."""
+
+    def __init__(self, seen: list[tuple[str, str]] | None = None) -> None:
+        super().__init__()
+        self._seen = [] if seen is None else seen
+
+    @hookimpl
+    def on_content_completed(self, content: ContentCompleted) -> Block | None:
+        return Block("mark", "NO") if MARK in content.text else None
+
+    @hookimpl
+    def on_tool_call_completed(self, call: ToolCall) -> Block | None:
+        self._seen.append((call.name, call.arguments))
+        return Block("mark", "NO") if MARK in call.arguments else None
+
+
+class Rewrites(Policy):
+    @hookimpl
+    def on_tool_call_completed(self, call: ToolCall) -> ToolCall:
+        return call.replace(arguments='{"new":1}')
+
+
+# -- clients -------------------------------------------------------------------------------------------------------------
+
+
+def official(body: bytes) -> str:
+    """`client.chat.completions.stream()`: it skips what has another `object`, and stops at what it cannot read."""
+    state: Any = ChatCompletionStreamState()
+    try:
+        for each in reads("openai.chat", body, stream=True):
+            if getattr(each, "object", None) == "chat.completion.chunk":
+                state.handle_chunk(each)
+        return str(state.current_completion_snapshot.to_json())
+    except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        return ""
+
+
+def first_choice(body: bytes) -> str:
+    return "".join(text for delta in deltas(body) if isinstance(text := delta.get("content"), str))
+
+
+def flat(body: bytes) -> str:
+    """Strings, and the texts of lists."""
+    found: list[str] = []
+    for delta in deltas(body):
+        content = delta.get("content") or []
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        found += [part["text"] for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    return "".join(found)
+
+
+def event_source(body: bytes) -> str:
+    """`onmessage` of a browser: frames without a name."""
+    return first_choice(b"".join(one.raw for one in chunks_of(body, stream=True) if one.event is None))
+
+
+def litellm(body: bytes) -> str:
+    """It takes `reasoning` where there is no `reasoning_content`."""
+    names = ("reasoning_content", "reasoning")
+    return "".join(next((one for name in names if (one := delta.get(name))), "") for delta in deltas(body))
+
+
+def deltas(body: bytes) -> list[dict[str, Any]]:
+    """Of the first choice in each chunk, also behind [DONE]."""
+    datas = [one.data for one in chunks_of(body, stream=True) if isinstance(one.data, dict)]
+    return [data["choices"][0].get("delta") or {} for data in datas if data.get("choices")]
+
+
+def entries(body: bytes) -> list[dict[str, Any]]:
+    return [entry for delta in deltas(body) for entry in delta.get("tool_calls") or []]
+
+
+CLIENTS: tuple[Callable[[bytes], str], ...] = (official, first_choice, flat, event_source, litellm)
+
+
+# -- what upstream says --------------------------------------------------------------------------------------------------
+
+
+def text(content: Any, **more: Any) -> bytes:
+    return chunk({"content": content}, **more)
+
+
+def calls(*entries: dict[str, Any]) -> bytes:
+    return chunk({"tool_calls": list(entries)})
+
+
+def begun(arguments: Any) -> dict[str, Any]:
+    return call(0, "a", "sh", arguments)
+
+
+def more(arguments: Any, **more: Any) -> dict[str, Any]:
+    return call(0, None, None, arguments, **more)
+
+
+def named(event: str, frame: bytes) -> bytes:
+    return b"event: %b\n%b" % (event.encode(), frame)
+
+
+def choices(*contents: str) -> bytes:
+    each = [{"index": 0, "delta": {"content": one}} for one in contents]
+    data = {"object": "chat.completion.chunk", "id": "c1", "choices": each}
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+def legacy(arguments: Any) -> bytes:
+    return chunk({"function_call": {"name": None, "arguments": arguments}})
+
+
+ROLE = chunk({"role": "assistant", "content": ""})
+PARTS = [{"type": "text", "text": "x"}]
+CASES: dict[str, bytes] = {
+    "a list in a string": ROLE + text("MARK") + text(PARTS) + text(" !"),
+    "a list in a refusal": chunk({"refusal": "MARK"}) + chunk({"refusal": PARTS}) + chunk({"refusal": " !"}),
+    "an object in a string": ROLE + text("MARK") + text({"a": "x"}) + text(" !"),
+    "strings around a list": ROLE + text("x") + text([{"type": "text", "text": "MARK"}]) + text(" !"),
+    "parts of one index": text([{"index": 0, "type": "text", "text": "MARK"}])
+    + text([{"index": 1, "type": "text", "text": "x"}])
+    + text([{"index": 0, "type": "text", "text": " !"}]),
+    "parts of another kind": text([{"index": 0, "type": "text", "text": "MARK"}])
+    + text([{"index": 0, "type": "odd", "text": " !"}]),
+    "an object in arguments": calls(begun("MARK")) + calls(more({"a": "x"})) + calls(more(" !")),
+    "a number in arguments": calls(begun("MARK")) + calls(more(5)) + calls(more(" !")),
+    "an object in arguments of the old kind": chunk({"function_call": {"name": "x", "arguments": "MARK"}})
+    + legacy({"a": 1})
+    + legacy(" !"),
+    "arguments in objects": calls(begun({"c": "MARK"})) + calls(more({"c": " !"})),
+    "a payload that nobody knows in objects": calls(
+        {"index": 0, "id": "a", "type": "odd", "odd": {"a": "MARK"}}
+    )
+    + calls({"index": 0, "odd": {"a": " !"}}),
+    "no object": ROLE + text("MARK") + text("x", object="") + text(" !"),
+    "another object over a call": calls(begun("MARK"))
+    + chunk({"tool_calls": [more("x")]}, object="odd")
+    + calls(more(" !")),
+    "another object over audio": chunk({"audio": {"id": "a", "transcript": "MARK"}})
+    + chunk({"audio": {"transcript": "x"}}, object=None)
+    + chunk({"audio": {"transcript": " !"}}),
+    "a frame with a name": ROLE + text("MARK") + named("odd", text("x")) + text(" !"),
+    "a frame of a thread": ROLE + text("MARK") + named("thread.x", text("x")) + text(" !"),
+    "a fragment twice in the first chunk": calls(begun("MARK"), more("x")) + calls(more(" !")),
+    "a choice twice": ROLE + choices("MARK", "x") + text(" !"),
+    "reasoning under two names": chunk({"reasoning_content": "MARK"}) + chunk({"reasoning": " !"}),
+    "reasoning under another name in between": chunk({"reasoning": "MARK"})
+    + chunk({"reasoning": "x", "reasoning_content": " !"}),
+    "text behind the end": text("MARK") + DONE + text(" !"),
+}
+
+
+@steps
+@pytest.mark.parametrize("said", CASES.values(), ids=CASES)
+async def test_no_client_joins_what_no_policy_saw(said: bytes, step: int) -> None:
+    came = said + END
+    assert any(MARK in client(came) for client in CLIENTS)
+    sent = await through([NoMark()], came, step=step)
+    assert [client.__name__ for client in CLIENTS if MARK in client(sent.body)] == []
+
+
+UNTOUCHED = {
+    "no object at all": b"".join(text(one, object=None) for one in ("a", "b")),
+    "another object everywhere": b"".join(text(one, object="chat.completion") for one in ("a", "b")),
+    "names everywhere": b"".join(named("chunk", text(one)) for one in ("a", "b")),
+    "parts first": text([{"type": "text", "text": "a"}]) + text("b"),
+    "parts everywhere": text(PARTS) + text(PARTS),
+    "both names of reasoning": chunk({"reasoning": "a", "reasoning_content": "a"}) * 2,
+    "arguments as one object": calls(begun({"c": "x"})),
+    "an object without a text": text("a") + chunk({}, object="") + chunk(object="") + text("b"),
+    "choices side by side": text("a") + text("b", index=1) + text("a") + text("b", index=1),
+}
+
+
+@steps
+@pytest.mark.parametrize("said", UNTOUCHED.values(), ids=UNTOUCHED)
+async def test_what_all_clients_read_alike_leaves_as_it_came(said: bytes, step: int) -> None:
+    sent = await through([NoMark()], said + END, step=step)
+    assert sent.body == said + END
+
+
+# -- what becomes of it --------------------------------------------------------------------------------------------------
+
+
+async def test_more_of_a_string_leaves_as_a_string() -> None:
+    sent = await through([NoMark()], text("a") + text([*PARTS, {"type": "text", "text": "y"}]) + END)
+    assert first_choice(sent.body) == flat(sent.body) == "axy"
+
+
+async def test_a_chunk_leaves_under_the_heading_of_the_first_that_says_something() -> None:
+    said = ROLE + named("odd", text("a", object="x")) + text("b") + named("other", text("c", object=None))
+    sent = await through([NoMark()], said + END)
+    kept = [one for one in chunks_of(sent.body, stream=True) if one.data and b'"content"' in one.raw][1:]
+    assert [(one.event, one.data["object"]) for one in kept] == [("odd", "x")] * 3
+
+
+async def test_fragments_of_a_call_in_one_chunk_leave_as_one() -> None:
+    seen: list[tuple[str, str]] = []
+    said = calls({"index": 0, "id": "a"}, call(0, None, "sh", '{"a":'), more("1", type=None)) + calls(
+        more("}")
+    )
+    sent = await through([NoMark(seen)], said + END)
+    assert seen == [("sh", '{"a":1}')]
+    first, second = entries(sent.body)
+    assert (first["id"], first["function"]) == ("a", {"name": "sh", "arguments": '{"a":1'})
+    assert second["function"] == {"arguments": "}"}
+
+
+async def test_what_was_made_of_such_a_call_leaves_once() -> None:
+    sent = await through([Rewrites()], calls(begun('{"a":'), more("1}")) + END)
+    assert [entry["function"]["arguments"] for entry in entries(sent.body)] == ['{"new":1}']
+    sent = await through([NoMark()], calls(begun("MARK"), more(" !")) + END)
+    assert entries(sent.body) == []
+    assert sent.left.text == "NO"
+
+
+async def test_calls_of_one_index_in_one_chunk_are_calls() -> None:
+    seen: list[tuple[str, str]] = []
+    sent = await through([NoMark(seen)], calls(begun("{}"), call(0, None, "sh", '{"a":1}')) + END)
+    assert seen == [("sh", "{}"), ("sh", '{"a":1}')]
+    assert [entry["index"] for entry in entries(sent.body)] == [0, 1]
+
+
+async def test_reasoning_goes_on_under_its_first_name() -> None:
+    sent = await through([NoMark()], chunk({"reasoning": "a"}) + chunk({"reasoning_content": "b"}) + END)
+    assert [delta for delta in deltas(sent.body) if delta] == [{"reasoning": "a"}, {"reasoning": "b"}]
+
+
+async def test_a_choice_that_stands_twice_still_ends() -> None:
+    one = {"index": 0, "delta": {"content": "a"}, "finish_reason": None}
+    data = {"object": "chat.completion.chunk", "choices": [one, {**one, "finish_reason": "stop"}]}
+    sent = await through([NoMark()], b"data: " + json.dumps(data).encode() + b"\n\n" + DONE)
+    first, second = sent.chunks[0]["choices"]
+    assert (first["delta"], second["delta"]) == ({"content": "a"}, {})
+    assert second["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        CASES[name]
+        for name in (
+            "an object in arguments",
+            "arguments in objects",
+            "a choice twice",
+            "text behind the end",
+            "reasoning under another name in between",
+        )
+    ],
+)
+async def test_what_does_not_leave_is_of_an_unknown_kind(said: bytes) -> None:
+    said = said.replace(b" !", b"!")
+    sent = await through(Guard([NoMark()], unknown="block"), said + END)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+
+
+def test_many_thousands_of_fragments_in_one_chunk_are_read() -> None:
+    fragments = [begun("x"), *({**more("x"), f"k{at}": at} for at in range(10_000))]
+    data = {"choices": [{"index": 0, "delta": {"tool_calls": fragments}}]}
+    pieces = CHAT.reader(stream=True).read(Chunk("data", b"", data))
+    assert [piece.text for piece in pieces if piece.kind.value == "delta"] == ["x" * 10_001]
