@@ -55,6 +55,8 @@ OWN_KEY = {"litellm": {}, "api_key": "sk-1"}
         ),
         ("::", "passthrough", [{"litellm": {"vertex_credentials": "k"}}], False),
         ("::", "passthrough", [{"litellm": {"allowed_openai_params": ["x"]}}], True),
+        ("::", "passthrough", [{"litellm": {"timeout": 30, "temperature": 0}}], True),
+        ("::", "passthrough", [{"litellm": {"never_heard_of": 0}}], False),
     ],
 )
 def test_a_door_to_others_is_never_left_open(host: str, mode: str, upstreams: list[Any], opens: bool) -> None:
