@@ -62,7 +62,7 @@ class Reach:
     async def ask(self, work: Callable[[], Awaitable[T]]) -> T:
         """Raises Away, or Busy."""
         self._check()
-        if self._turns.statistics().tasks_waiting >= self._line:
+        if not self._turns.value and self._turns.statistics().tasks_waiting >= self._line:
             raise Busy(f"{self.place}: too many ask at the same time")
         async with self._turns:
             return await self._asked(work)

@@ -16,15 +16,23 @@ A = TypeVar("A")
 
 
 class _Batch(Generic[Q, A]):
-    """Those who are answered together."""
+    """Those who are answered together. What nobody waits for costs no event."""
 
-    __slots__ = ("answers", "done", "error", "questions")
+    __slots__ = ("_over", "answers", "error", "questions")
 
     def __init__(self) -> None:
         self.questions: list[Q] = []
         self.answers: Sequence[A] | None = None
         self.error: SinkError | None = None
-        self.done = anyio.Event()
+        self._over: anyio.Event | None = None
+
+    async def wait(self) -> None:
+        self._over = self._over or anyio.Event()
+        await self._over.wait()
+
+    def end(self) -> None:
+        if self._over is not None:
+            self._over.set()
 
 
 class Together(Generic[Q, A]):
@@ -32,7 +40,7 @@ class Together(Generic[Q, A]):
 
     def __init__(self, work: Callable[[Sequence[Q]], Awaitable[Sequence[A]]]) -> None:
         self._work = work
-        self._one = anyio.Lock(fast_acquire=True)
+        self._under_way: _Batch[Q, A] | None = None
         self._next: _Batch[Q, A] | None = None
 
     @property
@@ -46,7 +54,7 @@ class Together(Generic[Q, A]):
             batch = self._next = self._next or _Batch()
             at = len(batch.questions)
             batch.questions.append(question)
-            await (self._asked(batch) if first else batch.done.wait())
+            await (self._asked(batch) if first else batch.wait())
             if batch.answers is not None:
                 return batch.answers[at]
             if batch.error is not None:
@@ -55,12 +63,15 @@ class Together(Generic[Q, A]):
 
     async def _asked(self, batch: _Batch[Q, A]) -> None:
         try:
-            async with self._one:
-                self._next = None  # who comes from here on has a question of the next
-                batch.answers = await self._work(batch.questions)
+            while self._under_way is not None:
+                await self._under_way.wait()
+            self._next, self._under_way = None, batch  # who comes from here on has a question of the next
+            batch.answers = await self._work(batch.questions)
         except SinkError as error:
             batch.error = error
         finally:
             if self._next is batch:
                 self._next = None
-            batch.done.set()
+            if self._under_way is batch:
+                self._under_way = None
+            batch.end()

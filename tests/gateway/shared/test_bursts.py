@@ -65,7 +65,7 @@ async def answers(rates: Rates, keys: Sequence[Key]) -> list[Refusal | None]:
 @pytest.mark.parametrize("unshared", ["alone", "refuse"])
 @pytest.mark.parametrize("limit", [1, 10, 300, 10_000])
 async def test_a_burst_of_one_key_is_a_few_questions(limit: int, unshared: Any) -> None:
-    shared, reach = Slow(), Reach("there")
+    shared, reach = Slow(), Reach("there", deadline=60.0)
     rates = Rates(shared, reach, unshared=unshared)
     found = await answers(rates, [key(limit)] * 500)
     assert found.count(None) == min(limit, 500)
@@ -76,7 +76,7 @@ async def test_a_burst_of_one_key_is_a_few_questions(limit: int, unshared: Any) 
 
 async def test_a_bucket_that_is_empty_is_not_asked_again_before_there_is_something_in_it() -> None:
     now, shared = [0.0], Slow()
-    buckets, pace = Buckets(shared, Reach("there"), lambda: now[0]), pace_of(2, 60.0)
+    buckets, pace = Buckets(shared, Reach("there", deadline=60.0), lambda: now[0]), pace_of(2, 60.0)
     waits = [await buckets.take("a", pace) for _ in range(9)]
     assert waits == [0.0, 0.0, *[30.0] * 7]
     assert len(shared.asked) == 3
@@ -90,7 +90,7 @@ async def test_a_bucket_that_is_empty_is_not_asked_again_before_there_is_somethi
 
 async def test_what_another_worker_took_is_not_given_twice() -> None:
     shared = Slow()
-    workers = [Rates(shared, Reach("there")) for _ in range(3)]
+    workers = [Rates(shared, Reach("there", deadline=60.0)) for _ in range(3)]
     found: list[Refusal | None] = []
 
     async def one(rates: Rates) -> None:
@@ -103,7 +103,7 @@ async def test_what_another_worker_took_is_not_given_twice() -> None:
 
 
 async def test_what_waits_for_its_turn_waits_at_home() -> None:
-    shared, reach = Slow(), Reach("there")
+    shared, reach = Slow(), Reach("there", deadline=60.0)
     keys = [key(5, str(number)) for number in range(50)]
     assert await answers(Rates(shared, reach), keys) == [None] * 50
     assert (shared.most, len(shared.asked)) == (1, 50)
@@ -112,7 +112,7 @@ async def test_what_waits_for_its_turn_waits_at_home() -> None:
 
 @pytest.mark.parametrize("unshared", ["alone", "refuse"])
 async def test_a_line_that_is_too_long_opens_nothing(unshared: Any) -> None:
-    shared, reach = Slow(), Reach("there", line=10)
+    shared, reach = Slow(), Reach("there", deadline=60.0, line=10)
     found = await answers(
         Rates(shared, reach, unshared=unshared), [key(5, str(number)) for number in range(50)]
     )
@@ -179,7 +179,7 @@ class Table:
 
 
 def shared_keys(table: Table, now: Callable[[], float]) -> SharedKeys:
-    return SharedKeys(table, Pepper(Path(), b"p" * 32), reach=Reach("there"), clock=now)
+    return SharedKeys(table, Pepper(Path(), b"p" * 32), reach=Reach("there", deadline=60.0), clock=now)
 
 
 async def test_a_flood_of_made_up_keys_is_one_question_after_another() -> None:
