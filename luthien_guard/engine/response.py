@@ -182,7 +182,8 @@ class Response(ResponseState):
             return []
         ready = self._ready()
         if self._leaving is not None and ready:
-            ready = await self._after(self._leaving, ready)
+            decided = await self._after(self._leaving, ready)
+            ready = decided if self.plan.enforces else ready
         if not ready or self.done:
             return self._last_words() if self.done else []
         # what a policy made may be illegal, and then only that must not leave: not what stands before it
@@ -206,6 +207,8 @@ class Response(ResponseState):
             if read.pattern is not None:
                 read.chunk = parsed(read.chunk.raw)
         items = self.writer.write(ready)
+        if not self.plan.enforces:  # who only looks on makes nothing right that clients would read in several ways
+            return [(read.chunk.raw, read.source) for read in ready if read.chunk.raw]
         return items if self._leaving is None else told(items)
 
     def _ready(self) -> list[ReadChunk]:
