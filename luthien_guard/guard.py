@@ -19,7 +19,6 @@ from luthien_guard.control_plane.capture import CapturedStream
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import ControlPlaneService
 from luthien_guard.delivery import Delivery
-from luthien_guard.delivery.credentials import secrets_of_settings
 from luthien_guard.delivery.redaction import Redactor
 from luthien_guard.delivery.storage import Storage
 from luthien_guard.engine.asking import Overdue, Services
@@ -31,6 +30,7 @@ from luthien_guard.identity import SESSION_FROM, SessionSource
 from luthien_guard.judge import ask_with_litellm, load
 from luthien_guard.limits import Limits
 from luthien_guard.policy import Judge
+from luthien_guard.policy_sets import listed, plans, secrets_of, sets_of
 from luthien_guard.pubsub import PubSub
 from luthien_guard.query import Query
 from luthien_guard.records import Record, Sink
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from luthien_guard.config.load import Loaded
     from luthien_guard.config.reload import ConfigStatus
 
-__all__ = ["Guard", "plans"]
+__all__ = ["Guard"]
 
 OnBlock = Literal["refuse", "error", "raise"]
 _MODES: Final = ("enforce", "observe")
@@ -105,12 +105,12 @@ class Guard:
         self.clock: Callable[[], float] = clock if clock is not None else anyio.current_time
         self.formats: Mapping[str, WireFormat] = FORMATS
         self._plans: Mapping[str | None, Plan] = plans(
-            _listed("policies", policies), _sets(policy_sets), mode=mode, allow_paths=allow_paths
+            policies, policy_sets, mode=mode, allow_paths=allow_paths
         )
         folder = None if data is None else Path(data)
         self.storage = None if store is None else Storage(store, folder, hub=pubsub, durability=durability)
         self.redactor = redact or Redactor()
-        self.redactor.learn(*_secrets(self._plans.values()))
+        self.redactor.learn(*secrets_of(self._plans.values()))
         pepper = None if self.storage is None else partial(pepper_of, self.storage.folder)
         self.callers = Callers(pepper=pepper, session_from=session_from)
         self._tracer = open_tracer(tracing) if isinstance(tracing, str) else tracing
@@ -155,9 +155,9 @@ class Guard:
         loaded = load_config(Path(path))
         with of_file(loaded.path, loaded.origins):
             if "policies" in overrides:  # what can be iterated only once must last for every reload
-                overrides["policies"] = _listed("policies", overrides["policies"])
+                overrides["policies"] = listed("policies", overrides["policies"])
             if "policy_sets" in overrides:
-                overrides["policy_sets"] = _sets(overrides["policy_sets"])
+                overrides["policy_sets"] = sets_of(overrides["policy_sets"])
             guard = cls(**{**guard_arguments(loaded.config), **overrides})
         guard.made_of, guard.overrides = loaded, overrides
         return guard
@@ -182,7 +182,7 @@ class Guard:
         """Take over the policies of `other`, which was built and validated whole. Exchanges that run end under the
         policies with which they began; `limits`, `on_block`, `unknown` and the store stay this guard's own."""
         self._plans = other._plans
-        self.redactor.learn(*_secrets(self._plans.values()))
+        self.redactor.learn(*secrets_of(self._plans.values()))
 
     def holds(self) -> list[tuple[str, str]]:
         """The leak bound: (policy, what it holds back before anything leaves)."""
@@ -316,25 +316,6 @@ class Guard:
         await self.stop()
 
 
-def plans(
-    policies: Sequence[Any], sets: Mapping[str, Sequence[Any]], *, mode: str, allow_paths: bool
-) -> dict[str | None, Plan]:
-    """Of each set the policies of all and its own; of None those of all. Raises ConfigError with the policy's place."""
-    found: dict[str | None, Plan] = {}
-    for name, further in [(None, ()), *sets.items()]:
-        try:
-            found[name] = Plan([*policies, *further], mode=mode, allow_paths=allow_paths)
-        except ConfigError as error:
-            if error.place:
-                error.place = _placed(int(error.place[0]), len(policies), name) + error.place[1:]
-            raise
-    return found
-
-
-def _placed(at: int, own: int, name: str | None) -> tuple[str | int, ...]:
-    return ("policies", at) if name is None or at < own else ("policy_sets", name, at - own)
-
-
 async def _within(awaitable: Any, seconds: float, began: Callable[[Callable[[], None]], None]) -> Any:
     """Raises Overdue, also for what takes its time with the processor and not with waiting."""
     with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
@@ -347,12 +328,6 @@ async def _within(awaitable: Any, seconds: float, began: Callable[[Callable[[], 
         if anyio.current_time() < scope.deadline:
             return found
     raise Overdue
-
-
-def _secrets(plans: Iterable[Plan]) -> Iterable[str]:
-    """What the policies were given to open doors with: whom they ask may say it again."""
-    for each in (each for plan in plans for each in plan.registered):
-        yield from secrets_of_settings([each.config, getattr(each.policy, "__dict__", None)])
 
 
 def _call_if_there(sink: Sink | None, name: str, *args: Any) -> None:
@@ -373,21 +348,3 @@ def _checked(limits: object) -> Limits:
     if limits is not None and not isinstance(limits, Limits):
         raise ConfigError(f"limits is a {type(limits).__name__}: give Limits(...)")
     return limits or Limits()
-
-
-def _sets(policy_sets: object) -> dict[str, list[Any]]:
-    if policy_sets is None:
-        return {}
-    if not isinstance(policy_sets, Mapping):
-        raise ConfigError(f"policy_sets is a {type(policy_sets).__name__}: give a mapping, by name")
-    for name in policy_sets:
-        if not isinstance(name, str):
-            raise ConfigError(f"policy_sets has {name!r}: the name of a set is a str")
-    return {name: _listed(f"policy_sets[{name!r}]", items) for name, items in policy_sets.items()}
-
-
-def _listed(name: str, policies: object) -> list[Any]:
-    """One policy alone is no list of policies, and neither are the letters of its name."""
-    if isinstance(policies, (str, bytes, Mapping)) or not isinstance(policies, Iterable):
-        raise ConfigError(f"{name} is a {type(policies).__name__}: give a list, even of one policy")
-    return list(policies)

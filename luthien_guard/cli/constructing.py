@@ -10,8 +10,9 @@ from luthien_guard.config.load import Loaded, guard_arguments
 from luthien_guard.config.settings import GuardConfig
 from luthien_guard.engine.plan import Plan
 from luthien_guard.errors import ConfigError
-from luthien_guard.guard import Guard, plans
+from luthien_guard.guard import Guard
 from luthien_guard.limits import Limits
+from luthien_guard.policy_sets import plans
 from luthien_guard.sinks.urls import open_store
 
 __all__ = ["built", "check_replays"]

@@ -59,7 +59,7 @@ def plan(config: Path | None) -> None:
     from luthien_guard.cli.plan import policy_rows
     from luthien_guard.config.explain import of_file
     from luthien_guard.config.load import guard_arguments
-    from luthien_guard.guard import plans
+    from luthien_guard.policy_sets import plans
 
     loaded = load_or_fail(config)
     arguments = guard_arguments(loaded.config)
