@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from luthien_guard import Block, ContentChunk, Guard, Policy, ToolCall, hookimpl
 from luthien_guard.wire.format import ReadChunk
@@ -412,3 +414,110 @@ def test_twice_as_many_commands_are_twice_the_work(same: bool) -> None:
 def test_commands_that_the_call_does_not_say_are_seen_however_many_there_are() -> None:
     (block,) = blocks_of(taken(*drafts(300, same=False)))
     assert all(f"a{at} " in block.text for at in range(300))
+
+
+# -- clients that append what is announced -----------------------------------------------------------------------------
+
+
+def appended(events: list[Any]) -> list[str]:
+    """Texts and arguments as the Python SDK puts them together: it appends items, and then goes by their place in
+    the list. It gives up where there is none."""
+    output: list[dict[str, Any]] = []
+    try:
+        for event in events:
+            kind = event["type"]
+            if kind == "response.created":
+                output = json.loads(json.dumps(event["response"]["output"]))
+            elif kind == "response.output_item.added":
+                output.append(json.loads(json.dumps(event["item"])))
+            elif kind == "response.content_part.added":
+                output[event["output_index"]].get("content", []).append(dict(event["part"]))
+            elif kind == "response.output_text.delta":
+                item = output[event["output_index"]]
+                if item["type"] == "message":
+                    item["content"][event["content_index"]]["text"] += event["delta"]
+            elif kind == "response.function_call_arguments.delta":
+                item = output[event["output_index"]]
+                if item["type"] == "function_call":
+                    item["arguments"] += event["delta"]
+    except (IndexError, KeyError):
+        pass
+    return [
+        each
+        for item in output
+        for each in [
+            item.get("arguments"),
+            *(part["text"] for part in item.get("content", []) if "text" in part),
+        ]
+        if each
+    ]
+
+
+places = st.integers(0, 2)
+ids = st.sampled_from(["A", "B", "C"])
+firsts = st.sampled_from(["", "word"])
+
+
+def announced(index: int, id: str, text: str | None) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    item = {"id": id, "type": "message", "status": "in_progress", "role": "assistant"}
+    content = [] if text is None else [part]
+    return {"type": "response.output_item.added", "output_index": index, "item": {**item, "content": content}}
+
+
+def call_announced(index: int, id: str, text: str) -> dict[str, Any]:
+    item = {"id": id, "type": "function_call", "call_id": id, "name": "sh", "arguments": text}
+    return {"type": "response.output_item.added", "output_index": index, "item": item}
+
+
+def bit(kind: str, index: int) -> dict[str, Any]:
+    where = {} if "arguments" in kind else {"content_index": 0}
+    return {"type": f"response.{kind}.delta", "output_index": index, **where, "delta": "word"}
+
+
+BITS = st.sampled_from(["output_text", "refusal", "function_call_arguments", "custom_tool_call_input"])
+events = st.one_of(
+    st.builds(announced, places, ids, st.sampled_from([None, "", "word"])),
+    st.builds(call_announced, places, ids, firsts),
+    st.builds(bit, BITS, places),
+    st.builds(bit, st.just("output_text"), places),
+)
+
+
+def numbered(events: list[Any]) -> list[Any]:
+    """No two words are the same."""
+    return [json.loads(json.dumps(event).replace("word", f"<{at}>")) for at, event in enumerate(events)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(events, max_size=9), st.lists(st.just(announced(0, "Z", "word")), max_size=1))
+def test_clients_that_append_put_together_what_policies_saw(middle: list[Any], early: list[Any]) -> None:
+    came = numbered(middle)
+    found = taken(response("created", [each["item"] for each in early]), *came)
+    keep_calls(found)
+    saw = [block.text for block in blocks_of(found)]
+    left = parsed(write_all(RESPONSES, found, stream=True))
+    assert all(any(each in text for text in saw) for each in appended(left))
+
+
+def test_items_leave_in_the_order_in_which_they_are_announced() -> None:
+    first, second = message(1, "SEC"), message(0, "RET")
+    found = taken(response("created", []), *first[:3], *second[:3])
+    left = parsed(write_all(RESPONSES, found, stream=True))
+    assert [event["output_index"] for event in left[1:]] == [0, 0, 0, 1, 1, 1]
+
+
+def test_an_item_that_nobody_announced_is_announced_where_it_takes_a_place() -> None:
+    strange = {"type": "response.custom_tool_call_input.delta", "output_index": 0, "delta": "x"}
+    found = taken(response("created", []), strange, *message(1, "SEC"), response("completed", []))
+    keep_calls(found)
+    left = parsed(write_all(RESPONSES, found, stream=True))
+    kinds = [(event["type"].removeprefix("response."), event.get("output_index")) for event in left]
+    assert kinds[2:5] == [("output_item.added", 0), ("output_item.done", 0), ("output_item.added", 1)]
+    assert [event["sequence_number"] for event in left] == list(range(len(left)))
+
+
+def test_items_without_a_response_that_begins_leave_as_they_came() -> None:
+    body = stream(*message(3, "a"), *message(1, "b"))
+    found = read_all(RESPONSES, chunks_of(body, stream=True), stream=True)
+    assert write_all(RESPONSES, found, stream=True) == body

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -13,7 +12,8 @@ from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.responses.body import StandIns
 from luthien_guard.wire.responses.changes import NO_UNICODE, changes_of, gone, illegal
 from luthien_guard.wire.responses.grammar import check
-from luthien_guard.wire.responses.items import Item, Places
+from luthien_guard.wire.responses.items import Item
+from luthien_guard.wire.responses.listing import ANNOUNCES, Listing
 from luthien_guard.wire.responses.made import blank_response, message_events, unicode, usage_of
 from luthien_guard.wire.responses.sent import Sent
 from luthien_guard.wire.responses.splice import applied, delta_spliced, spliced
@@ -36,9 +36,7 @@ class StreamWriter:
         self._next = 0  # sequence number
         self._counting = False  # something was put in or left out: numbers are ours from here on
         self._gone: set[int] = set()  # indices of removed items
-        self._lost: list[int] = []  # those of them where nothing stands instead, in order
-        self._places: dict[int, int] = {}  # output index as it came: as it leaves
-        self._used = Places()  # indices that have left
+        self._listing = Listing()
         self._unsaid: list[Written] = []  # what was written before something illegal: it leaves with the end
 
     @property
@@ -99,18 +97,20 @@ class StreamWriter:
             self._counting = True
             return
         changes = changes_of(read.pieces, self._stand_ins)
-        placed = self._place(data, changes)
+        placed = self._place(data, changes, out)
         numbered = self._number(read, data, changes)
         left = applied(data, changes) if changes else data
         kind = left.get("type")
         if read.source is None:
             check(left, read.chunk.event, self._sent)
         out.append((spliced(read.chunk, changes), None) if changes else (read.chunk.raw, read.source))
-        self._places.update(placed)
+        if placed is not None:
+            self._listing.keep(*placed)
         self._next += numbered
         self._follow(kind if isinstance(kind, str) else "", left)
 
     def _follow(self, kind: str, data: dict[str, Any]) -> None:
+        self._listing.follow(kind, data)
         if (
             kind.endswith(".delta")
             and type(data.get("delta")) is str
@@ -122,19 +122,35 @@ class StreamWriter:
 
     # -- numbers -------------------------------------------------------------------------------------------------------
 
-    def _place(self, data: dict[str, Any], changes: dict[Path, Any]) -> dict[int, int]:
-        """The event's output index, as it leaves: items behind those that went without a trace move up."""
+    def _place(
+        self, data: dict[str, Any], changes: dict[Path, Any], out: list[Written]
+    ) -> tuple[int, int] | None:
+        """The event's output index, as it came and as it leaves; None where it has none."""
         came = changes.get(("output_index",), data.get("output_index"))
         if type(came) is not int or came < 0:
-            return {}
-        index = self._index(came)
-        if index != data.get("output_index"):
-            changes[("output_index",)] = index
-        return {came: index}
+            return None
+        index = self._listing.place(came, announces=data.get("type") == ANNOUNCES)
+        if data.get("type") == ANNOUNCES:
+            out.extend((raw, None) for raw in self._fill(index))
+        changes[("output_index",)] = index
+        raw = data.get("output_index")
+        if type(raw) is int and raw == index:
+            del changes[("output_index",)]
+        self._counting = self._counting or index != came  # the next ones are looked at, too
+        return came, index
 
-    def _index(self, came: int) -> int:
-        index = self._places.get(came)
-        return self._used.take(came - bisect_left(self._lost, came)) if index is None else index
+    def _fill(self, index: int) -> list[bytes]:
+        """Items that nobody announced have used the places before this one. Something has to be announced there, or
+        clients that append would have all others elsewhere; with an empty reasoning they join nothing that follows."""
+        made: list[bytes] = []
+        for hole in self._listing.missing(index):
+            self._counting = True
+            item = {"id": f"rs_{self._call_id}_{hole}", "type": "reasoning", "summary": []}
+            made += [
+                self._made({"type": f"response.output_item.{step}", "output_index": hole, "item": item})
+                for step in ("added", "done")
+            ]
+        return made
 
     def _number(self, read: ReadChunk, data: dict[str, Any], changes: dict[Path, Any]) -> bool:
         """Whether the event is counted: all that were made are, and those that upstream counts."""
@@ -160,9 +176,11 @@ class StreamWriter:
         message = self._stand_ins(item, call)
         self._gone.add(item.index)
         if message is None:
-            insort(self._lost, item.index)
+            self._listing.lose(item.index)
         else:
-            index = self._places[item.index] = self._index(item.index)
+            index = self._listing.place(item.index, announces=True)
+            self._listing.keep(item.index, index)
+            out.extend((raw, None) for raw in self._fill(index))
             out.extend((self._made(event), None) for event in message_events(message, index))
 
     # -- our own words -------------------------------------------------------------------------------------------------
@@ -189,7 +207,8 @@ class StreamWriter:
                 for each in ("created", "in_progress")
             ]
         out += [self._made(event) for event in list(self._sent.closing())]
-        index = max([self._sent.next_index, *(each + 1 for each in self._places.values())])
+        index = self._listing.end(self._sent.next_index)
+        out += self._fill(index)
         out += [self._made(event) for event in message_events(self._stand_ins.message(message), index)]
         out.append(self._made({"type": "response.completed", "response": self._completed(usage)}))
         return b"".join(out)
