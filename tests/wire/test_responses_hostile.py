@@ -420,8 +420,8 @@ def test_commands_that_the_call_does_not_say_are_seen_however_many_there_are() -
 
 
 def appended(events: list[Any]) -> list[str]:
-    """Texts and arguments as the Python SDK puts them together: it appends items, and then goes by their place in
-    the list. It gives up where there is none."""
+    """Texts and arguments as the Python SDK puts them together: it appends items and parts, and then goes by their
+    place in the list. It gives up where there is none."""
     output: list[dict[str, Any]] = []
     try:
         for event in events:
@@ -470,8 +470,14 @@ def call_announced(index: int, id: str, text: str) -> dict[str, Any]:
     return {"type": "response.output_item.added", "output_index": index, "item": item}
 
 
-def bit(kind: str, index: int) -> dict[str, Any]:
-    where = {} if "arguments" in kind else {"content_index": 0}
+def part_announced(index: int, at: int, text: str) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    kind = "response.content_part.added"
+    return {"type": kind, "output_index": index, "content_index": at, "part": part}
+
+
+def bit(kind: str, index: int, at: int) -> dict[str, Any]:
+    where = {} if "arguments" in kind else {"content_index": at}
     return {"type": f"response.{kind}.delta", "output_index": index, **where, "delta": "word"}
 
 
@@ -479,8 +485,9 @@ BITS = st.sampled_from(["output_text", "refusal", "function_call_arguments", "cu
 events = st.one_of(
     st.builds(announced, places, ids, st.sampled_from([None, "", "word"])),
     st.builds(call_announced, places, ids, firsts),
-    st.builds(bit, BITS, places),
-    st.builds(bit, st.just("output_text"), places),
+    st.builds(part_announced, places, places, firsts),
+    st.builds(bit, BITS, places, places),
+    st.builds(bit, st.just("output_text"), places, places),
 )
 
 
@@ -519,5 +526,21 @@ def test_an_item_that_nobody_announced_is_announced_where_it_takes_a_place() -> 
 
 def test_items_without_a_response_that_begins_leave_as_they_came() -> None:
     body = stream(*message(3, "a"), *message(1, "b"))
+    found = read_all(RESPONSES, chunks_of(body, stream=True), stream=True)
+    assert write_all(RESPONSES, found, stream=True) == body
+
+
+def test_parts_in_another_order_than_their_numbers_are_not_of_one_item() -> None:
+    begin, part, delta = message(0, "RET")[:3]
+    swapped = {**part, "content_index": 1, "part": {**part["part"], "text": "SEC"}}
+    left = parsed(write_all(RESPONSES, taken(response("created", []), begin, swapped, delta), stream=True))
+    assert left[2]["output_index"] == 0 and left[3]["output_index"] == 1
+
+
+def test_a_part_with_an_odd_number_that_is_the_only_one_leaves_as_it_came() -> None:
+    events = [
+        {**each, "content_index": 1} if "content_index" in each else each for each in message(0, "a", "b")
+    ]
+    body = stream(response("created", []), *events, response("completed", []))
     found = read_all(RESPONSES, chunks_of(body, stream=True), stream=True)
     assert write_all(RESPONSES, found, stream=True) == body

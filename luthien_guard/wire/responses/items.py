@@ -24,6 +24,7 @@ class Item:
     """One output item: its texts by (kind, part index), its call, and every other thing it was heard to say."""
 
     __slots__ = (
+        "astray",
         "begun",
         "call",
         "called",
@@ -31,6 +32,7 @@ class Item:
         "id",
         "index",
         "kind",
+        "listed",
         "name",
         "number",
         "others",
@@ -61,6 +63,10 @@ class Item:
         self.others: dict[Any, Block] = {}  # blocks that say other than the first did, by what they say
         self.parts: dict[str, int] = {}  # by the name of an index: the first number that is unsaid
         self.places: dict[tuple[str, int], int] = {}  # parts that were announced anew: where they stand now
+        self.listed: dict[str, set[int]] = {}  # by the name of an index: the parts that were announced
+        self.astray: frozenset[str] = (
+            frozenset()
+        )  # names of indices of which some part is not where it was announced
         self.previews: dict[Any, list[str]] = {}  # parts of arguments that were spelled out
         self.strings: frozenset[str] | None = None  # of the arguments, once they are whole
         self.voices: dict[str, str] = {}  # by what is said bit by bit: the type of the events that say it
@@ -93,6 +99,23 @@ class Item:
         if type(raw) is not int or raw != place:
             pieces.append(leaves_as((name,), place))
         return place
+
+    def list_part(self, data: dict[str, Any], name: str, *, anew: bool) -> bool:
+        """A part is announced; `anew`: where one was begun before. False where it cannot be a part of this item: clients
+        that append it would have it where they take it for another."""
+        listed = self.listed.setdefault(name, set())
+        at = self.parts.get(name, 1) if anew else self.place(data, name)
+        order = len(listed)
+        if name in self.astray or (at != order and self.parts.get(name, 0) > order):
+            return False
+        listed.add(at)
+        if at != order:
+            self.astray |= {name}
+        return True
+
+    def misplaces(self, data: dict[str, Any], name: str) -> bool:
+        """Whether clients that append would take a part that was announced for the one that an event speaks of."""
+        return name in self.astray and self.place(data, name) not in self.listed[name]
 
     def is_announced_anew(self, raw: Any) -> bool:
         """True where an announcement cannot be the one of this item: clients forget then what they were told of it
@@ -185,6 +208,13 @@ class Items:
             pieces.append(leaves_as(path, item.name or item.id))
         elif id:
             self._by_id.setdefault(id, item)
+
+    def instead_of(self, item: Item, data: dict[str, Any], pieces: list[Piece]) -> Item:
+        """Another item that this event, and those after it, speak of."""
+        item = self._new(index_of(data.get("output_index")), item.id, late=item, begins=False)
+        pieces.append(leaves_as(("output_index",), item.index))
+        self._name(item, item.id, pieces, announced=False)
+        return item
 
     def of_output(self, raw: dict[str, Any], position: int, taken: set[int]) -> Item:
         """The item that an element of `output` repeats; a new one if there is none. `taken`: those found before."""

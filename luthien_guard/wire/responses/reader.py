@@ -108,6 +108,8 @@ class ResponsesReader:
     def _text_delta(self, data: dict[str, Any], event: TextEvent, pieces: list[Piece]) -> None:
         text = data.get("delta")
         item = self._items.of_event(data, pieces, fresh=True, voice=(event.kind, data["type"]))
+        if item.astray and item.misplaces(data, event.part):
+            item = self._items.instead_of(item, data, pieces)
         calls.touch(item, pieces)
         if type(text) is not str:
             fields(data, (), EVENT, pieces)
@@ -223,7 +225,10 @@ class ResponsesReader:
     def _item(self, data: dict[str, Any], step: str, pieces: list[Piece]) -> None:
         raw = data.get("item")
         item = self._items.of_event(data, pieces, begins=step == "added")
-        item.begun = True
+        first, item.begun = not item.begun, True
+        content = raw.get("content") if isinstance(raw, dict) else None
+        if first and step == "added" and isinstance(content, list) and content:
+            item.listed["content_index"] = set(range(len(content)))
         if isinstance(raw, dict):
             self.unknown = read_item(item, raw, ("item",), pieces, owner=(), final=step == "done")
             fields(data, (), EVENT, pieces, ("item",))
@@ -235,11 +240,14 @@ class ResponsesReader:
 
     def _part(self, data: dict[str, Any], field: str, step: str, pieces: list[Piece]) -> None:
         item = self._items.of_event(data, pieces, fresh=step == "added")
+        name, anew = f"{field}_index", False
+        if step == "added" and "part" in data:
+            anew = texts.is_begun(item, data["part"], field, item.place(data, name))
+            if not item.list_part(data, name, anew=anew):
+                item, anew = self._items.instead_of(item, data, pieces), False
         calls.touch(item, pieces)
         if "part" in data:
-            raw, name = data["part"], f"{field}_index"
-            anew = step == "added" and texts.is_begun(item, raw, field, item.place(data, name))
-            texts.part(item, raw, field, item.part(data, name, pieces, anew=anew), ("part",), pieces)
+            texts.part(item, data["part"], field, item.part(data, name, pieces, anew=anew), ("part",), pieces)
         fields(data, (), EVENT, pieces, ("part",))
 
     def _other(self, kind: str, data: dict[str, Any], pieces: list[Piece]) -> None:
