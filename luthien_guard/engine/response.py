@@ -207,9 +207,8 @@ class Response(ResponseState):
             if read.pattern is not None:
                 read.chunk = parsed(read.chunk.raw)
         items = self.writer.write(ready)
-        if (
-            not self.plan.enforces
-        ):  # who only looks on makes nothing right that clients would read in several ways
+        # Who only looks on makes nothing right that clients would read in several ways.
+        if not self.plan.enforces:
             return [(read.chunk.raw, read.source) for read in ready if read.chunk.raw]
         return items if self._leaving is None else told(items)
 

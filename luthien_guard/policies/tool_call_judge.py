@@ -95,9 +95,8 @@ class ToolCallJudge(Policy):
     @hookimpl
     async def on_tool_call_completed(self, call: ToolCall, ctx: PolicyContext) -> Block | None:
         data = quoted(call)
-        if (
-            len(data) > self.max_arguments
-        ):  # the sender chooses all of it: the judge must not fail because of that
+        # The sender chooses all of it: the judge must not fail because of that.
+        if len(data) > self.max_arguments:
             return Block(f"a call of {len(data)} characters is too long to judge")
         answer = await ctx.judge(self._messages(data), model=self.model, **self._params)
         probability, explanation = parse_verdict(answer)

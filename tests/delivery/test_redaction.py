@@ -397,9 +397,8 @@ def test_what_spells_no_secret_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("text", ["\\", "\\/", "\\u005c", "\\ud83d", '\\"', "\\n\\u0041"])
 def test_no_escapes_make_the_search_slow(text: str) -> None:
-    redactor = Redactor(
-        ['odd"key\\0123456789']
-    )  # a search that is not linear would take minutes for each of these
+    # A search that is not linear would take minutes for each of these.
+    redactor = Redactor(['odd"key\\0123456789'])
     text = text * (200_000 // len(text))
     assert redactor(f"{text} caller/key", ("caller/key",)) == f"{text} {MASK}"
     assert redactor(f"{text} 0123456789") == f"{text} 0123456789"

@@ -40,9 +40,8 @@ class _Streamed:
         # What other paths stream ends in words of its own; but without framing the end of the connection is that of
         # the body, and a cut looks the same.
         framed = any(name in response.headers for name in ("transfer-encoding", "content-length"))
-        self._says_json = call.path.startswith(
-            MODEL_PATHS
-        )  # in every event, also where it is kept under an id
+        # In every event, also where it is kept under an id.
+        self._says_json = call.path.startswith(MODEL_PATHS)
         self._ending = Ending(call.wire_format) if call.path in MODEL_PATHS or not framed else None
 
     async def begin(self, seconds: float) -> None:
@@ -106,9 +105,8 @@ class _Streamed:
 async def reply_of(response: aiohttp.ClientResponse, limits: Limits, call: Call) -> Reply:
     """The answer with its first event; a body that is not streamed whole."""
     try:
-        if (
-            not 200 <= response.status <= 599 or response.status == 205
-        ):  # 205 has no body, and who sends one means it
+        # 205 has no body, and who sends one means it.
+        if not 200 <= response.status <= 599 or response.status == 205:
             raise UpstreamError(502, "upstream_error", GARBLED)
         if 300 <= response.status < 400:
             raise UpstreamError(502, "upstream_error", "the upstream points elsewhere", again=False)

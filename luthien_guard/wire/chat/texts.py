@@ -25,9 +25,8 @@ class Texts:
         self.all: dict[str, Block] = {}
         self.reasoning = ""  # what its member is called: the first name that said something
         self._number = number  # of the choice
-        self._sizes: dict[
-            str, tuple[int, int]
-        ] = {}  # of texts that were repeated: how many parts, of what length
+        # Of texts that were repeated: how many parts, of what length.
+        self._sizes: dict[str, tuple[int, int]] = {}
 
     def add(self, name: str, channel: Channel, path: Path, text: str, pieces: list[Piece]) -> None:
         """More of a text."""
@@ -103,9 +102,8 @@ class Texts:
             block = self.all[name]
             block.codec = (block.codec or 0) + len(own)
         for at, part in enumerate(parts):
-            if (
-                _has_index(part) and part.get("type") != "text"
-            ):  # or it is taken for more of a text at that index
+            # Or it is taken for more of a text at that index.
+            if _has_index(part) and part.get("type") != "text":
                 pieces.append(leaves_as((*path, at, "index"), DELETE))
 
 

@@ -64,9 +64,8 @@ class Item:
         self.parts: dict[str, int] = {}  # by the name of an index: the first number that is unsaid
         self.places: dict[tuple[str, int], int] = {}  # parts that were announced anew: where they stand now
         self.listed: dict[str, set[int]] = {}  # by the name of an index: the parts that were announced
-        self.astray: frozenset[str] = (
-            frozenset()
-        )  # names of indices of which some part is not where it was announced
+        # Names of indices of which some part is not where it was announced.
+        self.astray: frozenset[str] = frozenset()
         self.previews: dict[Any, list[str]] = {}  # parts of arguments that were spelled out
         self.strings: frozenset[str] | None = None  # of the arguments, once they are whole
         self.voices: dict[str, str] = {}  # by what is said bit by bit: the type of the events that say it
