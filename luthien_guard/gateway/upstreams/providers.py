@@ -17,21 +17,17 @@ __all__ = ["TAKE_KEY", "Ambient"]
 #: litellm's names. The tests ask each of them on a host that has a credential of every kind, and look at what is sent.
 #: None that listens on the host's own machine unless told otherwise (`ollama`, `lm_studio`): that is no stranger's to ask.
 TAKE_KEY: Final = frozenset(
-    {
-        *("abliteration", "ai21", "ai21_chat", "aihubmix", "aiml", "amazon_nova", "anthropic"),
-        *("anthropic_text", "apertis", "assemblyai", "azure", "azure_ai", "baseten", "bytez", "cerebras"),
-        *("charity_engine", "chutes", "cloudflare", "codestral", "cognition", "cohere", "cohere_chat"),
-        *("cometapi", "compactifai", "cortecs", "crusoe", "darkbloom", "dashscope", "deepinfra"),
-        *("deepseek", "edenai", "empiriolabs", "empower", "featherless_ai", "fireworks_ai", "friendliai"),
-        *("galadriel", "gemini", "github", "gmi", "gradient_ai", "groq", "helicone", "hosted_vllm"),
-        *("hyperbolic", "inception", "lambda_ai", "libertai", "maritalk", "meta", "meta_llama", "minimax"),
-        *("mistral", "modelscope", "moonshot", "morph", "nano-gpt", "nebius", "neosantara", "nlp_cloud"),
-        *("novita", "nscale", "nvidia_nim", "openai", "openrouter", "ovhcloud", "parasail", "perplexity"),
-        *("pinstripes", "poe", "prism", "publicai", "qwen_ai_platform", "qwencloud", "reka", "replicate"),
-        *("sail", "sambanova", "sarvam", "scaleway", "scx-ai", "synthetic", "tencent", "tensormesh"),
-        *("together_ai", "v0", "veniceai", "vercel_ai_gateway", "volcengine", "wandb", "xai"),
-        *("xiaomi_mimo", "zai"),
-    }
+    """
+    abliteration ai21 ai21_chat aihubmix aiml amazon_nova anthropic anthropic_text apertis assemblyai
+    azure azure_ai baseten bytez cerebras charity_engine chutes cloudflare codestral cognition cohere
+    cohere_chat cometapi compactifai cortecs crusoe darkbloom dashscope deepinfra deepseek edenai
+    empiriolabs empower featherless_ai fireworks_ai friendliai galadriel gemini github gmi gradient_ai
+    groq helicone hosted_vllm hyperbolic inception lambda_ai libertai maritalk meta meta_llama minimax
+    mistral modelscope moonshot morph nano-gpt nebius neosantara nlp_cloud novita nscale nvidia_nim openai
+    openrouter ovhcloud parasail perplexity pinstripes poe prism publicai qwen_ai_platform qwencloud reka
+    replicate sail sambanova sarvam scaleway scx-ai synthetic tencent tensormesh together_ai v0 veniceai
+    vercel_ai_gateway volcengine wandb xai xiaomi_mimo zai
+    """.split()  # noqa: SIM905 -- a name a line otherwise
 )
 
 
