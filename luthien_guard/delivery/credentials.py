@@ -99,8 +99,9 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         return [("", each) for each in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [(each.name, getattr(value, each.name, None)) for each in dataclasses.fields(value)]
-    if hasattr(value, "get_secret_value"):  # of pydantic
+    # Of pydantic. By their class: there are objects that have every attribute that they are asked for.
+    if hasattr(type(value), "get_secret_value"):
         return [("secret", value.get_secret_value())]
-    if hasattr(value, "model_dump") and not isinstance(value, type):
+    if hasattr(type(value), "model_dump"):
         return list(vars(value).items())
     return []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from luthien_guard import Abort, ChatRequest, Guard, GuardMiddleware, Outcome, Policy, PolicyContext, hookimpl
 from luthien_guard.callers import Callers, pepper_of
@@ -306,6 +307,23 @@ def test_settings_say_by_their_names_what_is_secret() -> None:
         "one-0123", "two-0123", "three-0123", "ApiKey four-0123", "four-0123", "five-0123", "seven-0123",
         "Bearer eight-0123", "eight-0123",
     }  # fmt: skip
+
+
+class Anything:
+    """Has every attribute that it is asked for, like the stubs of remote services."""
+
+    def __getattr__(self, name: str) -> Any:
+        return Anything()
+
+    def __call__(self) -> Any:
+        return Anything()
+
+
+def test_settings_of_any_kind_come_to_an_end() -> None:
+    settings = {
+        "service": Anything(), "kind": SecretStr, "password": SecretStr("one-0123"), "other": SecretStr("two-0123"),
+    }  # fmt: skip
+    assert set(secrets_of_settings(settings)) == {"one-0123", "two-0123"}
 
 
 def test_what_looks_like_a_key_is_one() -> None:

@@ -43,10 +43,12 @@ def line_of(columns: Sequence[Any]) -> Call:
 def call_of(columns: Mapping[str, Any]) -> Call:
     """The same from columns that are of their types. `usage` may be JSON."""
     stream, usage = columns["stream"], columns["usage"]
-    stream = None if stream is None else bool(stream)
-    return Call(
-        **{**columns, "stream": stream, "usage": usage_of(usage) if isinstance(usage, str) else usage}
-    )
+    read: dict[str, Any] = {
+        **columns,
+        "stream": None if stream is None else bool(stream),
+        "usage": usage_of(usage) if isinstance(usage, str) else usage,
+    }
+    return Call(**read)
 
 
 def _maybe(kind: Callable[[Any], Any], value: Any) -> Any:
