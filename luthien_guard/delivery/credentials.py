@@ -97,11 +97,11 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         return [(str(name), each) for name, each in value.items()]
     if isinstance(value, (list, tuple)):
         return [("", each) for each in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [(each.name, getattr(value, each.name, None)) for each in dataclasses.fields(value)]
     # Of pydantic. By their class: there are objects that have every attribute that they are asked for.
     if hasattr(type(value), "get_secret_value"):
         return [("secret", value.get_secret_value())]
     if hasattr(type(value), "model_dump"):
         return list(vars(value).items())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(each.name, getattr(value, each.name, None)) for each in dataclasses.fields(value)]
     return []
