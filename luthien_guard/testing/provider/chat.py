@@ -11,54 +11,13 @@ from luthien_guard.testing.provider.complaint import Complaint, check_keys, chec
 __all__ = ["check", "check_bearer"]
 
 _KEYS: Final = frozenset(
-    {
-        *(
-            "model",
-            "messages",
-            "audio",
-            "frequency_penalty",
-            "function_call",
-            "functions",
-            "logit_bias",
-            "logprobs",
-        ),
-        *(
-            "max_completion_tokens",
-            "max_tokens",
-            "metadata",
-            "modalities",
-            "n",
-            "parallel_tool_calls",
-            "prediction",
-        ),
-        *(
-            "presence_penalty",
-            "prompt_cache_key",
-            "prompt_cache_retention",
-            "reasoning_effort",
-            "response_format",
-        ),
-        *(
-            "safety_identifier",
-            "seed",
-            "service_tier",
-            "stop",
-            "store",
-            "stream",
-            "stream_options",
-            "temperature",
-        ),
-        *(
-            "tool_choice",
-            "tools",
-            "top_logprobs",
-            "top_p",
-            "user",
-            "verbosity",
-            "web_search_options",
-            "moderation",
-        ),
-    }
+    """
+    audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens
+    messages metadata modalities model moderation n parallel_tool_calls prediction presence_penalty
+    prompt_cache_key prompt_cache_retention reasoning_effort response_format safety_identifier seed
+    service_tier stop store stream stream_options temperature tool_choice tools top_logprobs top_p user
+    verbosity web_search_options
+    """.split()  # noqa: SIM905 -- a name a line otherwise
 )
 _TOOL: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ROLES: Final = ("developer", "system", "user", "assistant", "tool", "function")

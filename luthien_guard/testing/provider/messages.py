@@ -11,30 +11,11 @@ from luthien_guard.testing.provider.complaint import Complaint, check_keys, chec
 __all__ = ["check"]
 
 _KEYS: Final = frozenset(
-    {
-        *(
-            "model",
-            "max_tokens",
-            "messages",
-            "system",
-            "tools",
-            "tool_choice",
-            "stream",
-            "metadata",
-            "thinking",
-        ),
-        *(
-            "temperature",
-            "top_k",
-            "top_p",
-            "stop_sequences",
-            "service_tier",
-            "container",
-            "context_management",
-        ),
-        *("mcp_servers", "output_config", "output_format", "cache_control", "thread", "safeguards", "betas"),
-        *("inference_geo", "speed", "anthropic_version"),
-    }
+    """
+    anthropic_version betas cache_control container context_management inference_geo max_tokens
+    mcp_servers messages metadata model output_config output_format safeguards service_tier speed
+    stop_sequences stream system temperature thinking thread tool_choice tools top_k top_p
+    """.split()  # noqa: SIM905 -- a name a line otherwise
 )
 _BETA_ONLY: Final = ("mcp_servers", "context_management", "thread", "safeguards", "speed")
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]+")

@@ -12,29 +12,12 @@ from luthien_guard.testing.provider.complaint import Complaint, check_keys, chec
 __all__ = ["check"]
 
 _KEYS: Final = frozenset(
-    {
-        *("model", "input", "background", "conversation", "include", "instructions", "max_output_tokens"),
-        *(
-            "max_tool_calls",
-            "metadata",
-            "parallel_tool_calls",
-            "previous_response_id",
-            "prompt",
-            "prompt_cache_key",
-        ),
-        *("prompt_cache_retention", "reasoning", "safety_identifier", "service_tier", "store", "stream"),
-        *(
-            "stream_options",
-            "temperature",
-            "text",
-            "tool_choice",
-            "tools",
-            "top_logprobs",
-            "top_p",
-            "truncation",
-        ),
-        *("user", "client_metadata", "context_management", "moderation", "generate"),
-    }
+    """
+    background client_metadata context_management conversation generate include input instructions
+    max_output_tokens max_tool_calls metadata model moderation parallel_tool_calls previous_response_id
+    prompt prompt_cache_key prompt_cache_retention reasoning safety_identifier service_tier store stream
+    stream_options temperature text tool_choice tools top_logprobs top_p truncation user
+    """.split()  # noqa: SIM905 -- a name a line otherwise
 )
 _TOOL: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _PREFIXES: Final[Mapping[str, tuple[str, ...]]] = {
