@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 import pluggy
 
 from luthien_guard.errors import ConfigError, did_you_mean
+from luthien_guard.exchange import RequestMetadata
 
 __all__ = [
     "Abort",
@@ -197,6 +198,7 @@ class PolicyContext:
 
     __slots__ = (
         "_deadline",
+        "_exchange",
         "_keepalive",
         "_record",
         "_states",
@@ -215,6 +217,7 @@ class PolicyContext:
         self,
         *,
         call_id: str,
+        exchange: Callable[[], RequestMetadata],
         policy: str,
         wire_format: str,
         request: Any,
@@ -233,11 +236,18 @@ class PolicyContext:
         self.clock = clock  # monotonic seconds; virtual in tests
         self.judge: Judge = judge if judge is not None else _no_judge
         self.observability = observability
+        self._exchange = exchange
         self._record = record
         self._keepalive = keepalive
         self._deadline = deadline
         self._states: dict[Any, Any] = {}
         self._states_of_request: dict[Any, Any] = {}
+
+    @property
+    def exchange(self) -> RequestMetadata:
+        """Who asks, as far as the guard knows. `api_key_hash` tells credentials apart, without telling them; `session_id` and
+        `user_id` are what the client says of itself."""
+        return self._exchange()
 
     @property
     def deadline(self) -> float:

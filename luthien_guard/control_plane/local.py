@@ -109,6 +109,7 @@ class LocalControlPlane:
     def _received(self, exchange: Exchange, body: bytes | None) -> None:
         metadata, request = exchange.metadata, exchange.request
         exchange.session = self._threads.of(metadata.session_id or self._sessions.of(request))
+        exchange.user = metadata.user_id or user_of(request)
         exchange.record(
             EventType.REQUEST_RECEIVED,
             wire_format=exchange.format.name,
@@ -116,7 +117,7 @@ class LocalControlPlane:
             model=request.model,
             stream=request.stream,
             session_id=exchange.session,
-            user_id=metadata.user_id or user_of(request),
+            user_id=exchange.user,
             api_key_hash=metadata.api_key_hash,
             trace_id=metadata.trace_id,
             traceparent=metadata.traceparent,

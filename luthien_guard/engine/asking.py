@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -103,6 +103,8 @@ class Asking:
         "record",
         "request",
         "services",
+        "session",
+        "user",
     )
 
     def __init__(
@@ -119,6 +121,8 @@ class Asking:
         self.metadata = metadata
         self.record = record
         self.request = ChatRequest(format.name, {})
+        self.session: str | None = None
+        self.user: str | None = None
         self.changed_by: HookCall | None = None  # who last changed something of the answer
         self._contexts: dict[int, PolicyContext] = {}
         self._waits: Waits | None = None
@@ -130,6 +134,7 @@ class Asking:
             record = partial(self._policy_record, call.registered.name)
             found = self._contexts[call.position] = PolicyContext(
                 call_id=self.metadata.call_id,
+                exchange=self._asked_by,
                 policy=call.registered.name,
                 wire_format=self.format.name,
                 request=self.request,
@@ -141,6 +146,10 @@ class Asking:
                 deadline=lambda: self._deadline(call),
             )
         return found
+
+    def _asked_by(self) -> RequestMetadata:
+        """For policies, with what the request itself says of its session and user, and without the caller's keys."""
+        return replace(self.metadata, session_id=self.session, user_id=self.user, secrets=())
 
     async def call(self, call: HookCall, event: Any) -> Any:
         """What the hook says about `event`: its result, or an Intervention when it failed and blocks on errors. A policy

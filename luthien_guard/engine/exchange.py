@@ -38,7 +38,6 @@ class Exchange(Asking):
         "response",
         "retries",
         "said",
-        "session",
     )
 
     def __init__(
@@ -52,7 +51,6 @@ class Exchange(Asking):
         super().__init__(plan, services, format, metadata, record)
         self.body = b""  # as sent upstream
         self.outcome: Outcome | None = None
-        self.session: str | None = None
         self.retries = 0
         self.released_any = False
         self.said: str | None = None  # what the guard told the client instead of what it blocked

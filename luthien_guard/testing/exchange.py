@@ -102,11 +102,12 @@ async def play(
     stream: bool,
     cut: Cut,
     request: Mapping[str, Any],
-    call_id: str | None = None,
+    exchange: Mapping[str, Any] | None = None,
 ) -> Played:
-    """One exchange: attempt n (after a `Retry`) is answered by the n-th script, the last one repeats."""
-    played = Played(wire_format, stream, cut.name, call_id or new_call_id(), Upstream(wire_format))
-    metadata = RequestMetadata(played.call_id, float(CREATED))
+    """One exchange: attempt n (after a `Retry`) is answered by the n-th script, the last one repeats. `exchange`: what
+    policies see as `ctx.exchange`."""
+    metadata = RequestMetadata(**{"call_id": new_call_id(), "timestamp": float(CREATED), **(exchange or {})})
+    played = Played(wire_format, stream, cut.name, metadata.call_id, Upstream(wire_format))
     left: Outcome | None = None
     try:
         asked = json.dumps(request).encode()

@@ -28,6 +28,7 @@ async def run(
     *,
     prompt: str = "Hello",
     request: Mapping[str, Any] | None = None,
+    exchange: Mapping[str, Any] | None = None,
     wire_formats: Iterable[str] | None = None,
     streamed: Iterable[bool] = (True, False),
     cuts: Cuts | Iterable[Cut] = "some",
@@ -36,7 +37,8 @@ async def run(
     """Play `script` through a guard with `policies`, once for each wire format, streamed and not, and each cut.
 
     `policies`: one or several of what `Guard` takes. Several scripts answer one attempt each (`Retry`). `request`
-    adds to the request that is made up from `prompt`. `cuts`: "whole" (fast), "some", or "every" byte. Everything
+    adds to the request that is made up from `prompt`; `exchange` says who asks (`ctx.exchange`): `session_id`, `user_id`,
+    `api_key_hash`. `cuts`: "whole" (fast), "some", or "every" byte. Everything
     else goes to `Guard`: `mode`, `on_block`, `limits`, `judge`, `clock` (default: a virtual one).
     """
     scripts = [script] if isinstance(script, Script) else list(script)
@@ -53,7 +55,11 @@ async def run(
                     clock.now += FORGOTTEN
                 else:
                     guard = Guard(listed, **options)
-                found.append(await play(guard, scripts, wire_format, stream=stream, cut=cut, request=body))
+                found.append(
+                    await play(
+                        guard, scripts, wire_format, stream=stream, cut=cut, request=body, exchange=exchange
+                    )
+                )
     return Runs(found)
 
 
