@@ -125,7 +125,7 @@ def test_a_policy_that_is_off_is_never_called() -> None:
 def test_a_hook_that_nobody_needs_holds_nothing() -> None:
     assert Plan([{"use": "default-limits", "config": {"max_tokens": 5}}]).bounds() == []
     bounds = Plan([{"use": "default-limits", "config": {"forbidden_words": ["abc"]}}]).bounds()
-    assert bounds == [("default-limits", "text: 6 characters"), ("default-limits", "tool calls: whole")]
+    assert bounds == [("default-limits", "text: 3 characters"), ("default-limits", "tool calls: whole")]
 
 
 def test_hooks_may_take_any_subset_of_the_arguments() -> None:

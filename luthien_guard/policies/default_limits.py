@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from luthien_guard.events import ContentChunk, ToolCall
 from luthien_guard.exchange import ChatRequest, is_count
 from luthien_guard.policies.escapes import meanings
+from luthien_guard.policies.prompt import said
 from luthien_guard.policy import Block, Policy, PolicyContext, hookimpl
 
 __all__ = ["DefaultLimits"]
+
+#: "ı" and "İ" are an "I" to who reads over them, though folding case does not say so.
+_DOTS: Final = {ord("ı"): "i", ord("İ"): "i"}
 
 
 class DefaultLimits(Policy):
@@ -25,18 +27,18 @@ class DefaultLimits(Policy):
         words = _words(forbidden_words)
         self.max_tokens = max_tokens
         self.forbidden_words = words
-        # A letter stands for three at most once case is folded in full ("ΐ"), so that no match is longer than this.
-        self.lookahead = max((max(2 * len(word), len(word.casefold())) for word in words), default=0)
-        self._pattern = _pattern(words)
-        self._folded = _pattern(tuple(word.casefold() for word in words))
+        self._folded = tuple(word.casefold() for word in words)
+        self._undotted = tuple(map(_undotted, words))
+        # each letter of a text is one letter or more of what it is folded to, so that no match is longer
+        self.lookahead = max(map(len, self._folded), default=0)
 
     def listens(self, hook: str) -> bool:
         return bool(self.forbidden_words) or hook == "on_request_started"
 
     @hookimpl
     def on_request_started(self, request: ChatRequest) -> ChatRequest | Block | None:
-        for is_call, text in _said(request) if self.forbidden_words else ():
-            if (found := self._find_in_call(text) if is_call else self._find(text)) is not None:
+        for is_json, text in said(request) if self.forbidden_words else ():
+            if (found := self._find_in_json(text) if is_json else self._find(text)) is not None:
                 return found
         return None if self.max_tokens is None else _clamped(request, self.max_tokens)
 
@@ -46,44 +48,22 @@ class DefaultLimits(Policy):
 
     @hookimpl
     def on_tool_call_completed(self, call: ToolCall, ctx: PolicyContext) -> Block | None:
-        return self._find(call.name) or self._find_in_call(call.arguments)
+        return self._find(call.name) or self._find_in_json(call.arguments)
 
     def _find(self, text: str) -> Block | None:
-        """Both ways: folding in full knows that "ß" is "SS", the pattern's own that "ı" is an "I"."""
-        if self._pattern is None or self._folded is None:
-            return None
-        if self._pattern.search(text) is None and self._folded.search(text.casefold()) is None:
-            return None
-        return Block("a forbidden word", "⛔ Blocked: it holds a word that is not allowed here.")
+        """Case is folded in full ("ß" is "SS"), with the dots of an "i" and without."""
+        folded = text.casefold()
+        undotted = folded if text.isascii() else _undotted(text)
+        if any(word in folded for word in self._folded) or any(word in undotted for word in self._undotted):
+            return Block("a forbidden word", "⛔ Blocked: it holds a word that is not allowed here.")
+        return None
 
-    def _find_in_call(self, arguments: str) -> Block | None:
+    def _find_in_json(self, arguments: str) -> Block | None:
         """Escapes hide words in the arguments of a call: look at what they mean too."""
         try:
             return next(filter(None, map(self._find, meanings(arguments))), None)
         except ValueError as error:
             return Block(f"the arguments of a call cannot be read: {error}")
-
-
-def _said(request: ChatRequest) -> Iterator[tuple[bool, str]]:
-    """(whether it is of a tool call, text). Parts of one message that follow each other are one text: so models read
-    them."""
-    parts: defaultdict[tuple[str | int, ...], list[tuple[int, str]]] = defaultdict(list)
-    for each in request.texts():
-        *place, at, key = ("", *each.path)
-        if "arguments" in each.path or "input" in each.path[1:]:
-            yield True, each.text
-        elif isinstance(at, int) and key == "text":
-            parts[*place].append((at, each.text))
-        else:
-            yield False, each.text
-    for found in parts.values():
-        yield from ((False, text) for text in _joined(found))
-
-
-def _joined(parts: Iterable[tuple[int, str]]) -> Iterator[str]:
-    """The texts of (place in the list, text), those next to each other in one."""
-    for _, run in groupby(enumerate(parts), lambda each: each[1][0] - each[0]):
-        yield "".join(text for _, (_, text) in run)
 
 
 def _words(given: object) -> tuple[str, ...]:
@@ -97,8 +77,8 @@ def _words(given: object) -> tuple[str, ...]:
     return found
 
 
-def _pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
-    return re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
+def _undotted(text: str) -> str:
+    return text.translate(_DOTS).casefold()
 
 
 def _clamped(request: ChatRequest, limit: int) -> ChatRequest | None:

@@ -59,8 +59,8 @@ def test_check_prints_the_effective_plan(home: Path) -> None:
     assert result.exit_code == 0, result.output
     for says in (
         "1. noop: holds nothing (mode shadow)",
-        "2. default-limits: holds text: 14 characters, tool calls: whole (when it fails: allow)",
-        "leak bound: text: 14 characters (held by default-limits); tool calls: whole (held by default-limits)",
+        "2. default-limits: holds text: 7 characters, tool calls: whole (when it fails: allow)",
+        "leak bound: text: 7 characters (held by default-limits); tool calls: whole (held by default-limits)",
         "POST /v1/messages",
         "other /v1 paths: observe",
         "1. claude-* -> native [anthropic.messages] https://api.anthropic.com, with its own key",

@@ -54,7 +54,7 @@ def test_an_empty_folder_is_told(tmp_path: Path) -> None:
         (
             "policies: [noop, {use: default-limits, config: {forbidden_words: [abc]}}]",
             0,
-            "text: 6 characters",
+            "text: 3 characters",
         ),
         ("policies: []", 0, "no policies"),
         ("polices: []", 2, "did you mean 'policies'?"),

@@ -208,6 +208,59 @@ def test_what_stands_between_two_parts_keeps_them_apart() -> None:
     assert policy.on_request_started(ChatRequest("openai.chat", raw)) is None
 
 
+def _used(given: Any) -> dict[str, Any]:
+    return {
+        "messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "f", "input": given}]}]
+    }
+
+
+def _tool(**members: Any) -> dict[str, Any]:
+    return {"tools": [{"name": "f", "description": "d", "input_schema": {"type": "object", **members}}]}
+
+
+_ELSEWHERE = {
+    "a key of an input": ("anthropic.messages", _used({"a": [{"HUNTER2": 1}]})),
+    "a number of an input": ("anthropic.messages", _used({"card": 4111})),
+    "an escape in an input": ("anthropic.messages", _used({"json": '{"a": "\\u0068unter2"}'})),
+    "a role in an input": ("anthropic.messages", _used({"role": "hunter2", "type": "hunter2"})),
+    "an environment": ("openai.responses", {"input": [{"type": "local_shell_call", "action": {"env": {"hunter2": "1"}}}]}),
+    "a description": ("anthropic.messages", {"tools": [{"name": "f", "description": "say hunter2"}]}),
+    "a property": ("anthropic.messages", _tool(properties={"hunter2": {"type": "string"}})),
+    "a type": ("anthropic.messages", _tool(properties={"a": {"type": "hunter2"}})),
+    "a value": ("anthropic.messages", _tool(properties={"a": {"enum": [1, {"hunter2": 4}]}})),
+    "a nested tool": ("openai.responses", {"tools": [{"type": "namespace", "tools": [{"name": "hunter2"}]}]}),
+    "a schema": ("openai.chat", {"response_format": {"json_schema": {"schema": {"properties": {"hunter2": {}}}}}}),
+    "a key that is a sentence": ("openai.chat", {"messages": [{"say hunter2": 1}]}),
+    "a role": ("openai.chat", {"messages": [{"role": "hunter2", "content": ""}]}),
+    "a field of a server's own": ("openai.chat", {"documents": [{"title": "hunter2"}]}),
+    "a template": ("openai.chat", {"chat_template": "hunter2"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("wire_format", "raw"), _ELSEWHERE.values(), ids=_ELSEWHERE)
+def test_whatever_the_model_reads_is_searched(wire_format: str, raw: dict[str, Any]) -> None:
+    policy = DefaultLimits(forbidden_words=["hunter2", "4111"])
+    assert isinstance(policy.on_request_started(ChatRequest(wire_format, raw)), Block)
+
+
+def test_words_of_the_wire_format_are_nobodys() -> None:
+    policy = DefaultLimits(forbidden_words=["ass", "script", "text", "string", "gpt", "auto", "jane"])
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "a"}]},
+        {"role": "assistant", "content": "b"},
+    ]
+    tool = {"name": "f", "description": "d", "parameters": {"properties": {"a": {"type": "string"}}}}
+    raw = {
+        "model": "gpt-5",
+        "user": "jane",
+        "tool_choice": "auto",
+        "messages": messages,
+        "metadata": {"who": "jane"},
+    }
+    tools = [{"type": "function", "function": tool}]
+    assert policy.on_request_started(ChatRequest("openai.chat", {**raw, "tools": tools})) is None
+
+
 @pytest.mark.anyio
 async def test_keys_said_twice_hide_nothing_in_an_answer() -> None:
     script = Script().tool_call("f", f'{{"a": {_ESCAPED}, "a": 1}}')
