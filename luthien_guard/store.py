@@ -303,10 +303,17 @@ class Store(Protocol):
         ...
 
     def prune(
-        self, *, before: float | None = None, max_bytes: int | None = None, events_only: bool = False
+        self,
+        *,
+        before: float | None = None,
+        max_bytes: int | None = None,
+        events_only: bool = False,
+        seen: int | None = None,
     ) -> int:
         """Delete what started before `before` (Unix seconds), then the oldest until the store is within `max_bytes`.
-        `events_only` keeps the line in `conversation_calls`. Returns the number of calls touched."""
+        `events_only` keeps the line in `conversation_calls`. `seen` is a position of the tail: calls of which a row
+        stands behind it stay, for who read up to there has not seen it. Returns the number of calls touched. Raises
+        SinkError, also for a position in a file that has been replaced."""
         ...
 
     def pruned(self) -> str | None:

@@ -17,7 +17,7 @@ from luthien_guard.cli.asking import (
     store_option,
     store_url,
 )
-from luthien_guard.cli.exporting import exported, writer_for
+from luthien_guard.cli.exporting import Exported, exported, writer_for
 from luthien_guard.cli.facts import clock
 from luthien_guard.cli.kinds import Duration, Size
 from luthien_guard.cli.output import progress
@@ -67,7 +67,7 @@ def export(file: Path, older_than: float | None, json_: bool, store: str | None,
     """Write the rows into FILE, which must not be there: JSON lines, or Parquet (`.parquet`, needs the extra
     `parquet`). JSON lines are a store again: `--store jsonl:///FILE`."""
     with _opened(store, config) as opened:
-        rows = _export(opened, file, ago(older_than))
+        rows = _export(opened, file, ago(older_than)).rows
     as_json({"rows": rows, "file": str(file)}) if json_ else say(f"{rows} rows in {file}")
 
 
@@ -91,13 +91,17 @@ def prune(
     if older_than is None and max_bytes is None:
         fail("say what is old: --older-than, --max-bytes, or both")
     before = ago(older_than)
+    seen: int | None = None
     said: dict[str, Any] = {}
     with _opened(store, config) as opened:
         if file is not None:
             # how many calls are too many is only known while they are deleted
-            said = {"rows": _export(opened, file, before if max_bytes is None else None), "file": str(file)}
+            done = _export(opened, file, before if max_bytes is None else None)
+            seen, said = done.seen, {"rows": done.rows, "file": str(file)}
         with progress("deleting"):
-            said["deleted"] = opened.prune(before=before, max_bytes=max_bytes, events_only=events_only)
+            said["deleted"] = opened.prune(
+                before=before, max_bytes=max_bytes, events_only=events_only, seen=seen
+            )
     if json_:
         as_json(said)
         return
@@ -120,7 +124,7 @@ def _opened(store: str | None, config: Path | None, *, make: bool = False) -> Ge
         fail(error)
 
 
-def _export(store: Store, file: Path, before: float | None) -> int:
+def _export(store: Store, file: Path, before: float | None) -> Exported:
     write = writer_for(file)
     with progress("exporting", int(store.stats()["events"])) as tell:
         return exported(store, file, write, before, tell)

@@ -26,6 +26,6 @@ def after_row(number: int) -> int:
 
 
 def next_row(place: int) -> int | None:
-    """The smallest number that a row at this place or behind it can have."""
+    """The smallest number that a row at this place or behind it can have; None where no row can be any more."""
     number = place + _LEAST
     return number if number <= _MOST else None

@@ -66,6 +66,7 @@ def check_sink(make: Callable[[], Store], *, keeps: bool = True) -> None:
         _prunes_events(store)
         if keeps:
             _is_followed_over_a_prune(store, make)
+        _prunes_what_was_seen(store)
     finally:
         store.close()
     _refuses_when_closed(store)
@@ -331,6 +332,21 @@ def _is_followed_over_a_prune(store: Store, make: Callable[[], Store]) -> None:
         _same("a tail goes on behind a prune", seen, [*old, *young, *late])
     finally:
         reader.close()
+
+
+def _prunes_what_was_seen(store: Store) -> None:
+    """Who reads up to a position and prunes loses nothing that came meanwhile."""
+    whole, growing, late = exchange_rows(9_100), exchange_rows(9_101), exchange_rows(9_102)
+    store.write([*whole, *growing[:-1], *exchange_rows(9_200)])
+    position, _ = store.tail()
+    store.write([*late, growing[-1]])
+    for events_only in (False, True):
+        store.prune(before=9_150_000.0, events_only=events_only, seen=position)
+        _same("what was seen whole is pruned", store.rows(whole[0].call_id), [])
+        _same("a call that came meanwhile is not", store.rows(late[0].call_id), late)
+        _same("nor one that went on", store.rows(growing[0].call_id), growing)
+    store.prune(max_bytes=0, seen=position)
+    _same("nor for its size", (store.rows(late[0].call_id), store.rows(growing[0].call_id)), (late, growing))
 
 
 def _refuses_when_closed(store: Store) -> None:

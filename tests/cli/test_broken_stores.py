@@ -56,7 +56,8 @@ def test_one_value_of_no_type_hides_nothing_else(
         assert done.exit_code == 0, (words, done.output, done.exc_info)
     assert run("audit", "verify", "--store", url).exit_code == 1
     done = run("db", "prune", "--older-than", "1d", "--store", url)
-    assert done.output == "2 calls deleted\n"
+    lost = name == "call_id" and table == "conversation_calls"  # rows that no line has
+    assert done.output == f"{3 if lost else 2} calls deleted\n"
 
 
 @pytest.mark.parametrize("depth", [400, 900, 100_000])

@@ -68,7 +68,12 @@ class ListStore:
         raise NotImplementedError
 
     def prune(
-        self, *, before: float | None = None, max_bytes: int | None = None, events_only: bool = False
+        self,
+        *,
+        before: float | None = None,
+        max_bytes: int | None = None,
+        events_only: bool = False,
+        seen: int | None = None,
     ) -> int:
         raise NotImplementedError
 

@@ -78,6 +78,11 @@ class PrunesNothing(SqliteStore):
         return 0
 
 
+class PrunesTheUnseen(SqliteStore):
+    def prune(self, *, seen: int | None = None, **more: Any) -> int:
+        return super().prune(**more)
+
+
 class PrunesAll(SqliteStore):
     def prune(self, *, before: float | None = None, **more: Any) -> int:
         return super().prune(before=None if before is None else 1e12, **more)
@@ -151,6 +156,7 @@ class Alone(SqliteStore):
         (TailsTwice, "a tail gives"),
         (PrunesNothing, "pruning by age"),
         (PrunesAll, "pruning by age"),
+        (PrunesTheUnseen, "a call that came meanwhile"),
         (TrustsClocks, "stored, whatever its id"),
         (Miscounts, "number of events"),
         (RepeatsTheBeginning, "the model is that of the end"),

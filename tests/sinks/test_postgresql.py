@@ -200,6 +200,39 @@ def test_of_a_day_that_is_partly_younger_only_the_old_calls_go(database: str, st
     assert store.rows(young[0].call_id) == young
 
 
+@pytest.mark.parametrize("events_only", [False, True])
+def test_a_day_of_which_something_was_not_seen_is_not_dropped(
+    store: PostgresStore, events_only: bool
+) -> None:
+    seen_whole, growing, late = (of_day(5, number=number) for number in range(3))
+    store.write([*seen_whole, *growing[:-1], *of_day(0)])
+    seen, _ = store.tail()
+    store.write([*late, growing[-1]])
+    for limit in ({"before": time.time() - 86400}, {"max_bytes": 0}):
+        store.prune(events_only=events_only, seen=seen, **limit)
+        assert store.rows(seen_whole[0].call_id) == []
+        assert store.rows(growing[0].call_id) == growing
+        assert store.rows(late[0].call_id) == late
+
+
+@pytest.mark.parametrize("by_size", [False, True])
+def test_rows_that_no_line_has_are_pruned_by_their_ids(
+    database: str, store: PostgresStore, by_size: bool
+) -> None:
+    old, listed, young, newest = of_day(5), of_day(4), of_day(3, number=1), of_day(0)
+    store.write([*old, *listed, *young, *newest])
+    admin(database, f"DELETE FROM conversation_calls WHERE call_id IN ('{old[0].call_id}', '{young[0].call_id}')", "SELECT 1")  # fmt: skip
+    if by_size:
+        store.prune(max_bytes=0)
+        assert store.rows(young[0].call_id) == []
+    else:
+        store.prune(before=time.time() - 3.5 * 86400)
+        assert store.rows(young[0].call_id) == young
+    assert store.rows(old[0].call_id) == []
+    assert store.rows(listed[0].call_id) == []
+    assert store.rows(newest[0].call_id) == newest
+
+
 def test_pruning_by_size_drops_the_oldest_days_first(database: str, store: PostgresStore) -> None:
     noise = random.Random(1).randbytes(400_000).hex()
     oldest, *_ = exchanges = [of_day(back, noise) for back in (4, 3, 0)]

@@ -38,6 +38,16 @@ class Following:
         with _reader(self._looked()) as reader:
             return positions.position(self._number, end_of(reader))
 
+    def place(self, position: int) -> int:
+        """Where in the file of now the position is. Raises OSError where nobody can say that any more."""
+        file = self._looked()
+        number, place = positions.split(position)
+        if number == self._number - 1 and self._before is not None:
+            return _carried(self._before, place, file)
+        if number != self._number:
+            raise OSError("the file was replaced since it was read")
+        return place
+
     def rows(self, position: int, limit: int) -> tuple[int, list[Row]]:
         """(the position to go on from, the rows after `position`)"""
         file = self._looked()

@@ -135,12 +135,18 @@ class JsonlStore:
         return [call.call_id for call in calls if call.ended_at is None and writer in (None, call.writer)]
 
     def prune(
-        self, *, before: float | None = None, max_bytes: int | None = None, events_only: bool = False
+        self,
+        *,
+        before: float | None = None,
+        max_bytes: int | None = None,
+        events_only: bool = False,
+        seen: int | None = None,
     ) -> int:
         """The file is written anew without the pruned calls. (There is no line of a call without its events, so
         `events_only` prunes the same.)"""
         with self._asked() as index:
-            gone = _pruned(index, before, max_bytes)
+            end = index.end if seen is None else self._following.place(seen)
+            gone = _pruned(index, before, max_bytes, end)
             if gone:
                 self._writable()  # what another one wrote meanwhile would be lost
                 self._rewrite(gone)
@@ -255,15 +261,16 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _pruned(index: Index, before: float | None, max_bytes: int | None) -> set[str]:
-    """The ids of the calls that go, oldest first; for their size never the newest of all."""
+def _pruned(index: Index, before: float | None, max_bytes: int | None, end: int) -> set[str]:
+    """The ids of the calls that go, oldest first: only those that stand before `end` as a whole, and for their size
+    never the newest of all."""
     total = sum(entry.bytes for entry in index.entries.values())
     gone: set[str] = set()
     for call_id in index.ids:
         entry = index.entries[call_id]
         old = before is not None and entry.began < before
         big = max_bytes is not None and total > max_bytes and call_id != index.ids[-1]
-        if old or big:
+        if (old or big) and entry.places[-1] < end:
             gone.add(call_id)
             total -= entry.bytes
     return gone

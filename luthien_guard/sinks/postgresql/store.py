@@ -138,15 +138,21 @@ class PostgresStore:
     # -- retention -----------------------------------------------------------------------------------------------------
 
     def prune(
-        self, *, before: float | None = None, max_bytes: int | None = None, events_only: bool = False
+        self,
+        *,
+        before: float | None = None,
+        max_bytes: int | None = None,
+        events_only: bool = False,
+        seen: int | None = None,
     ) -> int:
         """Whole days at once where it can. Where one day alone is past `max_bytes`, its table is written anew, and
         writers wait meanwhile."""
         count = 0
+        taken = pruning.Taken(events_only, None if seen is None else positions.next_row(seen))
         if before is not None:
-            count += pruning.by_age(self._db, before, events_only)
+            count += pruning.by_age(self._db, before, taken)
         if max_bytes is not None:
-            count += pruning.by_size(self._db, max_bytes, events_only)
+            count += pruning.by_size(self._db, max_bytes, taken)
         self._days.clear()  # dropped ones are made again when they are needed
         return count
 

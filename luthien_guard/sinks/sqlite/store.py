@@ -135,15 +135,28 @@ class SqliteStore:
     # -- retention -----------------------------------------------------------------------------------------------------
 
     def prune(
-        self, *, before: float | None = None, max_bytes: int | None = None, events_only: bool = False
+        self,
+        *,
+        before: float | None = None,
+        max_bytes: int | None = None,
+        events_only: bool = False,
+        seen: int | None = None,
     ) -> int:
         count = 0
+        end = None if seen is None else self._row_behind(seen)
         if before is not None:
-            count += retention.by_age(self._do, before, events_only)
+            count += retention.by_age(self._do, before, events_only, end)
         if max_bytes is not None:
-            count += retention.by_size(self._do, max_bytes, events_only)
+            count += retention.by_size(self._do, max_bytes, events_only, end)
         self._do(lambda db: db.execute("PRAGMA incremental_vacuum").fetchall())
         return count
+
+    def _row_behind(self, position: int) -> int | None:
+        """The number of the first row behind a position of the tail."""
+        file, place = positions.split(position)
+        if file != self._do(lambda _: self._files):
+            raise SinkError(f"sqlite {self.path}: the file was replaced since it was read")
+        return positions.next_row(place)
 
     def _bytes(self) -> int:
         return self._do(retention.size)
