@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         ToolCall,
         ToolCallChunk,
         UnknownChunk,
-        UsageReported,
     )
     from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus
     from luthien_guard.guard import Guard
@@ -63,7 +62,6 @@ _HOMES: Final = {
         "ToolCall",
         "ToolCallChunk",
         "UnknownChunk",
-        "UsageReported",
     ),
     "exchange": ("ChatRequest", "Outcome", "OutcomeStatus"),
     "guard": ("Guard",),
@@ -99,7 +97,6 @@ __all__ = [
     "ToolCall",
     "ToolCallChunk",
     "UnknownChunk",
-    "UsageReported",
     "WireError",
     "acompletion",
     "anthropic_messages",

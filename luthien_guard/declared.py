@@ -40,7 +40,7 @@ def check_attributes(policy: Policy, name: str, hooks: Collection[str]) -> None:
 
 def check_declared(policy: Policy, name: str, hooks: Collection[str]) -> None:
     """What it declares for the engine. `hooks`: those that it implements. Raises ConfigError."""
-    for attribute in ("name", "lookahead", "waits", "asks_judge", "timeout"):
+    for attribute in ("name", "lookahead", "waits", "asks_judge", "needs_history", "timeout"):
         check_value(attribute, name, getattr(policy, attribute))
     _check_hold(policy.hold, name)
     _check_channels(policy.channels, name)
@@ -102,6 +102,7 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     ),
     "waits": (lambda value: isinstance(value, bool), "True or False"),
     "asks_judge": (lambda value: isinstance(value, bool), "True or False"),
+    "needs_history": (lambda value: isinstance(value, bool), "True or False"),
     "timeout": (
         lambda value: value is None or (_is_seconds(value) and value > 0),
         "a finite number of seconds, more than 0, or None for the guard's default",

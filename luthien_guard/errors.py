@@ -8,7 +8,8 @@ LuthienError
 ├── WireError              the peer: bytes that this wire format cannot accept
 │   ├── MalformedBody      400
 │   ├── BodyTooLarge       413
-│   └── UnsupportedEncoding 415
+│   ├── UnsupportedEncoding 415
+│   └── HistoryKept        400: a part of the conversation is not in the request
 └── SinkError              the operator: a store, broker or collector failed
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Iterable
 __all__ = [
     "BodyTooLarge",
     "ConfigError",
+    "HistoryKept",
     "IllegalOutput",
     "LuthienError",
     "MalformedBody",
@@ -86,6 +88,20 @@ class UnsupportedEncoding(WireError):
 
     status = 415
     code = "unsupported_encoding"
+
+
+class HistoryKept(WireError):
+    """A request refers to what the provider keeps, and a policy must see it. `references`: `ChatRequest.references`."""
+
+    #: Anthropic's own; their tool runners then send the whole conversation.
+    code = "thread_unsupported_request"
+
+    def __init__(self, references: Iterable[str]) -> None:
+        named = " and ".join(f"`{name}`" for name in references)
+        super().__init__(
+            f"a policy here must see the whole conversation: send it in the request; {named} refers to one that the "
+            "provider keeps"
+        )
 
 
 class SinkError(LuthienError):

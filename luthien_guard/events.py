@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, TypeAlias
@@ -19,7 +20,6 @@ __all__ = [
     "ChunkKind",
     "ContentChunk",
     "ContentCompleted",
-    "Event",
     "JSONValue",
     "ResponseCompleted",
     "ResponseFailed",
@@ -28,7 +28,6 @@ __all__ = [
     "ToolCallChunk",
     "ToolKind",
     "UnknownChunk",
-    "UsageReported",
 ]
 
 JSONValue: TypeAlias = "str | int | float | bool | list[Any] | dict[str, Any] | None"
@@ -167,13 +166,6 @@ class UnknownChunk(_Replace):
 
 
 @dataclass(frozen=True, slots=True)
-class UsageReported(_Replace):
-    """Token counts as the provider spelled them."""
-
-    usage: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class ContentCompleted(_Replace):
     """A whole block of text."""
 
@@ -200,7 +192,14 @@ class ToolCall(_Replace):
     def parsed(self) -> Any:
         """The arguments as JSON, or None where they are not JSON that every parser reads the same way."""
         try:
-            return json.loads(self.arguments, object_pairs_hook=_no_duplicates)
+            value = json.loads(
+                self.arguments,
+                object_pairs_hook=_no_duplicates,
+                parse_constant=_not_json,
+                parse_float=_finite,
+            )
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+            return value
         except (ValueError, RecursionError):
             return None
 
@@ -242,17 +241,15 @@ class ResponseFailed(_Replace):
     code: str | None = None
 
 
-Event: TypeAlias = (
-    ResponseStarted
-    | ContentChunk
-    | ToolCallChunk
-    | UnknownChunk
-    | UsageReported
-    | ContentCompleted
-    | ToolCall
-    | ResponseCompleted
-    | ResponseFailed
-)
+def _not_json(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number out of range")
+    return value
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

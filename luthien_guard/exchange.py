@@ -95,6 +95,12 @@ _KEYS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "stop": (),
     },
 }
+#: Keys of a request that stand for what the provider keeps and the request does not hold.
+_KEPT: Final[Mapping[str, tuple[str, ...]]] = {
+    "openai.chat": (),
+    "anthropic.messages": ("thread",),
+    "openai.responses": ("previous_response_id", "conversation", "prompt"),
+}
 _PROMPT_KEYS = ("system", "instructions", "litellm_system_prompt", "messages", "input", "prompt")
 _SYSTEM_KEYS = ("system", "instructions", "litellm_system_prompt")
 
@@ -131,6 +137,16 @@ class ChatRequest:
     def tools(self) -> list[Any]:
         """Every tool, wherever the request hides it: `tools`, `input[].additional_tools`, namespaces."""
         return list(_tools(self.raw))
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What stands for a part of the conversation that the provider keeps, and that is therefore not in the request:
+        `thread`, `previous_response_id`, `conversation`, `prompt`, `input` (of items that are named by their id)."""
+        found = [key for key in _KEPT[self.wire_format] if _is_kept(self.raw.get(key))]
+        items = self.raw.get("input") if self.wire_format == "openai.responses" else None
+        if isinstance(items, list) and any(map(_names_item, items)):
+            found.append("input")
+        return tuple(found)
 
     @property
     def max_tokens(self) -> int | None:
@@ -171,6 +187,19 @@ class ChatRequest:
 def is_count(value: object) -> TypeGuard[int]:
     """Whether it is a whole number from 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_kept(value: Any) -> bool:
+    """A thread that only begins is all in the request."""
+    return value is not None and value != {"type": "create"}
+
+
+def _names_item(item: Any) -> bool:
+    """An item of `input` without a type is a message if it has a role, and a reference otherwise."""
+    if not isinstance(item, dict):
+        return False
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and "role" not in item)
 
 
 def _role_of_key(key: str) -> str:

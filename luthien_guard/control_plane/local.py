@@ -18,7 +18,7 @@ from luthien_guard.engine.asking import RecordFunction, Services
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.verdicts import Intervention, message_for
-from luthien_guard.errors import ConfigError, WireError
+from luthien_guard.errors import ConfigError, HistoryKept, WireError
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.identity import SESSION_FROM, Sessions, SessionSource, Threads, user_of
 from luthien_guard.records import EventType
@@ -67,14 +67,11 @@ class LocalControlPlane:
             request = exchange.format.read_request(body) if body else exchange.request
         except WireError as error:
             self._received(exchange, body)
-            exchange.record(
-                EventType.REQUEST_REJECTED, status=error.status, code=error.code, reason=str(error)
-            )
-            exchange.decide_outcome(OutcomeStatus.BLOCKED, reason=str(error))
-            answer = error_answer(exchange.format, error.status, error.code, str(error))
-            return PolicyResult(RequestDecision(body, answer), allowed=False, reason=str(error))
+            return _rejected(exchange, body, error)
         exchange.request = request
         self._received(exchange, body)
+        if (name := exchange.plan.needs_history) is not None and (kept := request.references):
+            return _rejected(exchange, body, HistoryKept(kept), policy=name)
         covered = exchange.plan.looks_at_response or exchange.services.keeps_content
         if not body:
             enforces = exchange.plan.enforces
@@ -190,6 +187,19 @@ class LocalControlPlane:
             EventType.CLOSED, outcome=OutcomeStatus.BLOCKED.value, reason=message, wire_format=wire_format
         )
         return error_answer(exchange.format, status, code, message)
+
+
+def _rejected(
+    exchange: Exchange, body: bytes, error: WireError, policy: str | None = None
+) -> PolicyResult[RequestDecision]:
+    """`policy`: on whose behalf."""
+    reason = str(error)
+    exchange.record(
+        EventType.REQUEST_REJECTED, policy=policy, status=error.status, code=error.code, reason=reason
+    )
+    exchange.decide_outcome(OutcomeStatus.BLOCKED, policy, reason)
+    answer = error_answer(exchange.format, error.status, error.code, reason)
+    return PolicyResult(RequestDecision(body, answer), allowed=False, reason=reason)
 
 
 def _text(body: bytes) -> str:

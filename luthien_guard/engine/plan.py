@@ -78,6 +78,15 @@ class Plan:
         self.response_waits = any(
             call.registered.policy.waits for call in self.calls["on_response_completed"]
         )
+        #: The first that must see what the provider keeps of a conversation.
+        self.needs_history = next(
+            (
+                each.name
+                for each in registered
+                if each.policy.needs_history and each.mode == "enforce" and mode != "observe"
+            ),
+            None,
+        )
         self.looks_at_response = any(self.calls[hook] for hook in _RESPONSE_HOOKS)
         self.may_wait = any(
             call.is_async for hook in (*_RESPONSE_HOOKS, "on_error") for call in self.calls[hook]

@@ -47,7 +47,7 @@ class Messages:
         return StreamWriter(model, call_id) if stream else BodyWriter(model, call_id)
 
     def error(self, status: int, code: str, message: str) -> bytes:
-        return dumps(error_of(status, message)).encode()
+        return dumps(error_of(status, message, code)).encode()
 
 
 MESSAGES: Final[WireFormat] = Messages()

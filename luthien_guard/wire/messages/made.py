@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from luthien_guard.errors import HistoryKept
+
 __all__ = ["error_of", "message_of", "usage_of"]
 
 _ERRORS: Final = {
@@ -18,10 +20,13 @@ _ERRORS: Final = {
 }
 
 
-def error_of(status: int, message: str) -> dict[str, Any]:
+def error_of(status: int, message: str, code: str = "") -> dict[str, Any]:
     """The error object, the same in a body and in a stream; its type is one that the API documents."""
     kind = _ERRORS.get(status, "api_error" if status >= 500 else "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": message}}
+    error: dict[str, Any] = {"type": kind, "message": message}
+    if code == HistoryKept.code:
+        error["details"] = {"error_code": code, "unsupported": ["thread"]}
+    return {"type": "error", "error": error}
 
 
 def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
