@@ -114,15 +114,14 @@ class Guard:
         pepper = None if self.storage is None else partial(pepper_of, self.storage.folder)
         self.callers = Callers(pepper=pepper, session_from=session_from)
         self._tracer = open_tracer(tracing) if isinstance(tracing, str) else tracing
-        traced = [] if self._tracer is None else [self._tracer]
-        self.delivery = Delivery(
-            [*traced, *sinks], storage=self.storage, durability=durability, redact=self.redactor
-        )
+        sinks = [*([] if self._tracer is None else [self._tracer]), *sinks]
+        self.delivery = Delivery(sinks, storage=self.storage, durability=durability, redact=self.redactor)
         self._asks_litellm = judge is None
         services = Services(
             clock=self.clock,
             within=_within,
             judge=judge if judge is not None else ask_with_litellm,
+            span_of=next(filter(None, (getattr(sink, "span_of", None) for sink in sinks)), None),
             limits=self.limits,
             on_block="refuse" if on_block == "refuse" else "error",
             unknown=unknown,

@@ -189,7 +189,8 @@ def _check_inner_keys(value: Any, given: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ObservabilityContext:
-    """Where this exchange stands in the host's tracing, and the way into the record."""
+    """Where this exchange stands in tracing (W3C ids in hex: its own span where the guard traces, else the caller's), and
+    the way into the record."""
 
     trace_id: str | None
     span_id: str | None

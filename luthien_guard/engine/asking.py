@@ -70,6 +70,8 @@ class Services:
     clock: Callable[[], float]
     within: Within
     judge: Judge | None = None
+    #: (trace id, span id) of an exchange, in hex; None where nobody traces it.
+    span_of: Callable[[str], tuple[str, str] | None] | None = None
     limits: Limits = field(default_factory=Limits)
     on_block: str = "refuse"
     unknown: str = "allow"  # or "block": chunks of kinds that the format does not know
@@ -141,11 +143,19 @@ class Asking:
                 record=record,
                 clock=self.services.clock,
                 judge=self.services.judge,
-                observability=ObservabilityContext(self.metadata.trace_id, None, record),
+                observability=ObservabilityContext(*self._traced_as(), record),
                 keepalive=lambda: self._keepalive(call.position),
                 deadline=lambda: self._deadline(call),
             )
         return found
+
+    def _traced_as(self) -> tuple[str | None, str | None]:
+        """The exchange's own span, or the one that the caller named."""
+        metadata, span_of = self.metadata, self.services.span_of
+        if span_of is not None and (own := span_of(metadata.call_id)) is not None:
+            return own
+        named = metadata.traceparent
+        return (None, None) if named is None else (metadata.trace_id, named.split("-")[2])
 
     def _asked_by(self) -> RequestMetadata:
         """For policies, with what the request itself says of its session and user, and without the caller's keys."""

@@ -13,7 +13,15 @@ from opentelemetry import trace
 from opentelemetry.context import attach, detach, get_current, set_value
 from opentelemetry.trace import Span, SpanKind, StatusCode, format_span_id, format_trace_id
 
-from luthien_guard import ContentChunk, Guard, GuardMiddleware, Policy, hookimpl
+from luthien_guard import (
+    ChatRequest,
+    ContentChunk,
+    Guard,
+    GuardMiddleware,
+    Policy,
+    PolicyContext,
+    hookimpl,
+)
 from luthien_guard.records import EventType
 from luthien_guard.sinks.opentelemetry import LogCorrelation, exchange_context, inject
 from tests.asgi.host import JSON, Speaker, Visit, visit
@@ -73,6 +81,46 @@ async def test_a_bad_header_begins_a_new_trace(header: bytes) -> None:
     collected = Collected()
     await served(collected, answer(), headers=[HEADERS[0], (b"traceparent", header)])
     assert collected.exchange.parent is None
+
+
+# -- what policies know ------------------------------------------------------------------------------------------------
+
+
+def noting() -> tuple[Policy, list[tuple[str | None, str | None]]]:
+    """A policy, and where its exchanges stood: once for the request, once for each chunk."""
+    stood: list[tuple[str | None, str | None]] = []
+
+    class Stands(Policy):
+        @hookimpl
+        def on_request_started(self, request: ChatRequest, ctx: PolicyContext) -> None:
+            stood.append((ctx.observability.trace_id, ctx.observability.span_id))
+
+        @hookimpl
+        async def on_content_chunk(self, chunk: ContentChunk, ctx: PolicyContext) -> None:
+            stood.append((ctx.observability.trace_id, ctx.observability.span_id))
+
+    return Stands(), stood
+
+
+async def test_a_policy_knows_the_exchange_s_own_span() -> None:
+    collected, (policy, stood) = Collected(), noting()
+    await served(collected, answer(), headers=HEADERS, policies=[policy])
+    assert set(stood) == {ids(collected.exchange)}
+    assert len(stood) > 1
+
+
+async def test_without_a_tracer_it_knows_the_caller_s() -> None:
+    policy, stood = noting()
+    app = GuardMiddleware(Speaker(answer(), headers=JSON), guard=Guard([policy]))
+    await visit(app, body=asking(), headers=HEADERS)
+    assert set(stood) == {(TRACE, PARENT)}
+
+
+async def test_where_nobody_traces_there_is_nothing_to_know() -> None:
+    policy, stood = noting()
+    app = GuardMiddleware(Speaker(answer(), headers=JSON), guard=Guard([policy]))
+    await visit(app, body=asking())
+    assert set(stood) == {(None, None)}
 
 
 # -- the host's own instrumentation ------------------------------------------------------------------------------------

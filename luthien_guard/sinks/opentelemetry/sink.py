@@ -13,7 +13,7 @@ from typing import Final
 from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import INVALID_SPAN, TracerProvider
+from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, TracerProvider
 
 from luthien_guard.errors import ConfigError
 from luthien_guard.records import EventType, Record
@@ -98,6 +98,14 @@ class OpenTelemetrySink:
     def inject(self, headers: MutableMapping[str, str]) -> None:
         """W3C context of the running exchange, for a call to upstream."""
         inject(headers)
+
+    def span_of(self, call_id: str) -> tuple[str, str] | None:
+        """(trace id, span id) of an open exchange, in hex."""
+        exchange = self._open.get(call_id)
+        context = INVALID_SPAN_CONTEXT if exchange is None else exchange.place.span_context
+        if not context.is_valid:
+            return None
+        return trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
 
     def stop(self) -> None:
         logging.getLogger("luthien_guard").removeFilter(self._correlation)
