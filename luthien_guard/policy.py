@@ -250,7 +250,7 @@ class PolicyContext:
     @property
     def exchange(self) -> RequestMetadata:
         """Who asks, as far as the guard knows. `api_key_hash` tells credentials apart, without telling them; `session_id` and
-        `user_id` are what the client says of itself."""
+        `user_id` are what the client says of itself, unless the application that serves it said better."""
         return self._exchange()
 
     @property

@@ -16,10 +16,13 @@ from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope,
 from luthien_guard.asgi.websocket import REASON, deny, wants_websocket
 from luthien_guard.clock import clock_from
 from luthien_guard.errors import MalformedBody, WireError
+from luthien_guard.exchange import RequestMetadata
 
-__all__ = ["POLICY_SET", "GuardMiddleware"]
+__all__ = ["POLICY_SET", "USER", "GuardMiddleware"]
 
-#: `scope["state"][POLICY_SET]`: whoever authenticates further out names here the guard's further policies for a caller.
+#: Where in `scope["state"]` whoever authenticates further out says who asks, which then stands over what the request says...
+USER: Final = "luthien_user"
+#: ... and which of the guard's `policy_sets` are for this caller.
 POLICY_SET: Final = "luthien_policy_set"
 #: Methods whose requests may come without a body on a model route; their answers are policed like any other.
 _BODILESS = ("GET", "HEAD", "OPTIONS", "DELETE")
@@ -85,9 +88,7 @@ class GuardMiddleware:
     async def _begun(self, scope: Scope, receive: Receive, send: Send, route: Route) -> Exchange | None:
         """An exchange whose request is whole; None where there is nothing to decide."""
         headers = headers_of(scope)
-        metadata = self.guard.callers.metadata(headers, scope["path"])
-        if policy_set := (scope.get("state") or {}).get(POLICY_SET):
-            metadata = replace(metadata, policy_set=policy_set)
+        metadata = self._metadata(scope, headers)
         client = Client(send, metadata.call_id, method=scope["method"])
         try:
             body = await self._body(scope, receive, route, headers)
@@ -112,6 +113,15 @@ class GuardMiddleware:
             body,
         )
 
+    def _metadata(self, scope: Scope, headers: Headers) -> RequestMetadata:
+        metadata = self.guard.callers.metadata(headers, scope["path"])
+        if state := scope.get("state"):
+            if policy_set := state.get(POLICY_SET):
+                metadata = replace(metadata, policy_set=policy_set)
+            if (user := state.get(USER)) is not None:
+                metadata = replace(metadata, user_id=str(user))
+        return metadata
+
     async def _body(self, scope: Scope, receive: Receive, route: Route, headers: Headers) -> bytes:
         if route.refusal is not None:
             raise _NotCanonical(route.refusal)
@@ -127,6 +137,6 @@ class GuardMiddleware:
 
     async def _denied(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         headers = headers_of(scope)
-        metadata = self.guard.callers.metadata(headers, scope["path"])
+        metadata = self._metadata(scope, headers)
         answer = self.guard.plane.reject(metadata, route.wire_format, 426, "websocket_not_guarded", REASON)
         await deny(scope, receive, send, answer)

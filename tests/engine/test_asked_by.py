@@ -17,6 +17,7 @@ from luthien_guard import (
     ToolCall,
     hookimpl,
 )
+from luthien_guard.asgi import USER
 from luthien_guard.callers import Callers
 from luthien_guard.exchange import RequestMetadata
 from luthien_guard.testing import Script, render, run
@@ -43,7 +44,7 @@ def notes() -> tuple[Policy, list[RequestMetadata]]:
 
 
 async def told_through_asgi(
-    headers: list[tuple[bytes, bytes]], body: dict[str, Any]
+    headers: list[tuple[bytes, bytes]], body: dict[str, Any], state: dict[str, Any] | None = None
 ) -> tuple[Guard, list[RequestMetadata]]:
     rendering = render(Script().tool_call("ls", {}), "openai.chat", stream=False)
 
@@ -55,9 +56,12 @@ async def told_through_asgi(
 
     policy, told = notes()
     guard = Guard([policy])
-    await ask(
-        GuardMiddleware(app, guard=guard), "/v1/chat/completions", json.dumps(body).encode(), headers=headers
-    )
+    guarded = GuardMiddleware(app, guard=guard)
+
+    async def authenticating(scope: Any, receive: Any, send: Any) -> None:
+        await guarded({**scope, "state": state}, receive, send)
+
+    await ask(authenticating, "/v1/chat/completions", json.dumps(body).encode(), headers=headers)
     return guard, told
 
 
@@ -71,6 +75,25 @@ async def test_the_request_and_the_answer_are_asked_by_the_same() -> None:
 async def test_the_session_may_stand_in_the_request() -> None:
     _, told = await told_through_asgi([], {**ASKED, "metadata": {"session_id": "s2"}})
     assert {each.session_id for each in told} == {"s2"}
+
+
+async def test_who_authenticates_further_out_knows_better() -> None:
+    guard, told = await told_through_asgi([], {**ASKED, "user": "mallory"}, {USER: "alice"})
+    assert {each.user_id for each in told} == {"alice"}
+    assert guard.records_of(told[0].call_id)[0].details["user_id"] == "alice"
+
+
+async def test_a_refused_request_is_theirs_too() -> None:
+    guard, told = await told_through_asgi([(b"content-encoding", b"unheard-of")], ASKED, {USER: 7})
+    assert told == []
+    (call_id,) = guard.recent_calls
+    assert guard.records_of(call_id)[0].details["user_id"] == "7"
+
+
+@pytest.mark.parametrize("state", [None, {}, {"db": "pool"}])
+async def test_the_state_of_a_host_is_its_own(state: dict[str, Any] | None) -> None:
+    _, told = await told_through_asgi([], {**ASKED, "user": "alice"}, state)
+    assert {each.user_id for each in told} == {"alice"}
 
 
 async def test_it_is_what_the_record_says() -> None:
