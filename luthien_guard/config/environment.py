@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Final
 
 from luthien_guard.config.names import meant, sections
-from luthien_guard.config.yaml_file import Place, read_value
+from luthien_guard.config.yaml_file import Place, YamlFile, is_untyped, read_scalar, read_value
 from luthien_guard.errors import ConfigError
 
 __all__ = ["LAST_GOOD", "OWN", "PREFIX", "VARIABLE", "overlaid", "places", "substituted"]
@@ -23,34 +23,26 @@ OWN: Final = frozenset({"LUTHIEN_PEPPER", "LUTHIEN_API_KEY", LAST_GOOD})
 _REFERENCE: Final = re.compile(
     r"\$(?:\$\{|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<bad>\{))"
 )
-#: Below these keys no type says what a text means: it is read as YAML, as it would be in the file.
-_UNTYPED: Final = frozenset({"config", "litellm"})
 _DIGITS: Final = 9  # of a position in a list
 
 
 def substituted(
-    value: Any,
-    environ: Mapping[str, str],
-    where: Callable[[Place], str],
-    *,
-    skip: frozenset[Place] = frozenset(),
-    place: Place = (),
+    value: Any, environ: Mapping[str, str], file: YamlFile, *, skip: frozenset[Place], place: Place = ()
 ) -> Any:
-    """`value` with `${NAME}` and `${NAME:-default}` replaced in every string; `$${` stands for `${`. Places in `skip`
-    are left alone: something else overrides them. Raises ConfigError with `where(place)` for a variable that is not
-    set."""
+    """`value` of `file` with `${NAME}` and `${NAME:-default}` replaced in every string; `$${` stands for `${`. Places in
+    `skip` are left alone: something else overrides them. Raises ConfigError with the line for a variable that is not set."""
     if place in skip:
         return value
     if isinstance(value, str):
-        return _REFERENCE.sub(lambda found: _looked_up(found, environ, where(place)), value)
+        return _expanded(value, environ, file, place)
     if isinstance(value, dict):
         return {
-            key: substituted(each, environ, where, skip=skip, place=(*place, key))
+            key: substituted(each, environ, file, skip=skip, place=(*place, key))
             for key, each in value.items()
         }
     if isinstance(value, list):
         return [
-            substituted(each, environ, where, skip=skip, place=(*place, at)) for at, each in enumerate(value)
+            substituted(each, environ, file, skip=skip, place=(*place, at)) for at, each in enumerate(value)
         ]
     return value
 
@@ -97,6 +89,19 @@ def overlaid(
 
 
 # ----------------------------------------------------------------------------------------------------------------------
+
+
+def _expanded(text: str, environ: Mapping[str, str], file: YamlFile, place: Place) -> Any:
+    """Where no type says what a text means, a reference without quotes is what its value would be in its place."""
+    where = file.at(place)
+    result = _REFERENCE.sub(lambda found: _looked_up(found, environ, where), text)
+    whole = _REFERENCE.fullmatch(text)
+    if whole is None or not whole["name"] or place not in file.unquoted or not is_untyped(place):
+        return result
+    try:
+        return read_scalar(result)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: environment variable {whole['name']}: {error}") from None
 
 
 def _looked_up(found: re.Match[str], environ: Mapping[str, str], where: str) -> str:
@@ -150,14 +155,15 @@ def _key(raw: dict[str, Any], part: str) -> str:
 
 
 def _part(name: str) -> str | int:
-    return int(name) if name.isdecimal() and len(name) <= _DIGITS else name
+    return int(name) if name.isascii() and name.isdecimal() and len(name) <= _DIGITS else name
 
 
 def _value(text: str, place: Place) -> Any:
-    """Types are pydantic's business; lists and mappings are written as JSON or YAML."""
-    if text.lstrip()[:1] in ("[", "{") or _UNTYPED.intersection(place[:-1]):
-        return read_value(text)
-    return text
+    """Types are pydantic's business, where there are some; lists and mappings are written as JSON or YAML."""
+    begins = text.lstrip()[:1]
+    if begins in ("[", "{") or (begins in ("'", '"') and is_untyped(place)):
+        return read_value(text, place)
+    return read_scalar(text) if is_untyped(place) else text
 
 
 def _put(target: Any, place: Place, value: Any) -> None:

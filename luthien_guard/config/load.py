@@ -53,8 +53,7 @@ def load_config(
     raw = {**(defaults or {}), **({} if file is None else file.raw)}
     raw, variables = overlaid(raw, places(environ), environ)
     if file is not None:
-        skip = frozenset((*variables, *options))
-        raw = substituted(raw, environ, file.at, skip=skip)
+        raw = substituted(raw, environ, file, skip=frozenset((*variables, *options)))
     origins = Origins(file, variables, {place: name for place, (name, _) in options.items()})
     for place, (_, value) in options.items():
         _set(raw, place, value)
@@ -103,12 +102,17 @@ def _compatible(file: YamlFile) -> YamlFile:
     rest = {key: value for key, value in file.raw.items() if key != "policy"}
     config = policy.get("config")
     item = {"use": policy["class"], "config": {} if config is None else config}
-    return replace(file, raw={**rest, "policies": [item]}, lines={**file.lines, **_moved(file.lines)})
+    lines = {**file.lines, **{_moved(place): line for place, line in file.lines.items()}}
+    lines[("policies",)] = file.line(("policy",))
+    unquoted = frozenset(map(_moved, file.unquoted))
+    return replace(file, raw={**rest, "policies": [item]}, lines=lines, unquoted=unquoted)
 
 
-def _moved(lines: Mapping[Place, int]) -> dict[Place, int]:
-    here = {("policies", 0, *place[1:]): line for place, line in lines.items() if place[:1] == ("policy",)}
-    return {**here, ("policies",): lines[("policy",)]}
+def _moved(place: Place) -> Place:
+    """From `policy` into `policies`."""
+    if place[:1] != ("policy",):
+        return place
+    return ("policies", 0, *("use" if part == "class" else part for part in place[1:2]), *place[2:])
 
 
 def _validated(raw: dict[str, Any], origins: Origins, path: Path | None) -> GuardConfig:

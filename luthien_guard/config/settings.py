@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from luthien_guard.limits import Limits
 
@@ -48,14 +48,7 @@ def _session_source(value: str) -> str:
     return value
 
 
-def _off(value: Any) -> Any:
-    """YAML 1.1 reads a bare `off` as false."""
-    return "off" if value is False else value
-
-
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.6.2
-AuthMode = Annotated[Literal["client_key", "passthrough", "both", "off"], BeforeValidator(_off)]
-PolicyMode = Annotated[Literal["enforce", "shadow", "off"], BeforeValidator(_off)]
 Credential = Annotated[str, AfterValidator(_credential)]
 Named = Annotated[str, AfterValidator(_place)]
 Headers = Annotated[dict[str, str], AfterValidator(_headers)]
@@ -73,7 +66,7 @@ class PolicySettings(_Settings):
 
     use: str = Field(description='The name of an installed policy, or "module:Class".')
     config: dict[str, Any] = Field(default={}, description="What the policy itself is told.")
-    mode: PolicyMode = Field(
+    mode: Literal["enforce", "shadow", "off"] = Field(
         default="enforce", description="`shadow` records what it would do and changes nothing."
     )
     on_error: Literal["block", "allow"] = "block"
@@ -113,7 +106,9 @@ class UpstreamSettings(_Settings):
 class AuthSettings(_Settings):
     """Who may use the gateway, and with whose credential it asks."""
 
-    mode: AuthMode = Field(default="passthrough", description="`off` serves loopback only.")
+    mode: Literal["client_key", "passthrough", "both", "off"] = Field(
+        default="passthrough", description="`off` serves loopback only."
+    )
     keys: Named | None = Field(
         default=None,
         description="The gateway's keys: a file [default: in the data folder], postgresql://... or redis://...",

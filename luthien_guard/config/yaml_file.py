@@ -1,17 +1,19 @@
-"""YAML with the line of every value, and without surprises: no duplicate keys, no tags, no aliases that explode."""
+"""YAML with the line of every value, and without surprises: no duplicate keys, no tags, no aliases that explode, nothing
+that another reader takes for something else."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import yaml
 
+from luthien_guard.config.scalars import WORD, ScalarLoader, ambiguous_word, scalar
 from luthien_guard.errors import ConfigError
 
-__all__ = ["Place", "Stamp", "YamlFile", "read_value", "read_yaml", "stamp_of"]
+__all__ = ["Place", "Stamp", "YamlFile", "is_untyped", "read_scalar", "read_value", "read_yaml", "stamp_of"]
 
 #: Where a value stands: keys and list positions from the top, `("upstreams", 0, "api_key")`.
 Place: TypeAlias = tuple[str | int, ...]
@@ -19,19 +21,25 @@ Place: TypeAlias = tuple[str | int, ...]
 Stamp: TypeAlias = tuple[int, int, int]
 _LARGEST: Final = 1024 * 1024
 _DEEPEST: Final = 64  # lists and mappings in each other: what reads them calls itself
-#: Tags that somebody would act upon: `!!bool x` is no word of YAML's, and `!!set` no type of ours. Of all others the
-#: loader says itself that it does not know them.
-_TAGS: Final = frozenset({"!", *filter(None, yaml.SafeLoader.yaml_constructors)})
+#: Where mappings stand whose values have no type that says what a text means: first key -> place in the path -> key.
+_UNTYPED: Final = {
+    "policy": (1, "config"),
+    "policies": (2, "config"),
+    "policy_sets": (3, "config"),
+    "upstreams": (2, "litellm"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
-    """What stands in a file. `lines`: for each place the line, counted from 1, of its key or list item. `stamp`: of the
-    file before it was read, so that it shows whether it has changed since."""
+    """What stands in a file. `lines`: for each place the line, counted from 1, of its key or list item. `unquoted`: the
+    places of values without quotes. `stamp`: of the file before it was read, so that it shows whether it has changed
+    since."""
 
     path: Path
     raw: dict[str, Any]
     lines: Mapping[Place, int]
+    unquoted: frozenset[Place] = frozenset()
     text: str = field(default="", repr=False)
     stamp: Stamp | None = None
 
@@ -50,14 +58,14 @@ def read_yaml(path: Path) -> YamlFile:
     """Raises ConfigError that names the file and, where there is one, the line."""
     stamp, text = stamp_of(path), _text(path)
     try:
-        raw = _loaded(text)
-        lines = _lines(yaml.compose(text, Loader=_Loader)) if isinstance(raw, dict) else {}
+        nodes, raw = _loaded(text)
     except yaml.YAMLError as error:
         line, problem = _problem(error, text)
         raise ConfigError(f"{path}:{line}: {problem}" if line else f"{path}: {problem}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a mapping is expected, with `policies:`")
-    return YamlFile(path, raw, lines, text, stamp)
+    unquoted = frozenset(place for place, _, node in nodes if _is_plain(node))
+    return YamlFile(path, raw, {place: line for place, line, _ in nodes}, unquoted, text, stamp)
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -69,21 +77,36 @@ def stamp_of(path: Path) -> Stamp | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def read_value(text: str) -> Any:
-    """What one value that stands outside of a file is, by the same rules. Raises ConfigError."""
+def is_untyped(place: Place) -> bool:
+    """Whether it is below a policy's `config`, or below `litellm`."""
+    at, key = _UNTYPED.get(str(place[0]), (0, "")) if place else (0, "")
+    return at > 0 and len(place) > at + 1 and place[at] == key
+
+
+def read_value(text: str, place: Place = ()) -> Any:
+    """What one value that stands outside of a file, for this place, is by the same rules. Raises ConfigError."""
     try:
-        return _loaded(text)
+        return _loaded(text, place)[1]
     except yaml.YAMLError as error:
         raise ConfigError(_problem(error, text)[1]) from None
 
 
-class _Loader(yaml.SafeLoader):
+def read_scalar(text: str) -> Any:
+    """The number, the truth, the nothing or the text that it is where it stands without quotes. Raises ConfigError."""
+    try:
+        found = scalar(text.strip())
+    except yaml.YAMLError as error:
+        raise ConfigError(_problem(error, text)[1]) from None
+    return text if isinstance(found, str) else found
+
+
+class _Loader(ScalarLoader):
     """Refuses duplicate keys: the last one winning in silence is no way to configure a guard."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep=deep)
-        except (ValueError, ArithmeticError) as error:  # a day 2026-13-45, a number of five thousand digits
+        except (ValueError, ArithmeticError) as error:  # a number of five thousand digits
             raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -100,10 +123,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _loaded(text: str) -> Any:
-    """Raises YAMLError."""
+def _loaded(text: str, place: Place = ()) -> tuple[list[tuple[Place, int, yaml.Node]], Any]:
+    """The nodes with their places and lines, and what they are. Raises YAMLError."""
     _refuse_surprises(text)
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader
+    loader = _Loader(text)
+    root = loader.get_single_node()
+    if root is None:
+        return [], None
+    nodes = list(_placed(root, place, root))
+    for at, _, node in nodes:
+        if node.tag == WORD and is_untyped(at):
+            raise ambiguous_word(node)
+    return nodes, loader.construct_document(root)
 
 
 def _problem(error: yaml.YAMLError, text: str) -> tuple[int, str]:
@@ -141,7 +172,7 @@ def _refuse_surprises(text: str) -> None:
         problem = ""
         if isinstance(event, yaml.AliasEvent):
             problem = "aliases (*name) are not supported"
-        elif getattr(event, "tag", None) in _TAGS:
+        elif getattr(event, "tag", None) is not None:
             problem = "tags (!name) are not supported"
         elif depth > _DEEPEST:
             problem = f"more than {_DEEPEST} lists and mappings in each other are no configuration"
@@ -150,13 +181,16 @@ def _refuse_surprises(text: str) -> None:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
-def _lines(node: Any, at: Place = ()) -> dict[Place, int]:
-    found: dict[Place, int] = {at: node.start_mark.line + 1}
+def _placed(node: Any, at: Place, begins: Any) -> Iterator[tuple[Place, int, yaml.Node]]:
+    """(place, line, node) of all; `begins`: the node whose line it is, a key where there is one."""
+    yield at, begins.start_mark.line + 1, node
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            found.update(_lines(value, (*at, key.value)))
-            found[(*at, key.value)] = key.start_mark.line + 1
+            yield from _placed(value, (*at, key.value), key)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
-            found.update(_lines(value, (*at, number)))
-    return found
+            yield from _placed(value, (*at, number), value)
+
+
+def _is_plain(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and not node.style

@@ -62,25 +62,20 @@ def problem(folder: Path, text: str, environ: dict[str, str] | None = None) -> s
         "!!seq []",
         "!!map {}",
         "! enforce",
+        "!foo x",
+        "!!python/name:os.system",
+        "!<tag:luthien,word> off",
     ],
 )
 def test_a_tag_is_refused_whatever_it_says(tmp_path: Path, value: str) -> None:
     assert problem(tmp_path, f"\nmode: {value}\n") == "guard.yaml:2: tags (!name) are not supported"
 
 
-@pytest.mark.parametrize("value", ["!foo x", "!!python/name:os.system"])
-def test_a_tag_of_nobodys_is_refused_too(tmp_path: Path, value: str) -> None:
-    assert "guard.yaml:1: could not determine a constructor" in problem(tmp_path, f"mode: {value}\n")
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a: 1\ndata: 2026-13-45", "guard.yaml:2: month must be in 1..12"),
-        ("data: 2026-01-01 99:99:99", "guard.yaml:1: hour must be in 0..23"),
-        ("data: 0x_", "guard.yaml:1: invalid literal for int()"),
+        ("data: 0x_", "guard.yaml:1: numbers that begin with 0 are read in two ways"),
         (f"data: {'9' * 5000}", "guard.yaml:1: Exceeds the limit"),
-        (f"data: 1{':1' * 400}.5", "guard.yaml:1: int too large"),
         ("mode: enforce\npolicies: [\0]", r"guard.yaml:2: the character '\x00'"),
         (f"policies: {'[' * 400}{']' * 400}", "guard.yaml:1: more than 64 lists"),
         (f"policies: {'[' * 3000}\n", "guard.yaml:1: more than 64 lists"),
@@ -174,9 +169,10 @@ POLICY = "policies: [{use: uppercase-nth-word}]"
         ("server: 5", "SERVER__PORT", "1", "there is nothing to set at server.port"),
         (POLICY, "POLICIES__X__USE", "noop", "there is nothing to set"),
         (POLICY, f"POLICIES__{'9' * 5000}__USE", "noop", "there is nothing to set"),
-        (POLICY, "POLICIES__0__CONFIG__N", "2026-13-45", "month must be in 1..12"),
-        (POLICY, "POLICIES__0__CONFIG__N", "!!timestamp x", "tags (!name) are not supported"),
-        (POLICY, "POLICIES__0__CONFIG__N", "!!bool x", "tags (!name) are not supported"),
+        (POLICY, "POLICIES__0__CONFIG__N", "010", "numbers that begin with 0 are read in two ways"),
+        (POLICY, "POLICIES__0__CONFIG__N", "[!!bool x]", "tags (!name) are not supported"),
+        (POLICY, "POLICIES__0__CONFIG", "{n: no}", "no is a word to some who read YAML"),
+        (POLICY, "POLICIES__٠__USE", "noop", "there is nothing to set at policies.٠.use"),
         (POLICY, "POLICIES__0__CONFIG__N", "[", "expected the node content"),
         (POLICY, "POLICIES__0__CONFIG", '{"n": 2, "n": 3}', "duplicate key 'n'"),
         (POLICY, "POLICIES__0__CONFIG", "{1: 2}", "key 1 is no text"),
@@ -223,7 +219,7 @@ LIMITS = "\n  - noop\n  - use: default-limits\n    config:\n      "
     ("text", "environ", "says"),
     [
         (f"policies:{LIMITS}max_token: 5", {}, "guard.yaml:5: policies.1.config.max_token: configuration of"),
-        (f"policies:{LIMITS}forbidden_words: [no]", {}, "guard.yaml:4: policies.1.config: configuration of"),
+        (f"policies:{LIMITS}forbidden_words: [5]", {}, "guard.yaml:4: policies.1.config: configuration of"),
         ("policies:\n- noop\n- nop", {}, "guard.yaml:3: policies.1.use: no policy 'nop'"),
         ("policies:\n- {use: 'os:path'}\n", {}, "guard.yaml:2: policies.0.use: policy 'os:path'"),
         (

@@ -82,7 +82,7 @@ def test_the_file_of_the_documentation_is_read(tmp_path: Path) -> None:
         ("", "a mapping is expected"),
         ("1: 2", "guard.yaml:1: key 1 is no text"),
         ("x: &a [1]\ny: *a", "guard.yaml:2: aliases"),
-        ("store: !!python/object/apply:os.system [id]", "guard.yaml:1: could not determine a constructor"),
+        ("store: !!python/object/apply:os.system [id]", "guard.yaml:1: tags"),
         ("policy: {clas: x}", 'guard.yaml:1: policy needs `class: "module:Class"`'),
         ("policy: {class: x}\npolicies: []", "`policy` and `policies` exclude each other"),
         ("policy:\n  class: x\n  confg: {}", "guard.yaml:3: unknown key (did you mean 'config'?)"),
