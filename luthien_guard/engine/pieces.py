@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from luthien_guard.engine.calls import CallLane
 from luthien_guard.engine.others import Others
+from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.runs import Slot
 from luthien_guard.engine.stages import Job
 from luthien_guard.engine.state import ResponseState
-from luthien_guard.engine.text import TextLane, settle
+from luthien_guard.engine.text import Line, TextLane, settle
 from luthien_guard.engine.verdicts import Stop
 from luthien_guard.exchange import OutcomeStatus
 from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk
@@ -24,12 +25,23 @@ class Pieces:
     """Takes pieces in order. Each is decided at once, kept in its lane, or made a job. `settled` is awaited after each
     job."""
 
-    __slots__ = ("_barrier", "_calls", "_offered", "_response", "_settled", "_text", "others", "undecided")
+    __slots__ = (
+        "_barrier",
+        "_calls",
+        "_lines",
+        "_offered",
+        "_response",
+        "_settled",
+        "_text",
+        "others",
+        "undecided",
+    )
 
     def __init__(self, response: ResponseState, settled: Callable[[], Awaitable[None]]) -> None:
         self._response = response
         self._settled = settled
         self._text: dict[int, TextLane] = {}
+        self._lines: dict[tuple[int, str], Line] = {}
         self._calls: dict[int, CallLane] = {}
         self._barrier: ReadChunk | None = None  # the first call, where explanations must come before it
         self.others = Others(response.exchange, response.plan, self._beside)
@@ -81,7 +93,8 @@ class Pieces:
         if block.kind == "text":
             plans = self._response.plan.text_by_channel[block.channel]
             if plans:
-                self._text[id(block)] = TextLane(self._response.exchange, plans, block, settle, self._beside)
+                exchange, line = self._response.exchange, self._line(block, plans)
+                self._text[id(block)] = TextLane(exchange, plans, block, settle, self._beside, line)
             return
         block.policed = self._response.plan.holds_response
         if self._response.plan.call_completed or self._response.plan.call_fragments:
@@ -145,18 +158,25 @@ class Pieces:
     # -- decisions -----------------------------------------------------------------------------------------------------
 
     def _later(self, lane: TextLane, slot: Slot | None) -> None:
-        """A policy in this lane asks others: the work is a job, one at a time for the lane."""
-        lane.inbox.append(slot)
-        if not lane.busy:
-            lane.busy = True
-            self._response.jobs.append(lambda: self._work(lane))
+        """A policy in this lane asks others: the work is a job, one at a time for the line."""
+        line = lane.line
+        line.put(lane, slot)
+        if not line.busy:
+            line.busy = True
+            self._response.jobs.append(lambda: self._work(line))
+
+    def _line(self, block: Block, plans: Sequence[TextStagePlan]) -> Line:
+        """Who looks back at the text before needs to know what became of it; all others look at texts at the same time."""
+        if not any(plan.lookahead for plan in plans):
+            return Line()
+        return self._lines.setdefault((block.choice, block.channel), Line())
 
     def _beside(self, job: Job) -> None:
         self._response.jobs.append(job)
 
-    async def _work(self, lane: TextLane) -> None:
+    async def _work(self, line: Line) -> None:
         try:
-            await lane.work()
+            await line.work()
         except Stop as stop:
             self._response.intervene(stop.intervention)
         await self._settled()

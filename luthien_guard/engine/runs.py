@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 from luthien_guard.events import ContentChunk
-from luthien_guard.wire.format import Piece, ReadChunk
+from luthien_guard.wire.format import Block, Piece, ReadChunk
 
 __all__ = [
     "Edit",
@@ -14,10 +14,12 @@ __all__ = [
     "Slot",
     "can_leave",
     "cut",
+    "difference",
     "edits_fit",
     "edits_of",
     "has_edits",
     "is_content",
+    "read_before",
     "split",
     "text_of",
 ]
@@ -42,6 +44,19 @@ class Run(NamedTuple):
     slot: Slot
     n: int
     text: str
+
+
+def read_before(block: Block, length: int) -> str:
+    """The last characters of the texts that clients read in front of this one, as they left."""
+    found = ""
+    before = block.follows
+    while before is not None and len(found) < length:
+        for part in reversed(before.released):
+            found = part + found
+            if len(found) >= length:
+                break
+        before = before.follows
+    return found[-length:]
 
 
 def is_content(result: Any) -> bool:
@@ -84,7 +99,11 @@ def edits_of(result: ContentChunk | list[ContentChunk], window: str) -> list[Edi
     """The edits of a result; a text that was replaced whole is one edit from the first to the last difference."""
     if has_edits(result, window):
         return list(result.edits)
-    text = text_of(result)
+    return difference(text_of(result), window)
+
+
+def difference(text: str, window: str) -> list[Edit]:
+    """What makes one text of another, as one edit."""
     if text == window:
         return []
     start = _common(text, window)

@@ -13,10 +13,12 @@ from luthien_guard.engine.runs import (
     Run,
     can_leave,
     cut,
+    difference,
     edits_fit,
     edits_of,
     has_edits,
     is_content,
+    read_before,
     text_of,
 )
 from luthien_guard.engine.suspension import Later
@@ -141,14 +143,18 @@ class Stage:
 class _Window(Stage):
     """A policy with look-ahead: it sees what is still held together with what is new, and only what has `lookahead`
     more characters behind it is decided. An edit counts when it begins in the decided part: there, everything that
-    it can depend on is in sight, so the result is the same however the text was cut."""
+    it can depend on is in sight, so the result is the same however the text was cut.
 
-    __slots__ = ("_begun", "held")
+    In front of a text that clients read on from another one stands the end of that, as it left: what a policy forbids is
+    found across their border, and of what it changes there this text's part leaves changed."""
+
+    __slots__ = ("_before", "_begun", "held")
 
     def __init__(self, exchange: Exchange, plan: TextStagePlan, block: Block) -> None:
         super().__init__(exchange, plan, block)
         self.held: list[Run] = []
         self._begun = False  # something of the block has gone on
+        self._before: str | None = None  # what is read in front of it; None until that is asked for
 
     async def push(self, runs: list[Run]) -> list[Run]:
         self.held += runs
@@ -158,17 +164,21 @@ class _Window(Stage):
         return await self._slide(final=True) if self.held else []
 
     async def _slide(self, *, final: bool) -> list[Run]:
-        window = "".join([run.text for run in self.held])
+        held = "".join([run.text for run in self.held])
+        if self._before is None:
+            self._before = read_before(self.block, self.plan.lookahead)
+        before = "" if self._begun else self._before
+        window = before + held
         result = await self._ask(window, final=final)
-        decided = len(window) if final else max(len(window) - self.plan.lookahead, 0)
+        decided = len(held) if final else max(len(held) - self.plan.lookahead, 0)
         edits: list[Edit] = []
         if result is not None:
-            edits = edits_of(result, window)
+            edits = await self._edits(result, before, held)
             if edits and not can_leave(text_of(result)):
                 self._refuse(result, _WORDS)
                 edits = []
             if edits and not final:
-                edits, decided = self._due(result, window, edits, decided)
+                edits, decided = self._due(result, window, len(held), edits, decided)
         if edits:
             self._note_change()
         end = max([decided, *(edit[1] for edit in edits)])
@@ -176,14 +186,31 @@ class _Window(Stage):
         self._begun = self._begun or end > 0
         return out
 
+    async def _edits(self, result: ContentChunk | list[ContentChunk], before: str, held: str) -> list[Edit]:
+        """The edits of a result, as far as they are in what is held."""
+        edits, at = edits_of(result, before + held), len(before)
+        if edits and before and not has_edits(result, before + held):
+            # What the policy makes of the text before alone is no change of this one.
+            alone = await self._ask(before, final=False)
+            changed = before if alone is None else text_of(alone)
+            edits, at = difference(text_of(result), changed + held), len(changed)
+        return [
+            (max(start - at, 0), end - at, new) for start, end, new in edits if end > at or start == end == at
+        ]
+
     def _due(
-        self, result: ContentChunk | list[ContentChunk], window: str, edits: list[Edit], decided: int
+        self,
+        result: ContentChunk | list[ContentChunk],
+        window: str,
+        length: int,
+        edits: list[Edit],
+        decided: int,
     ) -> tuple[list[Edit], int]:
-        """The edits that count now, and up to where the window is decided."""
+        """The edits that count now, and up to where what is held, of this length, is decided."""
         if not has_edits(result, window):
-            return self._due_of_text(result, len(window), edits[0], decided)
+            return self._due_of_text(result, length, edits[0], decided)
         # Something has to be left for the last look, which may put something in.
-        if edits[-1][1] == len(window):
+        if edits[-1][1] == length:
             decided = min(decided, edits[-1][0])
         # What is put in behind a word must stay with it until it is due: alone, it is nowhere to be seen.
         behind = [start for start, end, _ in edits if start == end > decided]

@@ -17,13 +17,32 @@ from luthien_guard.engine.stages import Job, Stage, settled, stage_of
 from luthien_guard.engine.suspension import Later
 from luthien_guard.wire.format import Block, Piece
 
-__all__ = ["TextLane", "settle"]
+__all__ = ["Line", "TextLane", "settle"]
+
+
+class Line:
+    """What has to go through lanes whose policies ask others, one after the other; None for the end of a lane."""
+
+    __slots__ = ("_todo", "busy")
+
+    def __init__(self) -> None:
+        self._todo: list[tuple[TextLane, Slot | None]] = []
+        self.busy = False
+
+    def put(self, lane: TextLane, slot: Slot | None) -> None:
+        self._todo.append((lane, slot))
+
+    async def work(self) -> None:
+        while self._todo:
+            lane, slot = self._todo.pop(0)
+            await (lane.finish() if slot is None else lane.push(slot))
+        self.busy = False
 
 
 class TextLane:
     """The chain of one block. `push` each delta, `finish` once; both raise Stop on a verdict."""
 
-    __slots__ = ("_settle", "block", "busy", "inbox", "stages", "through", "waits")
+    __slots__ = ("_settle", "block", "line", "stages", "through", "waits")
 
     def __init__(
         self,
@@ -32,16 +51,15 @@ class TextLane:
         block: Block,
         settle: Callable[[Slot], None],
         later: Callable[[Job], None],
+        line: Line,
     ) -> None:
         self.block = block
+        self.line = line  # where its texts wait, if it has a policy that waits
         self.stages = [stage_of(exchange, plan, block, later) for plan in plans]
         self.waits = any(plan.call.registered.policy.waits and not plan.shadow for plan in plans)
         self._settle = settle
         # nobody keeps anything back: texts go straight through, without runs
         self.through = not self.waits and all(type(stage) is Stage for stage in self.stages)
-        # for lanes with a policy that waits: what still has to go through, and whether somebody is at it
-        self.inbox: list[Slot | None] = []
-        self.busy = False
 
     async def push(self, slot: Slot) -> None:
         runs = [Run(slot, slot.left, slot.piece.text)]
@@ -81,13 +99,6 @@ class TextLane:
                 runs = await stage.push(runs)
             runs = runs + await stage.finish()
         self._out(runs)
-
-    async def work(self) -> None:
-        """Take what waits in the inbox; for lanes whose policies ask others."""
-        while self.inbox:
-            slot = self.inbox.pop(0)
-            await (self.finish() if slot is None else self.push(slot))
-        self.busy = False
 
     def _out(self, runs: list[Run]) -> None:
         for slot, n, text in runs:

@@ -16,6 +16,7 @@ Rules for readers
 * A block is made once, at its first piece, with a START piece; its DELTA pieces follow (possibly in other chunks);
   one STOP piece ends it. START, DELTA and STOP may share a chunk. Nothing comes for a block after its STOP: text for
   a closed block is a new block.
+* Where clients join the texts of a message, each block says which one it `follows`: that one has its STOP before.
 * The reader appends every delta to `block.source` itself.
 * A repeat of a block's text (`*.done`, `response.completed`, ...) is an ECHO only when it equals what was assembled
   in `block.source`; a repeat that says something else, or that has no block, is fresh text: a block of its own.
@@ -88,6 +89,7 @@ class Block:
         "choice",
         "closed",
         "codec",
+        "follows",
         "id",
         "index",
         "kind",
@@ -127,6 +129,8 @@ class Block:
         self.source: list[str] = []  # text or arguments as they came
         # Of a call: the arguments of a closed call that clients take this one for the rest of.
         self.prefix = ""
+        # Of a text: the one that clients read in front of it, where they join texts. It is closed before this one begins.
+        self.follows: Block | None = None
         self.codec: Any = None  # the wire format's own notes
         # -- decided by the engine -------------------------------------------------------------------------------
         self.released: list[str] = []  # text or arguments as they leave

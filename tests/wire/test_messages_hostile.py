@@ -15,6 +15,18 @@ from luthien_guard.wire.messages.elements import Elements
 from luthien_guard.wire.messages.splice import replace_text
 from tests.cases.chat_wire import through
 from tests.wire.harness import blocks_of, chunks_of, keep_calls, read_all, remove_calls, write_all
+from tests.wire.messages_events import (
+    argued,
+    begun,
+    delta,
+    finished,
+    frame,
+    message,
+    said,
+    started,
+    stopped,
+    wire,
+)
 
 pytestmark = pytest.mark.anyio
 API = "anthropic.messages"
@@ -32,16 +44,6 @@ class Forbids(Policy):
     @hookimpl
     def on_tool_call_completed(self, call: ToolCall) -> Block | None:
         return Block("calls", "no") if call.name == "bad" else None
-
-
-def message(content: Any, **more: Any) -> dict[str, Any]:
-    return {"id": "m", "type": "message", "role": "assistant", "model": "x", "content": content,
-            "stop_reason": "end_turn", "stop_sequence": None,
-            "usage": {"input_tokens": 1, "output_tokens": 1}, **more}  # fmt: skip
-
-
-def frame(data: dict[str, Any]) -> bytes:
-    return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 BEGIN = frame({"type": "message_start", "message": message([], stop_reason=None)}) + frame(
@@ -186,40 +188,6 @@ class Judges(Policy):
         return Block("text", "no") if "SECRET" in content.text else None
 
 
-def started(*content: Any) -> dict[str, Any]:
-    return {"type": "message_start", "message": message(list(content), stop_reason=None)}
-
-
-def begun(index: int, kind: str = "text", **fields: Any) -> dict[str, Any]:
-    inner: dict[str, Any] = {"text": ""} if kind == "text" else {"id": f"t{index}", "name": "sh", "input": {}}
-    return {"type": "content_block_start", "index": index, "content_block": {"type": kind, **inner, **fields}}
-
-
-def delta(index: int, kind: str, **fields: Any) -> dict[str, Any]:
-    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **fields}}
-
-
-def said(index: int, text: str) -> dict[str, Any]:
-    return delta(index, "text_delta", text=text)
-
-
-def argued(index: int, text: Any) -> dict[str, Any]:
-    return delta(index, "input_json_delta", partial_json=text)
-
-
-def stopped(index: int) -> dict[str, Any]:
-    return {"type": "content_block_stop", "index": index}
-
-
-def finished(reason: str = "end_turn") -> list[dict[str, Any]]:
-    ends = {"stop_reason": reason, "stop_sequence": None}
-    return [{"type": "message_delta", "delta": ends, "usage": {"output_tokens": 1}}, {"type": "message_stop"}]
-
-
-def wire(*events: Any) -> bytes:
-    return b"".join(each if isinstance(each, bytes) else frame(each) for each in events)
-
-
 def left_of(body: bytes) -> list[Any]:
     return [chunk.data for chunk in chunks_of(body, stream=True)]
 
@@ -294,7 +262,7 @@ def test_a_name_is_put_before_whatever_the_frame_is(end: bytes) -> None:
 
 @pytest.mark.parametrize("content", [[], [{"type": "text", "text": "x"}]], ids=["empty", "with a text"])
 async def test_a_second_message_start_does_not_leave(content: list[Any]) -> None:
-    events = [begun(0), begun(1, text="SEC"), begun(2), said(0, "RET"), stopped(0), stopped(1), *finished()]
+    events = [begun(0), begun(1, text="SEC"), begun(2), said(2, "RE"), stopped(0), stopped(1), *finished()]
     sent = await through([Judges()], wire(started(), started(*content), *events), format=API)
     assert sent.body == wire(started(), *events)
     strict = Guard([Judges()], unknown="block")

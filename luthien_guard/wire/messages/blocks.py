@@ -11,6 +11,7 @@ from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.strings import opaque, strings_in
 
 __all__ = [
+    "Latest",
     "Place",
     "Slice",
     "begin",
@@ -19,6 +20,7 @@ __all__ = [
     "citations",
     "envelope",
     "is_known",
+    "read_on",
     "runs_at_client",
     "wire_key",
 ]
@@ -41,6 +43,9 @@ def wire_key(index: Any) -> Any:
     """What stands for upstream's index: 1, true, 1.0 and "1" are four blocks."""
     return index if type(index) is int else f"{type(index).__name__}:{dumps(index)}"
 
+
+#: The text of each channel that began last.
+Latest = dict[Channel, Block]
 
 #: Text blocks: the field with the text, its channel, whether a policy may rewrite it (thinking is signed).
 _TEXTS: Final[dict[str, tuple[str, Channel, bool]]] = {
@@ -67,6 +72,15 @@ def call_kind(kind: Any) -> ToolKind | None:
 def runs_at_client(block: Block) -> bool:
     """True for calls after which no text may follow, and that `stop_reason: tool_use` speaks of."""
     return block.kind == "call" and block.tool_kind == "function"
+
+
+def read_on(block: Block, latest: Latest) -> None:
+    """A block begins: where it is a text, clients join it to the one of its channel before. The SDKs give the texts of a
+    message as one, and one stream for all of them."""
+    if block.kind == "text":
+        before = latest.get(block.channel)
+        block.follows = before if before is None or before.source else before.follows
+        latest[block.channel] = block
 
 
 def is_known(kind: Any) -> bool:

@@ -46,7 +46,7 @@ class BodyReader:
         id, model = data.get("id"), data.get("model")
         self.id, self.model = id if isinstance(id, str) else "", model if isinstance(model, str) else ""
         elements = Elements(chunk.raw.decode(), ("content",))
-        self.unknown = read_message(data, (), pieces, elements.slice)
+        self.unknown = read_message(data, (), pieces, elements.slice, {})
 
     def close(self) -> list[Piece]:
         return []

@@ -8,7 +8,16 @@ from typing import Any, Final
 from luthien_guard.errors import IllegalOutput, WireError
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.json_text import Raw, dumps, loads, patch, value_at
-from luthien_guard.wire.messages.blocks import Slice, begin, call_kind, envelope, is_known, runs_at_client
+from luthien_guard.wire.messages.blocks import (
+    Latest,
+    Slice,
+    begin,
+    call_kind,
+    envelope,
+    is_known,
+    read_on,
+    runs_at_client,
+)
 from luthien_guard.wire.messages.elements import Elements
 from luthien_guard.wire.strings import opaque
 
@@ -26,14 +35,14 @@ _USAGE_NAMES: Final = ("service_tier", "inference_geo", "speed", "type", "model"
 
 
 def read_message(
-    message: dict[str, Any], path: Path, pieces: list[Piece], slice_: Slice, made: int = 0
+    message: dict[str, Any], path: Path, pieces: list[Piece], slice_: Slice, latest: Latest, made: int = 0
 ) -> str:
     """The pieces of a message object. Gives "" or why a part of it is of no kind that the format knows."""
     unknown = ""
     content = message.get("content")
     if isinstance(content, list):
         for at, raw in enumerate(content):
-            unknown = _element(raw, (*path, "content", at), made + at, pieces, slice_) or unknown
+            unknown = _element(raw, (*path, "content", at), made + at, pieces, slice_, latest) or unknown
     elif content is not None:
         unknown = "a content that is no list"
         opaque(content, (*path, "content"), pieces)
@@ -43,12 +52,13 @@ def read_message(
     return unknown
 
 
-def _element(raw: Any, path: Path, index: int, pieces: list[Piece], slice_: Slice) -> str:
+def _element(raw: Any, path: Path, index: int, pieces: list[Piece], slice_: Slice, latest: Latest) -> str:
     if not isinstance(raw, dict):
         opaque(raw, path, pieces)
         return "a content block that is no object"
     block = begin(raw, path, index, pieces, slice_)
     if block is not None:
+        read_on(block, latest)
         block.closed = True
         pieces.append(Piece(PieceKind.STOP, block=block, owner=path))
     kind = raw.get("type")

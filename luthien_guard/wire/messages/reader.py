@@ -16,6 +16,7 @@ from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.indices import leaves_as
 from luthien_guard.wire.json_text import DELETE, dumps, value_at
 from luthien_guard.wire.messages.blocks import (
+    Latest,
     Place,
     begin,
     beside,
@@ -23,6 +24,7 @@ from luthien_guard.wire.messages.blocks import (
     citations,
     envelope,
     is_known,
+    read_on,
     wire_key,
 )
 from luthien_guard.wire.messages.message import read_message, read_stop, read_usage
@@ -53,7 +55,7 @@ def event_kind(chunk: Chunk) -> Any:
 class StreamReader:
     """Implements `Reader` for `stream: true`."""
 
-    __slots__ = ("_begun", "_closed", "_ended", "_made", "_open", "id", "model", "unknown")
+    __slots__ = ("_begun", "_closed", "_ended", "_latest", "_made", "_open", "id", "model", "unknown")
 
     repeats = True
 
@@ -63,6 +65,7 @@ class StreamReader:
         self.unknown = ""
         self._open: dict[Any, Block | None] = {}  # None: neither text nor call
         self._closed: dict[Any, Block] = {}
+        self._latest: Latest = {}
         self._begun = False
         self._ended = False
         self._made = 0
@@ -138,6 +141,7 @@ class StreamReader:
             opaque(data, (), pieces)
             return
         self._begun = True
+        self._stop_all(pieces)
         message = data.get("message")
         envelope(data, (), pieces, names=("type",), skip=("message",) if isinstance(message, dict) else ())
         if not isinstance(message, dict):
@@ -145,7 +149,7 @@ class StreamReader:
         id, model, content = message.get("id"), message.get("model"), message.get("content")
         self.id, self.model = id if isinstance(id, str) else "", model if isinstance(model, str) else ""
         self.unknown = read_message(
-            message, ("message",), pieces, lambda path: dumps(value_at(data, path)), self._made
+            message, ("message",), pieces, lambda path: dumps(value_at(data, path)), self._latest, self._made
         )
         self._made += len(content) if isinstance(content, list) else 0
 
@@ -161,13 +165,22 @@ class StreamReader:
         kind = raw.get("type")
         if not (is_known(kind) or call_kind(kind)):
             self.unknown = f"block type {kind!r}"[:200]
-        block = begin(
-            raw, ("content_block",), self._number(), pieces, lambda path: dumps(value_at(data, path))
-        )
+        made: list[Piece] = []
+        block = begin(raw, ("content_block",), self._number(), made, lambda path: dumps(value_at(data, path)))
         if block is not None:
-            _forget_empty_input(block, pieces)
+            self._read_on(block, pieces)
+            _forget_empty_input(block, made)
             block.codec = Place(key, whole=bool(block.source) and block.kind == "call")
         self._open[key] = block
+        pieces += made
+
+    def _read_on(self, block: Block, pieces: list[Piece]) -> None:
+        """Clients join texts in the order in which they begin, or in which they are said: so one ends where the next
+        begins."""
+        before = self._latest.get(block.channel) if block.kind == "text" else None
+        if before is not None and before.codec is not None and not before.closed:
+            self._stop(before.codec.key, pieces)
+        read_on(block, self._latest)
 
     def _delta(self, data: dict[str, Any], pieces: list[Piece]) -> None:
         delta, key = data.get("delta"), data.get("index")
@@ -205,6 +218,7 @@ class StreamReader:
             # an id that is used twice bricks the session at the next request
             made = Block("call", index=number, id=f"toolu_{number:024d}")
             made.name = before.name if before is not None else ""
+        self._read_on(made, pieces)
         made.codec = Place(key)
         self._open[key] = made
         pieces.append(Piece(_START, block=made, text=made.name))

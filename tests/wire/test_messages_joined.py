@@ -1,0 +1,165 @@
+"""Clients read the texts of a message as one: what a policy with look-ahead forbids is forbidden across their borders."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import anyio
+import pytest
+
+from luthien_guard import Block, ContentChunk, Policy, hookimpl
+from luthien_guard.exchange import OutcomeStatus
+from tests.cases.chat_wire import through
+from tests.official_sdks import reads
+from tests.wire.messages_events import begun, delta, finished, message, said, started, stopped, wire
+
+pytestmark = pytest.mark.anyio
+API = "anthropic.messages"
+MARK = "Nightjar"
+steps = pytest.mark.parametrize("step", [0, 1], ids=["whole", "byte by byte"])
+
+
+class Forbids(Policy):
+    lookahead = len(MARK)
+
+    @hookimpl
+    def on_content_chunk(self, chunk: ContentChunk) -> Block | None:
+        return Block("mark", "NO") if MARK in chunk.text else None
+
+
+class Asks(Policy):
+    """The same, of somebody who takes his time."""
+
+    lookahead = len(MARK)
+    waits = True
+
+    @hookimpl
+    async def on_content_chunk(self, chunk: ContentChunk) -> Block | None:
+        await anyio.lowlevel.checkpoint()
+        return Block("mark", "NO") if MARK in chunk.text else None
+
+
+class Edits(Policy):
+    """Says which part it changes, or gives all of it anew."""
+
+    lookahead = len(MARK)
+
+    def __init__(self, mark: str = MARK, new: str = "[it]", *, anew: bool = False) -> None:
+        self._mark, self._new, self._anew = mark, new, anew
+
+    @hookimpl
+    def on_content_chunk(self, chunk: ContentChunk) -> ContentChunk:
+        if self._anew:
+            return chunk.replace(text=chunk.text.replace(self._mark, self._new))
+        found = re.finditer(re.escape(self._mark), chunk.text)
+        return chunk.edit(*((each.start(), each.end(), self._new) for each in found))
+
+
+def texts_of(body: bytes, *, stream: bool) -> list[str]:
+    """The texts of the message that the official SDK puts together; joined they are what `get_final_text` gives."""
+    if not stream:
+        return [block.text for block in reads(API, body, stream=False)[0].content]
+    texts: dict[int, str] = {}
+    for event in reads(API, body, stream=True):
+        if event.type == "content_block_start" and event.content_block.type == "text":
+            texts[event.index] = event.content_block.text
+        elif event.type == "content_block_delta" and event.delta.type == "text_delta":
+            texts[event.index] += event.delta.text
+    return [texts[index] for index in sorted(texts)]
+
+
+def streamed(*texts: str) -> bytes:
+    events = [
+        each
+        for at, text in enumerate(texts)
+        for each in (begun(at), *(said(at, c) for c in text), stopped(at))
+    ]
+    return wire(started(), *events, *finished())
+
+
+def whole(*texts: str) -> bytes:
+    return json.dumps(message([{"type": "text", "text": text} for text in texts])).encode()
+
+
+@steps
+@pytest.mark.parametrize("policy", [Forbids, Asks])
+@pytest.mark.parametrize(
+    "texts", [("see Night", "jar now"), ("a N", "igh", "", "tjar"), ("Nightja", "r"), ("N", "ightjar")]
+)
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "body"])
+async def test_a_word_that_is_cut_over_texts_is_seen(
+    texts: tuple[str, ...], policy: type[Policy], stream: bool, step: int
+) -> None:
+    body = streamed(*texts) if stream else whole(*texts)
+    sent = await through([policy()], body, format=API, stream=stream, step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+    assert MARK not in "".join(texts_of(sent.body, stream=stream))
+
+
+@steps
+async def test_what_stands_between_texts_parts_them_for_nobody(step: int) -> None:
+    call = begun(1, "server_tool_use", name="web_search")
+    between = [call, delta(1, "input_json_delta", partial_json="{}"), stopped(1)]
+    texts = [begun(0), said(0, "Night"), stopped(0), *between, begun(2), said(2, "jar"), stopped(2)]
+    sent = await through([Forbids()], wire(started(), *texts, *finished()), format=API, step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+
+
+@steps
+@pytest.mark.parametrize("anew", [False, True], ids=["edits", "anew"])
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "body"])
+async def test_of_a_word_that_is_cut_the_part_that_is_still_here_is_changed(
+    anew: bool, stream: bool, step: int
+) -> None:
+    texts = ("see Night", "jar now, Nightjar", " and on")
+    body = streamed(*texts) if stream else whole(*texts)
+    sent = await through([Edits(anew=anew)], body, format=API, stream=stream, step=step)
+    assert texts_of(sent.body, stream=stream) == ["see Night", "[it] now, [it]", " and on"]
+
+
+@steps
+@pytest.mark.parametrize("anew", [False, True], ids=["edits", "anew"])
+async def test_what_was_changed_in_the_text_before_is_not_changed_again(anew: bool, step: int) -> None:
+    policy = Edits("a", "aa", anew=anew)
+    sent = await through([policy], streamed("ba", "na", "", "na a na na na a"), format=API, step=step)
+    assert texts_of(sent.body, stream=True) == ["baa", "naa", "", "naa aa naa naa naa aa"]
+
+
+@steps
+async def test_a_policy_sees_the_text_before_as_it_left(step: int) -> None:
+    sent = await through([Edits(), Forbids()], streamed("a Nightjar", " b"), format=API, step=step)
+    assert sent.outcome.status is OutcomeStatus.SUCCESS
+    assert texts_of(sent.body, stream=True) == ["a [it]", " b"]
+
+
+@steps
+async def test_reasoning_is_no_part_of_the_answer(step: int) -> None:
+    thinking = {"type": "thinking", "text": None, "thinking": "", "signature": ""}
+    del thinking["text"]
+    events = [
+        {"type": "content_block_start", "index": 0, "content_block": thinking},
+        delta(0, "thinking_delta", thinking="Night"),
+        stopped(0),
+        begun(1),
+        said(1, "jar"),
+        stopped(1),
+    ]
+    body = wire(started(), *events, *finished())
+    sent = await through([Forbids()], body, format=API, step=step)
+    assert sent.body == body
+
+
+@steps
+async def test_texts_that_are_said_at_the_same_time_are_read_in_one_order(step: int) -> None:
+    """By the blocks this says "xNight", "jar"; by the events "x", "jar", "Night"."""
+    events = [begun(0), said(0, "x"), begun(1), said(1, "jar"), said(0, "Night"), stopped(0), stopped(1)]
+    sent = await through([Forbids()], wire(started(), *events, *finished()), format=API, step=step)
+    assert MARK not in "".join(texts_of(sent.body, stream=True))
+    assert texts_of(sent.body, stream=True) == ["x", "jar", "Night"]
+
+
+async def test_a_start_before_the_stop_of_the_text_before_leaves_as_it_came() -> None:
+    events = [begun(0), said(0, "a"), begun(1), stopped(0), said(1, "b"), stopped(1), *finished()]
+    body = wire(started(), *events)
+    assert (await through([Forbids()], body, format=API)).body == body
