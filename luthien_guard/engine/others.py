@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from luthien_guard.engine.exchange import Exchange
-from luthien_guard.engine.plan import Plan, TextStagePlan
+from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.runs import Run, Slot
 from luthien_guard.engine.stages import Job, stage_of
+from luthien_guard.engine.state import ResponseState
 from luthien_guard.events import Chunk, ContentCompleted
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
 from luthien_guard.wire.indices import index_of
@@ -23,6 +23,8 @@ _BLOCK: Final = Block("text", channel="other", writable=False)
 _NO_CHUNK: Final = ReadChunk(Chunk("comment", b""), ())
 #: Characters that a policy for whole texts sees of what stood there before.
 _LOOK_BACK: Final = 4096
+#: Bytes that are kept for a place besides what stood there: an upstream may name a new one in every event.
+_PLACE: Final = 256
 #: Members that say what an event is about.
 _ABOUT: Final = ("index", "output_index", "content_index", "summary_index")
 
@@ -52,16 +54,17 @@ def _part(data: Any, key: str | int) -> Any:
 class Others:
     """Those of one response."""
 
-    __slots__ = ("_exchange", "_later", "_plans", "_said", "_tails")
+    __slots__ = ("_kept", "_later", "_plans", "_response", "_said", "_tails")
 
-    def __init__(self, exchange: Exchange, plan: Plan, later: Callable[[Job], None]) -> None:
+    def __init__(self, response: ResponseState, later: Callable[[Job], None]) -> None:
         """`later` does something beside the answer, which does not wait for it."""
-        self._exchange = exchange
-        self._plans = plan.text_by_channel["other"]
+        self._response = response
+        self._plans = response.plan.text_by_channel["other"]
         self._later = later
+        self._kept = 0  # bytes, about
         self._tails: dict[Any, str] = {}
         #: What stood at each place, for policies that judge the whole response.
-        self._said: dict[Any, list[str]] | None = {} if plan.calls["on_response_completed"] else None
+        self._said: dict[Any, list[str]] | None = {} if response.plan.calls["on_response_completed"] else None
 
     async def take(self, text: str, data: Any, path: Path) -> None:
         """Show one string to the text policies; raises Stop on a verdict. `data` is the chunk's JSON."""
@@ -69,22 +72,49 @@ class Others:
             return
         place = place_of(data, path)
         if self._said is not None:
-            self._said.setdefault(place, []).append(text)
+            self._note(self._said, text, place)
         for plan in self._plans:
             await self._show(plan, text, place)
 
+    def _note(self, said: dict[Any, list[str]], text: str, place: Any) -> None:
+        self._keep(len(text) if place in said else len(text) + _size(place))
+        said.setdefault(place, []).append(text)
+
     async def _show(self, plan: TextStagePlan, text: str, place: Any) -> None:
         length = _LOOK_BACK if plan.whole else plan.lookahead
-        if length:
-            key = (plan.call.position, plan.whole, place)
-            text = self._tails.get(key, "") + text
-            self._tails[key] = text[-length:]
-        stage = stage_of(self._exchange, plan, _BLOCK, self._later)
+        if length and self._response.stream:  # nobody joins the parts of one body
+            text = self._look_back((plan.call.position, plan.whole), text, place, length)
+        stage = stage_of(self._response.exchange, plan, _BLOCK, self._later)
         piece = Piece(PieceKind.DELTA, block=_BLOCK, text=text)
         await stage.push([Run(Slot(_NO_CHUNK, piece), len(text), text)])
         await stage.finish()
+
+    def _look_back(self, stage: tuple[int, bool], text: str, place: Any, length: int) -> str:
+        """The text behind what stood there before."""
+        key = (*stage, place)
+        before = self._tails.get(key)
+        if before is None:
+            self._keep(_size(place))
+            before = ""
+        text = before + text
+        tail = self._tails[key] = text[-length:]
+        if len(tail) > len(before):
+            self._keep(len(tail) - len(before))
+        return text
+
+    def _keep(self, more: int) -> None:
+        """A body has been kept whole before: no limit is left for it."""
+        self._kept += more
+        limit = self._response.exchange.services.limits.max_response_bytes
+        if self._kept > limit and self._response.stream and not self._response.done:
+            self._response.abort("more of what the wire format does not know is kept than the limit allows")
 
     def completed(self) -> Sequence[ContentCompleted]:
         """All of it, joined by place."""
         said = (self._said or {}).values()
         return [ContentCompleted("".join(parts), "other", writable=False) for parts in said]
+
+
+def _size(place: tuple[Any, ...]) -> int:
+    """Types and keys are upstream's, of any length."""
+    return _PLACE + sum(len(part) for part in place if type(part) is str)

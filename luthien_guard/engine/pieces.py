@@ -44,7 +44,7 @@ class Pieces:
         self._lines: dict[tuple[int, str], Line] = {}
         self._calls: dict[int, CallLane] = {}
         self._barrier: ReadChunk | None = None  # the first call, where explanations must come before it
-        self.others = Others(response.exchange, response.plan, self._beside)
+        self.others = Others(response, self._beside)
         self._offered: frozenset[str] | None = None
         self.undecided = 0  # calls
 

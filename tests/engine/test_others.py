@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthien_guard import Block, ContentChunk, Guard, GuardMiddleware, Policy, PolicyContext, hookimpl
+from luthien_guard import Block, ContentChunk, Guard, GuardMiddleware, Limits, Policy, PolicyContext, hookimpl
 from luthien_guard.engine.others import place_of
 from luthien_guard.events import ContentCompleted, ResponseCompleted
 from luthien_guard.testing import read
 from tests.asgi_drive import ask, replay
+from tests.cases.chat_wire import Sent, through
 
 MARKER = "ZQXJKV!"
 FILLER = "some filler text, longer than the look-ahead"
@@ -109,6 +110,68 @@ async def test_calls_that_share_an_index_are_apart_for_clients_too() -> None:
         )
     heard = read(await left_of(Held(), events), "openai.chat", stream=True)
     assert [call.arguments for call in heard.tool_calls] == [arguments for _, arguments in calls]
+
+
+# -- what is kept of them ------------------------------------------------------------------------------------------------
+
+
+class Looks(Policy):
+    """Sees the response when it is over, and holds nothing."""
+
+    @hookimpl
+    def on_response_completed(self, response: ResponseCompleted, ctx: PolicyContext) -> None:
+        return None
+
+
+def unknown(*deltas: dict[str, Any], **more: Any) -> bytes:
+    """A text that leaves, and then deltas with fields that nobody knows."""
+    datas = [{"choices": [{"index": 0, "delta": delta}], **more} for delta in ({"content": "a"}, *deltas)]
+    return b"".join(b"data: " + json.dumps(data).encode() + b"\n\n" for data in datas)
+
+
+async def bounded(policy: Policy, body: bytes, *, stream: bool = True) -> Sent:
+    guard = Guard([policy], limits=Limits(max_response_bytes=16_000))
+    return await through(guard, body, stream=stream)
+
+
+MANY = tuple({f"k{at}": "x"} for at in range(100))
+TOO_MUCH = "more of what the wire format does not know is kept than the limit allows"
+GROWING = {
+    "places": unknown(*MANY, {"last": "x"}),
+    "long names": unknown(*({f"k{at}" * 1000: "x"} for at in range(10)), {"last": "x"}),
+    "long types": b"".join(unknown({"foo": "x"}, type=f"k{at}" * 1000) for at in range(10))
+    + unknown({"last": "x"}),
+}
+
+
+@pytest.mark.parametrize("policy", [Whole, Window, Looks])
+@pytest.mark.parametrize("body", GROWING.values(), ids=GROWING)
+async def test_what_is_kept_of_a_stream_is_bounded(policy: type[Policy], body: bytes) -> None:
+    sent = await bounded(policy(), body)
+    assert (sent.outcome.policy, sent.outcome.reason) == ("limits", TOO_MUCH)
+    assert b"last" not in sent.body
+
+
+async def test_so_is_what_is_kept_for_the_end() -> None:
+    body = unknown(*({"foo": "x" * 1000} for _ in range(20)))
+    assert (await bounded(Looks(), body)).outcome.reason == TOO_MUCH
+
+
+@pytest.mark.parametrize("policy", [Whole, Window])
+async def test_more_at_the_same_place_takes_the_place_of_what_stood_there(policy: type[Policy]) -> None:
+    body = unknown(*({"foo": "x" * 1000} for _ in range(20)))
+    assert (await bounded(policy(), body)).body == body
+
+
+@pytest.mark.parametrize("policy", [Whole, Window, Looks])
+async def test_a_body_may_have_as_many_places_as_it_has_room_for(policy: type[Policy]) -> None:
+    message = {
+        "role": "assistant",
+        "content": "a",
+        **{key: one for each in MANY for key, one in each.items()},
+    }
+    body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
+    assert (await bounded(policy(), body, stream=False)).body == body
 
 
 @given(order=st.permutations(range(4)), at=st.integers(0, 3))
