@@ -11,6 +11,7 @@ from luthien_guard.events import Chunk, UnknownChunk
 from luthien_guard.policy import Abort
 from luthien_guard.records import EventType
 from luthien_guard.registry import HookCall
+from luthien_guard.wire.alike import UnparsedChunk
 from luthien_guard.wire.chunks import BodyDecoder, StreamDecoder
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.sse import canonical
@@ -52,12 +53,15 @@ class ChunkHooks:
         return chunks
 
     async def _one(self, call: HookCall, chunk: Chunk) -> list[Chunk]:
-        result = await self.exchange.call(call, chunk)
-        if result is None:
-            return [chunk]
+        shown = _shown(chunk)
+        result = await self.exchange.call(call, shown)
         if isinstance(result, Intervention):
             raise Stop(result)
         try:
+            if result is None:
+                if not (type(shown) is UnparsedChunk and shown.changed and call.enforces):
+                    return [chunk]
+                result = shown  # it has changed in place what it was shown
             made = _remade([result] if isinstance(result, Chunk) else result, chunk)
         except Exception as error:  # noqa: BLE001 -- a policy may put anything there
             wanted = f"a Chunk, a list of them or Abort ({told(error)})"
@@ -82,7 +86,7 @@ class ChunkHooks:
         why = reason or chunk.reason or "unknown"
         waived = False  # somebody takes it upon himself; those after him may object all the same
         for call in exchange.plan.calls["on_unknown_chunk"]:
-            event = UnknownChunk(chunk, why, inspectable)
+            event = UnknownChunk(_shown(chunk), why, inspectable)
             result = await exchange.call(call, event)
             if isinstance(result, list) and not result:
                 self._changed(call, chunk)
@@ -117,6 +121,19 @@ class ChunkHooks:
         return Intervention(name, Abort(f"illegal output: {error}"), failure=True)
 
 
+def _shown(chunk: Chunk) -> Chunk:
+    """What a policy gets of it: JSON of its own, where there is any."""
+    if type(chunk) is UnparsedChunk:
+        return chunk if chunk.unread else UnparsedChunk.of(_as_it_came(chunk))
+    return chunk if chunk.data is None else UnparsedChunk.of(chunk)
+
+
+def _as_it_came(chunk: Chunk) -> Chunk:
+    if type(chunk) is not UnparsedChunk:
+        return chunk
+    return Chunk(chunk.kind, chunk.raw, chunk.came, chunk.event, chunk.ignored, chunk.reason)
+
+
 def _remade(made: list[Chunk], original: Chunk) -> list[Chunk]:
     """The chunks that a policy put in the place of one, as everybody will read them. Raises what is wrong with them."""
     if not isinstance(made, list) or not all(isinstance(each, Chunk) for each in made):
@@ -125,10 +142,15 @@ def _remade(made: list[Chunk], original: Chunk) -> list[Chunk]:
         raise ValueError("a body stays one body")
     out: list[Chunk] = []
     for each in made:
-        chunk = original if each is original or each == original else _written(each, original)
+        came = _as_it_came(original)
+        chunk = original if _is_same(each, came) else _written(each, came)
         # the same one twice: only the first leaves as it came
-        out.append(chunk.replace() if any(chunk is one for one in out) else chunk)
+        out.append(_as_it_came(chunk).replace() if any(chunk is one for one in out) else chunk)
     return out
+
+
+def _is_same(made: Chunk, came: Chunk) -> bool:
+    return (made.raw, made.kind, made.event) == (came.raw, came.kind, came.event) and made.data == came.data
 
 
 def _written(made: Chunk, original: Chunk) -> Chunk:

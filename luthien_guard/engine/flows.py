@@ -12,6 +12,7 @@ from luthien_guard.engine.state import Item, ResponseState
 from luthien_guard.engine.verdicts import Stop
 from luthien_guard.events import Chunk
 from luthien_guard.wire.alike import Pattern
+from luthien_guard.wire.chunks import parsed
 from luthien_guard.wire.format import ReadChunk
 
 __all__ = ["Flows"]
@@ -92,8 +93,8 @@ class Flows:
                 return await (self._one if flow.direct else self._held)(flow, frame, text)
             number, response.count = response.count, response.count + 1
             response.flow = None
-            for each in chunks:
-                await self._read(each, number if each is chunk else None)
+            for each in chunks:  # it is read anew: what a policy has asked for is its own
+                await (self._read(parsed(frame), number) if each is chunk else self._read(each, None))
         except Stop as stop:
             response.intervene(stop.intervention)
         response.check_held()

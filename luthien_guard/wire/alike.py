@@ -13,7 +13,6 @@ from typing import Any, Final
 import jiter
 
 from luthien_guard.events import Chunk
-from luthien_guard.wire.chunks import parsed
 from luthien_guard.wire.format import Path
 from luthien_guard.wire.json_text import LINE_ENDS, string_text
 from luthien_guard.wire.splice import span_of
@@ -33,20 +32,58 @@ _line_end = re.compile(f"[{''.join(map(chr, LINE_ENDS))}]").search
 
 
 class UnparsedChunk(Chunk):
-    """A chunk whose JSON is parsed when somebody asks for it. It is strict JSON: the frame is like one that was."""
+    """A chunk for a policy to look at. Its JSON is made when somebody asks for it, and belongs to who asked: what is changed
+    in there, now or later, is nobody else's."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_came", "_data")
+    _came: Any
     _data: Any
+
+    @classmethod
+    def of(cls, chunk: Chunk) -> UnparsedChunk:
+        """Of one that has been parsed; any other is a frame that a `Pattern` knows."""
+        made = cls(chunk.kind, chunk.raw, None, chunk.event, chunk.ignored, chunk.reason)
+        object.__setattr__(made, "_came", chunk.data)
+        return made
 
     @property
     def data(self) -> Any:
         if self._data is None:
-            object.__setattr__(self, "_data", parsed(self.raw).data)
+            came = getattr(self, "_came", None)
+            object.__setattr__(self, "_data", _parsed_frame(self.raw) if came is None else _copied(came))
         return self._data
 
     @data.setter
     def data(self, value: Any) -> None:  # what the constructor of a frozen dataclass comes to
         object.__setattr__(self, "_data", value)
+
+    @property
+    def came(self) -> Any:
+        """Its JSON as it came."""
+        came = getattr(self, "_came", None)
+        return _parsed_frame(self.raw) if came is None else came
+
+    @property
+    def unread(self) -> bool:
+        """Nobody has asked for its JSON."""
+        return self._data is None
+
+    @property
+    def changed(self) -> bool:
+        """Its JSON is another one than that which came."""
+        return self._data is not None and self._data != self.came
+
+
+def _parsed_frame(frame: bytes) -> Any:
+    """It is strict JSON: the frame is like one that was."""
+    begin = frame.index(b"\n") + 1 if frame.startswith(b"event:") else 0
+    return jiter.from_json(frame[begin + len(b"data: ") : -2])
+
+
+def _copied(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _copied(each) for key, each in value.items()}
+    return [_copied(each) for each in value] if type(value) is list else value
 
 
 class Pattern:

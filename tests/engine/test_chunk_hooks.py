@@ -54,6 +54,7 @@ NONSENSE = [
     lambda chunk: chunk.replace(data={"x": object()}),
     lambda chunk: chunk.replace(data={"x": float("nan")}),
     lambda chunk: chunk.replace(data={"x": "\ud800"}),
+    lambda chunk: chunk.data.update(x=chunk.data),
     lambda chunk: [chunk, 7],
     lambda chunk: 7,
 ]
@@ -81,6 +82,59 @@ async def test_an_equal_chunk_leaves_as_it_came(hook: str) -> None:
         b'data:  {"choices" : [{"index":0,"delta":{"content":"so"}}]}\n\n' + chunk({}, finish="stop") + DONE
     )
     assert (await through([Makes(lambda chunk: chunk.replace(), hook)], body)).body == body
+
+
+def cleaned(chunk: Chunk) -> Chunk:
+    delta = chunk.data["choices"][0]["delta"]
+    if "EVIL" in delta.get("content", ""):
+        delta["content"] = "good"
+    return chunk
+
+
+IN_PLACE = {
+    "nothing returned": lambda chunk: (cleaned(chunk), None)[1],
+    "returned": cleaned,
+    "in a list": lambda chunk: [cleaned(chunk)],
+    "a copy returned": lambda chunk: cleaned(chunk).replace(),
+    "its data returned": lambda chunk: chunk.replace(data=cleaned(chunk).data),
+}
+FRAMES = 4
+
+
+@pytest.mark.parametrize("how", IN_PLACE)
+@pytest.mark.parametrize("hook", ["on_chunk_started", "on_chunk_completed"])
+async def test_data_that_is_changed_in_place_leaves_as_everybody_has_seen_it(how: str, hook: str) -> None:
+    body = chunk({"content": "EVIL"}) * FRAMES + chunk({}, finish="stop") + DONE
+    sent = await through([Makes(IN_PLACE[how], hook), Makes(lambda _: None, hook)], body)
+    assert (sent.body.count(b"EVIL"), sent.body.count(b"good")) == (0, FRAMES)
+
+
+@pytest.mark.parametrize("how", IN_PLACE)
+async def test_a_shadow_that_changes_data_in_place_hides_nothing_from_others(how: str) -> None:
+    body = chunk({"content": "EVIL"}) * FRAMES + chunk({}, finish="stop") + DONE
+    shadow = {"use": Makes(IN_PLACE[how], "on_chunk_started"), "mode": "shadow"}
+    sent = await through([shadow, Scans()], body)
+    assert b"EVIL" not in sent.body
+    assert sent.outcome.policy == "scans"
+    assert (await through([shadow], body)).body == body
+
+
+async def test_data_that_a_policy_keeps_and_changes_later_is_its_own() -> None:
+    kept: list[Any] = []
+
+    def keeps(chunk: Chunk) -> list[Chunk]:
+        kept.append(chunk.data["choices"][0]["delta"])
+        return [chunk, chunk]
+
+    def changes(_: Chunk) -> None:
+        for delta in kept:
+            delta["content"] = "good"
+
+    body = chunk({"content": "EVIL"}) * FRAMES + chunk({}, finish="stop") + DONE
+    policies = [Makes(keeps, "on_chunk_started"), Makes(changes, "on_chunk_started"), Scans()]
+    sent = await through(policies, body)
+    assert b"EVIL" not in sent.body
+    assert sent.outcome.policy == "scans"
 
 
 @pytest.mark.parametrize("does", [lambda chunk: [], lambda chunk: [chunk, chunk]])
