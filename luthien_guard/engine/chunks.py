@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Final
+
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.flow import Flow
 from luthien_guard.engine.transcript import Transcript
@@ -18,11 +21,13 @@ from luthien_guard.wire.sse import canonical
 
 __all__ = ["ChunkHooks"]
 
+_REASONS: Final = 64  # that are told apart
+
 
 class ChunkHooks:
     """Runs `on_chunk_started`, `on_chunk_completed` and `on_unknown_chunk` for one response."""
 
-    __slots__ = ("_told", "after", "before", "came", "exchange", "made_by")
+    __slots__ = ("_noted", "_told", "after", "before", "came", "exchange", "made_by")
 
     def __init__(self, exchange: Exchange, *, stream: bool) -> None:
         self.exchange = exchange
@@ -32,6 +37,7 @@ class ChunkHooks:
         #: The response as upstream sent it: where a policy may change its chunks, the engine never sees that.
         self.came = Transcript(exchange.format.reader(stream=stream)) if self.before else None
         self._told: set[tuple[int, str]] = set()  # (policy, kind of chunk) of changes that are on record
+        self._noted: Counter[str] = Counter()  # chunks that passed unread, by reason
 
     async def started(self, chunk: Chunk, flow: Flow | None = None, text: str = "") -> list[Chunk]:
         """The chunks that go on instead of this one. `flow`: it is a frame of it, with this text."""
@@ -100,7 +106,7 @@ class ChunkHooks:
         if waived:
             return True
         why = exchange.record.redacted(why)[:200]
-        exchange.record(EventType.RESPONSE_NOTED, unknown=why, inspectable=inspectable)
+        self._note(why, inspectable)
         strict = exchange.services.unknown == "block"
         if exchange.plan.enforces and (strict or not inspectable):
             reason = f"a chunk that cannot be accepted: {why}"
@@ -109,6 +115,16 @@ class ChunkHooks:
             )
             raise Stop(Intervention("unknown-chunk", Abort(reason)))
         return True
+
+    def _note(self, why: str, inspectable: bool) -> None:
+        """On record for the first, the second, the fourth, the eighth ... of its kind: one frame that is too large comes
+        in thousands of parts."""
+        kind = why if why in self._noted or len(self._noted) < _REASONS else ""
+        self._noted[kind] += 1
+        if self._noted[kind].bit_count() == 1:
+            self.exchange.record(
+                EventType.RESPONSE_NOTED, unknown=why, inspectable=inspectable, times=self._noted[kind]
+            )
 
     def illegal(self, error: IllegalOutput) -> Intervention:
         """Name the policy that made what the grammar forbids: the one that made a chunk, else the last that changed

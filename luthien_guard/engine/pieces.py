@@ -68,7 +68,7 @@ class Pieces:
         elif kind is PieceKind.OPAQUE:
             await self.others.take(piece.text, read.chunk.data, piece.path)
         elif kind is PieceKind.FINISH:
-            self._response.finish_reasons.append(piece.text)
+            self._response.finish_reasons[piece.value or 0] = piece.text
             self._response.terminal = True
             self.lift_barrier()
         elif kind is PieceKind.END:

@@ -29,18 +29,19 @@ def released(
 ) -> dict[str, Any]:
     """The same for what went to the client; `said` is what the guard added to end a blocked answer. `as_it_left`: what
     left, read again, where a policy changed chunks at the very end."""
-    found = _of_blocks(response) if as_it_left is None else received(as_it_left)
-    found["said"] = [block.replacement for block in response.blocks if block.removed and block.replacement]
+    queued = response.unsent or unsent(response.queue)
+    found = _of_blocks(response, queued) if as_it_left is None else received(as_it_left)
+    gone = [block for block in response.blocks if block.removed and block.replacement]
+    found["said"] = [block.replacement for block in gone if id(block) not in queued]
     if said is not None:
         found["said"].append(said)
     return found
 
 
-def _of_blocks(response: ResponseState) -> dict[str, Any]:
-    queued = response.unsent or unsent(response.queue)
+def _of_blocks(response: ResponseState, queued: Mapping[int, int]) -> dict[str, Any]:
     found = _assembled(
         response,
-        lambda block: _left(block, queued.get(id(block), 0)) if response.left else None,
+        lambda block: _left(block, queued.get(id(block))) if response.left else None,
         lambda block: block.new_name or block.name,
     )
     for choice in found["choices"]:
@@ -49,18 +50,19 @@ def _of_blocks(response: ResponseState) -> dict[str, Any]:
 
 
 def unsent(queue: Iterable[ReadChunk]) -> dict[int, int]:
-    """How many deltas of each block (by its id()) are still in the queue."""
+    """The blocks (by their id()) that begin or go on in the queue, and how many deltas of each are there."""
     found: dict[int, int] = {}
     for read in queue:
         for piece in read.pieces:
-            if piece.kind is PieceKind.DELTA and piece.text:
-                found[id(piece.block)] = found.get(id(piece.block), 0) + 1
+            if piece.kind is PieceKind.START or (piece.kind is PieceKind.DELTA and piece.text):
+                deltas = found.get(id(piece.block), 0)
+                found[id(piece.block)] = deltas + (piece.kind is PieceKind.DELTA)
     return found
 
 
-def _left(block: Block, queued: int) -> str | None:
+def _left(block: Block, queued: int | None) -> str | None:
     """The text of the block that left; None for a call that did not. Parts leave in the order in which they came."""
-    if block.removed or (block.kind == "call" and queued):
+    if block.removed or (block.kind == "call" and queued is not None):
         return None
     parts = block.released or [part for part in block.source if part]
     came = sum(1 for part in block.source if part)
@@ -88,8 +90,9 @@ def _assembled(
         else:
             call = {"id": block.id, "name": name_of(block), "arguments": text, "kind": block.tool_kind}
             choice["tool_calls"].append(call)
-    for choice, reason in zip(choices.values(), response.finish_reasons, strict=False):
-        choice["finish_reason"] = reason
+    for number, reason in response.finish_reasons.items():
+        if number in choices:
+            choices[number]["finish_reason"] = reason
     usage: Mapping[str, Any] | None = response.usage
     return {
         "model": response.reader.model,
@@ -107,7 +110,7 @@ def completed(response: ResponseState, others: Iterable[ContentCompleted]) -> Re
         id=response.reader.id,
         content=(*(_content(block) for block in kept if block.kind == "text"), *others),
         tool_calls=tuple(_call(block) for block in kept if block.kind == "call"),
-        finish_reasons=tuple(response.finish_reasons),
+        finish_reasons=tuple(response.finish_reasons[at] for at in sorted(response.finish_reasons)),
         usage=dict(response.usage or {}),
     )
 

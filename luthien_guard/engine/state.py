@@ -67,7 +67,7 @@ class ResponseState:
         self.count = 0  # chunks that came
         self.flow: Flow | None = None  # what comes now, as long as it is more of the same
         self.blocks: list[Block] = []
-        self.finish_reasons: list[str] = []
+        self.finish_reasons: dict[int, str] = {}  # by choice
         self.usage: Mapping[str, Any] | None = None
         self.failed: str | None = None  # what upstream said went wrong
         self.terminal = False  # upstream said that it is finished
@@ -76,7 +76,7 @@ class ResponseState:
         self.left = False  # something has left
         self.done = False  # nothing more leaves but the end that the intervention wants
         self.intervention: Intervention | None = None  # what ended the answer
-        #: deltas that were still queued when the answer was ended, by block
+        #: of what was still queued when the answer was ended (`snapshot.unsent`)
         self.unsent: Mapping[int, int] = {}
 
     def intervene(self, intervention: Intervention) -> None:

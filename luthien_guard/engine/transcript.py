@@ -22,7 +22,7 @@ class Transcript:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.blocks: list[Block] = []
-        self.finish_reasons: list[str] = []
+        self.finish_reasons: dict[int, str] = {}  # by choice
         self.usage: Mapping[str, Any] | None = None
         self._flow: Flow | None = None
         self._text: Block | None = None  # the one that the flow's frames are more of
@@ -42,7 +42,7 @@ class Transcript:
             if piece.kind is PieceKind.START and piece.block is not None:
                 self.blocks.append(piece.block)
             elif piece.kind is PieceKind.FINISH:
-                self.finish_reasons.append(piece.text)
+                self.finish_reasons[piece.value or 0] = piece.text
             elif piece.kind is PieceKind.USAGE and isinstance(piece.value, Mapping):
                 self.usage = {**(self.usage or {}), **numbers(piece.value)}
         return pieces

@@ -72,7 +72,7 @@ class PieceKind(Enum):
     DERIVED = "derived"  # made from the block's text (logprobs): dropped when that was changed
     OPAQUE = "opaque"  # a string that the format does not model: channel `other`, read only
     USAGE = "usage"  # token counts; `value` is the mapping
-    FINISH = "finish"  # why the choice ended; `text` is the reason as it came
+    FINISH = "finish"  # why the choice ended; `text` is the reason as it came, `value` the choice (None: there is one)
     FAILED = "failed"  # an error object: `text` is its message
     END = "end"  # the terminal event of the stream
 
