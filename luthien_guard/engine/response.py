@@ -186,11 +186,9 @@ class Response(ResponseState):
             ready = decided if self.plan.enforces else ready
         if not ready or self.done:
             return self._last_words() if self.done else []
-        # what a policy made may be illegal, and then only that must not leave: not what stands before it
-        batches = [[read] for read in ready] if self.exchange.changed_by is not None else [ready]
         items: list[Item] = []
         try:
-            for batch in batches:
+            for batch in self._batches(ready):
                 items += self._written(batch)
         except IllegalOutput as error:
             self.intervene(self._hooks.illegal(error))
@@ -199,6 +197,16 @@ class Response(ResponseState):
             self.exchange.first_byte = self.exchange.services.clock()
         self.flows.latest = (ready[-1], items[-1]) if len(items) == len(ready) else None
         return [*items, *self._last_words()] if self.done else items
+
+    def _batches(self, ready: list[ReadChunk]) -> list[list[ReadChunk]]:
+        """What a policy made may be illegal, and then only that must not leave: not what stands before it. Calls whose
+        explanations stand before the first of them are written together."""
+        if self.exchange.changed_by is None:
+            return [ready]
+        alone = len(ready)
+        if self.exchange.format.calls_last:
+            alone = next((at for at, read in enumerate(ready) if _begins_call(read)), alone)
+        return [*([read] for read in ready[:alone]), *([ready[alone:]] if ready[alone:] else [])]
 
     def _written(self, ready: list[ReadChunk]) -> list[Item]:
         if all(read.pattern is not None and read.pieces[0].out != "" for read in ready):
@@ -263,4 +271,11 @@ class Response(ResponseState):
 def _has_substance(read: ReadChunk) -> bool:
     return any(
         piece.kind in _SUBSTANCE or (piece.kind is PieceKind.DELTA and piece.text) for piece in read.pieces
+    )
+
+
+def _begins_call(read: ReadChunk) -> bool:
+    return any(
+        piece.kind is PieceKind.START and piece.block is not None and piece.block.kind == "call"
+        for piece in read.pieces
     )

@@ -10,7 +10,7 @@ from luthien_guard import Guard
 from luthien_guard.errors import ConfigError
 from luthien_guard.events import ToolCall
 from luthien_guard.policies.tool_call_judge import ToolCallJudge, parse_verdict, quoted
-from luthien_guard.testing import Script, run
+from luthien_guard.testing import FakeJudge, Script, run
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,16 @@ async def test_no_size_of_a_call_makes_the_judge_fail(name: str, arguments: Any)
     forgiven = {"use": "tool-call-judge", "on_error": "allow"}
     runs = await run(forgiven, Script().tool_call(name, arguments), judge=says_harmful, cuts="whole")
     runs.assert_blocked("tool-call-judge").no_leak("EVIL").assert_outcome("blocked")
+
+
+async def test_what_another_policy_changes_takes_no_explanation_away() -> None:
+    script = (
+        Script()
+        .text("I will clean up.")
+        .tool_call("bash", {"command": "ls"})
+        .tool_call("bash", {"command": "EVIL"})
+    )
+    judge = FakeJudge({"EVIL": 0.9}, default=0.1)
+    runs = await run(["tool-call-judge", "uppercase-nth-word"], script, judge=judge)
+    runs.assert_blocked("tool-call-judge", message__contains="judged harmful").no_leak("EVIL")
+    assert all("I will CLEAN up." in each.transcript.text and "⛔" in each.transcript.text for each in runs)
