@@ -107,6 +107,7 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
         lambda value: value is None or (_is_seconds(value) and value > 0),
         "a finite number of seconds, more than 0, or None for the guard's default",
     ),
+    "group": (lambda value: isinstance(value, str) and value != "", "a str that is not empty"),
     "remember": (_is_seconds, "a finite number of seconds, 0 or more"),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -120,6 +120,7 @@ class Guard:
         services = Services(
             clock=self.clock,
             within=_within,
+            at_once=_at_once,
             judge=judge if judge is not None else ask_with_litellm,
             span_of=next(filter(None, (getattr(sink, "span_of", None) for sink in sinks)), None),
             limits=self.limits,
@@ -313,6 +314,18 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+async def _at_once(work: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
+    found: list[Any] = [None] * len(work)
+
+    async def do(at: int) -> None:
+        found[at] = await work[at]()
+
+    async with anyio.create_task_group() as tasks:
+        for at in range(len(work)):
+            tasks.start_soon(do, at)
+    return found
 
 
 async def _within(awaitable: Any, seconds: float, began: Callable[[Callable[[], None]], None]) -> Any:

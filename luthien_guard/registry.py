@@ -36,7 +36,7 @@ HOOKS: Final = tuple(name for name in vars(hookspecs) if name.startswith("on_"))
 _ON_REQUEST: Final = frozenset({"on_request_started", "on_request_completed"})
 #: Hooks that come when there is nothing left to decide about.
 _AFTER_ALL: Final = frozenset({"on_error", "on_exchange_closed"})
-_SETTINGS: Final = frozenset({"use", "config", "mode", "on_error", "timeout", "name"})
+_SETTINGS: Final = frozenset({"use", "config", "mode", "on_error", "timeout", "name", "group"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class Registered:
     mode: Mode = "enforce"
     on_error: ErrorMode = "block"
     timeout: float | None = None
+    #: Of neighbours that are asked at once.
+    group: str | None = None
     #: What it was made of; None for an instance. It may hold secrets.
     config: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
@@ -62,6 +64,8 @@ class HookCall:
     position: int  # of the policy in the configuration
     is_async: bool
     tier: int = 0  # -1 tryfirst, 1 trylast
+    #: Calls that are made at once in place of this one.
+    members: tuple[HookCall, ...] = ()
     #: Each call gets a scope of its own: it waits for others, its failure is forgiven, or nobody else looks after it.
     timed: bool = field(init=False)
     #: What it says counts.
@@ -77,6 +81,11 @@ class HookCall:
         object.__setattr__(self, "timed", timed)
         object.__setattr__(self, "enforces", enforces)
 
+    @property
+    def each(self) -> tuple[HookCall, ...]:
+        """The calls of single policies."""
+        return self.members or (self,)
+
 
 @cache
 def available() -> dict[str, EntryPoint]:
@@ -90,10 +99,11 @@ def build(
     """Policies in configuration order, and for each hook its calls in the order in which they run.
 
     `items`: Policy instances, entry-point names, or mappings `{"use": name, "config": {...}, "mode": ...,
-    "on_error": ..., "timeout": ..., "name": ...}`. `allow_paths` lets `use` be "module:Class" (a local file only:
+    "on_error": ..., "timeout": ..., "name": ..., "group": ...}`. `allow_paths` lets `use` be "module:Class" (a local file only:
     loading code by name from anywhere else is an attack). Raises ConfigError; its place begins with the item's number.
     """
     registered = _numbered([_at(at, _resolve, item, allow_paths) for at, item in enumerate(items)])
+    _check_groups(registered)
     manager = pluggy.PluginManager("luthien_guard")
     manager.add_hookspecs(hookspecs)
     for at, each in enumerate(registered):
@@ -153,7 +163,10 @@ def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
     check_value("timeout", name, timeout)
     if given is not None:
         check_value("name", name, given)
-    return Registered(policy, given or name, mode, on_error, timeout, config)
+    group = item.get("group")
+    if group is not None:
+        check_value("group", name, group)
+    return Registered(policy, given or name, mode, on_error, timeout, group, config)
 
 
 def _mapping(config: Any, use: str) -> Mapping[str, Any]:
@@ -211,6 +224,21 @@ def _kebab(name: str) -> str:
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def _check_groups(registered: Sequence[Registered]) -> None:
+    """What a slip would turn into policies that are asked in turn."""
+    before: list[str | None] = [None]
+    for at, each in enumerate(registered):
+        if each.group is not None and not each.policy.waits:
+            raise ConfigError(
+                f"{each.name} is in the group {each.group!r} and waits for nobody: only policies with "
+                "`waits = True` gain by being asked at once",
+                (at,),
+            )
+        if each.group is not None and each.group != before[-1] and each.group in before:
+            raise ConfigError(f"the policies of the group {each.group!r} have to stand together", (at,))
+        before.append(each.group)
 
 
 def _register(manager: pluggy.PluginManager, registered: Registered) -> None:

@@ -28,7 +28,7 @@ def policy_rows(plan: Plan, *, hooks: bool = False) -> Iterator[str]:
             heard = [
                 hook
                 for hook, calls in plan.calls.items()
-                if any(call.registered.name == each.name for call in calls)
+                if any(one.registered.name == each.name for call in calls for one in call.each)
             ]
             yield f"   hears {', '.join(heard) or 'nothing'}"
     if plan.registered:
@@ -61,6 +61,7 @@ def _strictness(each: Registered, mode: str) -> str:
     shown = "shadow" if mode == "observe" and each.mode == "enforce" else each.mode
     differs = [] if shown == "enforce" else [f"mode {shown}"]
     differs += [] if each.on_error == "block" else [f"when it fails: {each.on_error}"]
+    differs += [] if each.group is None else [f"asked at once with the group {each.group}"]
     differs += [] if each.timeout is None else [f"timeout {each.timeout:g} s"]
     return f" ({', '.join(differs)})" if differs else ""
 

@@ -72,6 +72,9 @@ class PolicySettings(_Settings):
     on_error: Literal["block", "allow"] = "block"
     timeout: Seconds | None = Field(default=None, description="Seconds for one call of one hook.")
     name: str | None = Field(default=None, description="In records; default: that of `use`.")
+    group: str | None = Field(
+        default=None, description="Neighbours of one group are asked at once, and have a say only."
+    )
 
 
 class UpstreamSettings(_Settings):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from luthien_guard.cancellation import must_travel
 from luthien_guard.engine.plan import Plan
@@ -47,6 +47,14 @@ class Within(Protocol):
     ) -> Awaitable[Any]: ...
 
 
+AtOnce: TypeAlias = Callable[[Sequence[Callable[[], Awaitable[Any]]]], Awaitable[list[Any]]]
+
+
+async def in_turn(work: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
+    """For who has nothing better."""
+    return [await each() for each in work]
+
+
 class RecordFunction(Protocol):
     """Records facts of one exchange. `owes`: something of it has to be durable before it may have an effect."""
 
@@ -70,6 +78,8 @@ class Services:
     clock: Callable[[], float]
     within: Within
     judge: Judge | None = None
+    #: Does several things at once; what each came to, in their order.
+    at_once: AtOnce = in_turn
     #: (trace id, span id) of an exchange, in hex; None where nobody traces it.
     span_of: Callable[[str], tuple[str, str] | None] | None = None
     limits: Limits = field(default_factory=Limits)
@@ -164,8 +174,23 @@ class Asking:
     async def call(self, call: HookCall, event: Any) -> Any:
         """What the hook says about `event`: its result, or an Intervention when it failed and blocks on errors. A policy
         in shadow says nothing."""
+        if call.members:
+            return await self.together(call, lambda each: self.call(each, event), event)
         said = self.ask(call, event)
         return await said if type(said) is Later else said
+
+    async def together(
+        self, group: HookCall, ask: Callable[[HookCall], Awaitable[Any]], event: Any
+    ) -> Intervention | None:
+        """The members of a group at once: what the first says of those that object."""
+        results = await self.services.at_once([partial(ask, each) for each in group.members])
+        said = [self._say(each, result, event) for each, result in zip(group.members, results, strict=True)]
+        return next((each for each in said if each is not None), None)
+
+    def _say(self, call: HookCall, result: Any, event: Any) -> Intervention | None:
+        if result is None or isinstance(result, Intervention):
+            return result
+        return self.nonsense(call, result, "a verdict: policies of a group change nothing", event)
 
     def ask(self, call: HookCall, event: Any) -> Any:
         """`call` without a step of its own, for every token: `Later` only where the hook waits for somebody.

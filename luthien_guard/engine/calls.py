@@ -101,6 +101,8 @@ class CallLane:
 
     async def _ask(self, hook: HookCall, call: ToolCall) -> Any:
         """The hook's result, from the memory of blocked calls where the policy allows that."""
+        if hook.members:
+            return await self.exchange.together(hook, lambda each: self._ask(each, call), call)
         policy = hook.registered.policy
         seconds = getattr(policy, "remember", 0.0)
         cache, clock = self.exchange.services.cache, self.exchange.services.clock

@@ -75,7 +75,8 @@ class Exchange(Asking):
         # Policies may change in place what they were shown: what came is read once more, to compare with.
         came = self.format.read_request(body) if calls else request
         for call in calls:
-            self.context(call).request = self.request
+            for each in call.each:
+                self.context(each).request = self.request
             result = await self.call(call, self.request)
             if result is not None and not isinstance(result, (ChatRequest, Intervention)):
                 result = self.nonsense(call, result, "a ChatRequest or a verdict")

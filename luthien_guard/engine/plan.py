@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from luthien_guard.engine.groups import grouped
 from luthien_guard.engine.version import version_of
 from luthien_guard.events import CHANNELS
 from luthien_guard.registry import HookCall, Registered, build
@@ -61,7 +62,9 @@ class Plan:
             calls = {hook: [_shadowed(call) for call in found] for hook, found in calls.items()}
         self.mode = mode
         self.version = version_of(registered, mode)
-        self.calls: Mapping[str, tuple[HookCall, ...]] = {hook: tuple(found) for hook, found in calls.items()}
+        self.calls: Mapping[str, tuple[HookCall, ...]] = {
+            hook: tuple(grouped(hook, found)) for hook, found in calls.items()
+        }
         self.text = tuple(_text_stages(self.calls))
         self.text_by_channel = {
             channel: tuple(stage for stage in self.text if channel in stage.channels) for channel in CHANNELS
@@ -100,19 +103,26 @@ class Plan:
 
     def bounds(self) -> list[tuple[str, str]]:
         """(policy, what it holds back) for everything that is held: the leak bound, as told to the operator."""
-        found = [(stage.call.registered.name, held) for stage in self.text if (held := stage.holds())]
+        found = [
+            (each.registered.name, held)
+            for stage in self.text
+            if (held := stage.holds())
+            for each in stage.call.each
+        ]
         found += [
             (name, "tool calls: whole")
             for name in dict.fromkeys(
-                call.registered.name
+                each.registered.name
                 for call in (*self.call_completed, *self.call_fragments)
                 if _enforces(call)
+                for each in call.each
             )
         ]
         found += [
-            (call.registered.name, "response: whole")
+            (each.registered.name, "response: whole")
             for call in self.calls["on_response_completed"]
             if _enforces(call) and call.registered.policy.hold == "response"
+            for each in call.each
         ]
         return found
 

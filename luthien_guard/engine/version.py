@@ -32,7 +32,7 @@ def versions_of(named: Mapping[str | None, str]) -> str:
 def _facts(each: Registered) -> list[Any]:
     kind = type(each.policy)
     config = each.config if each.config is not None else getattr(each.policy, "__dict__", {})
-    strictness = [each.mode, each.on_error, each.timeout]
+    strictness = [each.mode, each.on_error, each.timeout, *([] if each.group is None else [each.group])]
     return [each.name, f"{kind.__module__}:{kind.__qualname__}", _plain(config, _DEPTH), *strictness]
 
 
