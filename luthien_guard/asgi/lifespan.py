@@ -22,8 +22,10 @@ class Start:
             self._done_in = os.getpid()
 
     async def stop(self) -> None:
-        self._done_in = None
-        await self._guard.stop()
+        """Idempotent."""
+        if self._done_in is not None:
+            self._done_in = None
+            await self._guard.stop()
 
 
 class Lifespan:
@@ -34,15 +36,26 @@ class Lifespan:
         self._start = start
         self._heard = False  # the application has taken lifespan.startup
         self._said = False  # and has answered it
+        self._ending = False  # the server has said that it ends
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the scope. Raises what the application raises after it has begun to start."""
+        early = False
+        try:
+            await self._serve(scope, receive, send)
+            early = not self._ending  # the server goes on, and so do requests
+        finally:
+            if not early:  # who fails, is cancelled or just returns says nothing of it
+                await self._start.stop()
 
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def inner_receive() -> Message:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self._heard = True
                 await self._started(send)
+            elif message["type"] == "lifespan.shutdown":
+                self._ending = True
             return message
 
         async def inner_send(message: Message) -> None:

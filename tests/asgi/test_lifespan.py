@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import anyio
@@ -71,8 +72,38 @@ async def test_an_application_that_fails_to_start_is_heard() -> None:
 
     server = Server()
     with pytest.raises(LookupError):
-        await server.run(GuardMiddleware(app, guard=ScriptedGuard()))
+        await server.run(GuardMiddleware(app, guard=(guard := ScriptedGuard())))
     assert server.said == ["lifespan.startup.failed"]
+    assert (guard.starts, guard.stops) == (1, 1)
+
+
+@pytest.mark.parametrize("how", ["raises", "returns", "is cancelled"])
+async def test_an_application_that_does_not_say_that_it_has_stopped(how: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if how == "is cancelled":
+            scopes[0].cancel()
+            await anyio.sleep_forever()
+        if how == "raises":
+            raise LookupError("no")
+
+    guard, server = ScriptedGuard(), Server()
+    with anyio.CancelScope() as cancelled, contextlib.suppress(LookupError):
+        scopes = [cancelled]
+        await server.run(GuardMiddleware(app, guard=guard))
+    assert (guard.starts, guard.stops) == (1, 1)
+
+
+async def test_an_application_that_does_not_wait_for_the_end_leaves_the_guard_at_work() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+
+    guard = ScriptedGuard()
+    await Server().run(GuardMiddleware(app, guard=guard))
+    assert (guard.starts, guard.stops) == (1, 0)
 
 
 async def test_a_guard_that_cannot_start_stops_the_server() -> None:
