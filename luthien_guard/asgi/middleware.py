@@ -125,7 +125,7 @@ class GuardMiddleware:
     async def _body(self, scope: Scope, receive: Receive, route: Route, headers: Headers) -> bytes:
         if route.refusal is not None:
             raise _NotCanonical(route.refusal)
-        if self._routes.is_bundle(scope):
+        if route.bundle and scope["method"] not in _BODILESS:
             raise _Uninspectable("a batch of requests cannot be put under policy: send them one by one")
         if wants_websocket(headers):
             raise _NotHTTP(REASON)

@@ -45,6 +45,8 @@ class Route:
     #: The request's body is a model request; below a guarded route it may be anything, or nothing.
     exact: bool
     refusal: str | None = None
+    #: It takes many requests at once.
+    bundle: bool = False
 
 
 class Routes:
@@ -89,12 +91,6 @@ class Routes:
             )
         return route
 
-    def is_bundle(self, scope: Scope) -> bool:
-        """True for a request that holds many requests."""
-        return scope["method"] not in ("GET", "HEAD", "OPTIONS", "DELETE") and scope["path"].endswith(
-            _BUNDLES
-        )
-
     # ------------------------------------------------------------------------------------------------------------------
 
     def _find(self, path: str, raw: bytes, root: str) -> Route | None:
@@ -104,12 +100,15 @@ class Routes:
         plain = self._is_plain(path, raw, root)
         if plain and self._exempt.intersection(_mounted(path, root)):
             return None
-        hits = {hit for reading in _readings(path, raw, root) if (hit := self._lookup(reading)) is not None}
+        readings = set(_readings(path, raw, root))
+        hits = {hit for reading in readings if (hit := self._lookup(reading)) is not None}
         if not hits:
             return None
         name, exact = max(hits, key=lambda hit: hit[1])
         if plain and len({hit[0] for hit in hits}) == 1:
-            return None if not exact and self._is_harmless(path) else Route(name, exact)
+            if not exact and self._is_harmless(path):
+                return None
+            return Route(name, exact, bundle=any(reading.endswith(_BUNDLES) for reading in readings))
         return Route(name, exact, "the path is not spelled in its canonical form")
 
     def _refused(self, path: str, raw: bytes, root: str) -> Route | None:

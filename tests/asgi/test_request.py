@@ -109,9 +109,18 @@ async def test_a_get_with_a_body_is_decided_by_its_body() -> None:
     assert guard.scripted.requests == [b'{"model":"m"}']
 
 
-async def test_a_batch_of_requests_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("path", "root"),
+    [
+        ("/v1/messages/batches", ""),
+        ("/v1/messages/Batches", ""),  # for those who ignore case
+        ("", "/v1/messages/batches"),
+        ("/v1/messages/batches", "/v1/messages"),
+    ],
+)
+async def test_a_batch_of_requests_is_refused(path: str, root: str) -> None:
     app, guard = Speaker(b"{}"), ScriptedGuard()
-    heard = await visit(guarded(app, guard), "/v1/messages/batches")
+    heard = await visit(guarded(app, guard), path, root_path=root, raw_path=None)
     assert heard.status == 400
     assert guard.scripted.rejected == [(400, "uninspectable_request")]
     heard = await visit(guarded(app, guard), "/v1/messages/batches/b1", method="GET", body=b"")
