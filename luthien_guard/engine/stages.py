@@ -122,17 +122,26 @@ class Stage:
             and type(result.text) is str
             and not result.edits
             and self.block.writable
+            and result.channel == self.block.channel
         ):
             return result
         if isinstance(result, Intervention):
             raise Stop(result)
         if not is_content(result):
             return self._refuse(result, "a ContentChunk, a list of them or a verdict")
+        if any(
+            each.channel != self.block.channel for each in (result if isinstance(result, list) else [result])
+        ):
+            return self._refuse(result, self._of_the_channel)
         if not edits_fit(result):
             return self._refuse(result, "edits that ascend, keep apart and stay inside the text")
         if not self.block.writable and text_of(result) != text:
             return self._refuse(result, "text as it was: this channel cannot be rewritten, only blocked")
         return result  # type: ignore[no-any-return]
+
+    @property
+    def _of_the_channel(self) -> str:
+        return f"text of the channel {self.block.channel!r}, from which it came: use .replace(text=...)"
 
     def _refuse(self, result: Any, wanted: str) -> None:
         failed = self.exchange.nonsense(self.plan.call, result, wanted, self._event(""))
@@ -268,6 +277,8 @@ class _Whole(Stage):
         text = result if isinstance(result, str) else getattr(result, "text", None)
         if not isinstance(result, (ContentCompleted, str)) or not isinstance(text, str):
             self._refuse(result, "ContentCompleted, a str or a verdict")
+        elif getattr(result, "channel", block.channel) != block.channel:
+            self._refuse(result, self._of_the_channel)
         elif text != whole and not block.writable:
             self._refuse(result, "text as it was: this channel cannot be rewritten, only blocked")
         elif text != whole and not can_leave(text):

@@ -350,6 +350,8 @@ async def test_a_text_that_is_changed_everywhere_is_not_held_for_ever() -> None:
         lambda chunk: chunk.replace(text="\ud800"),
         lambda chunk: [chunk, chunk.replace(text="\udfff")],
         lambda chunk: chunk.edit((0, 1, "\ud800")),
+        lambda chunk: chunk.replace(channel="reasoning"),
+        lambda chunk: [chunk, chunk.replace(text="", channel="refusal")],
     ],
 )
 @pytest.mark.parametrize("lookahead", [0, 3])
@@ -360,8 +362,9 @@ async def test_nonsense_inside_of_a_result_blocks(does: Any, lookahead: int) -> 
     assert "marker" not in run.text
 
 
-async def test_whole_text_that_cannot_be_said_blocks() -> None:
-    run = await Bench([Whole(lambda _: "\ud800")]).run({"text": "marker"}, {"finish": "stop"})
+@pytest.mark.parametrize("does", [lambda _: "\ud800", lambda content: content.replace(channel="reasoning")])
+async def test_whole_text_that_cannot_be_said_blocks(does: Any) -> None:
+    run = await Bench([Whole(does)]).run({"text": "marker"}, {"finish": "stop"})
     assert run.outcome is not None
     assert (run.outcome.status, run.outcome.policy) == (OutcomeStatus.POLICY_ERROR, "whole")
 
