@@ -39,13 +39,13 @@ def on_request_completed(request: ChatRequest, ctx: PolicyContext) -> Any:
 
 
 @hookspec
-def on_response_started(response: ResponseStarted, ctx: PolicyContext) -> Any:
-    """Status, model and id of the response. May return `Abort` or `Retry`."""
+def on_chunk_started(chunk: Chunk, ctx: PolicyContext) -> Any:
+    """Every wire unit before its events. May return a changed chunk, a list of chunks ([] drops it) or `Abort`."""
 
 
 @hookspec
-def on_chunk_started(chunk: Chunk, ctx: PolicyContext) -> Any:
-    """Every wire unit before its events. May return a changed chunk, a list of chunks ([] drops it) or `Abort`."""
+def on_response_started(response: ResponseStarted, ctx: PolicyContext) -> Any:
+    """Status of the response; model and id where its first chunk says them. May return `Abort` or `Retry`."""
 
 
 @hookspec

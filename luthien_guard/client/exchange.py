@@ -88,7 +88,7 @@ class ClientExchange:
 
     @property
     def streamed(self) -> bool:
-        return self.arguments.streamed
+        return bool(self.arguments.request.get("stream"))
 
     @property
     def model(self) -> str:

@@ -24,7 +24,7 @@ from luthien_guard.events import Chunk, ResponseCompleted, ResponseStarted
 from luthien_guard.policy import Retry
 from luthien_guard.records import EventType
 from luthien_guard.wire.chunks import is_keepalive, parsed
-from luthien_guard.wire.format import Piece, PieceKind, ReadChunk
+from luthien_guard.wire.format import PieceKind, ReadChunk
 
 __all__ = ["Response"]
 
@@ -66,18 +66,16 @@ class Response(ResponseState):
         self.check_held()
 
     async def _read(self, chunk: Chunk, number: int | None) -> None:
-        if chunk.kind == "unknown" and not await self._hooks.lets_pass(chunk, inspectable=False):
+        pieces = self.reader.read(chunk) if chunk.kind in READABLE else []
+        if chunk.kind not in (
+            "comment",
+            "done",
+        ):  # what nobody can read may be all: proxies answer with pages
+            await self._start()
+        if not await self._passes(chunk):
             return
-        pieces: list[Piece] = []
-        if chunk.kind in READABLE:
-            pieces = self.reader.read(chunk)
-            unknown = getattr(self.reader, "unknown", "")
-            if unknown and not await self._hooks.lets_pass(chunk, inspectable=True, reason=unknown):
-                return
         read = ReadChunk(chunk, pieces, number)
         self.hold(read)
-        if not self._started and chunk.kind in ("data", "body"):
-            await self._start()
         if chunk.kind == "body":  # its counts belong into the answer that may have to stand for it
             for piece in pieces:
                 if piece.kind is PieceKind.USAGE:
@@ -90,7 +88,16 @@ class Response(ResponseState):
             if self.done:
                 return
 
+    async def _passes(self, chunk: Chunk) -> bool:
+        """Nobody objects to its kind."""
+        if chunk.kind == "unknown":
+            return await self._hooks.lets_pass(chunk, inspectable=False)
+        unknown = getattr(self.reader, "unknown", "") if chunk.kind in READABLE else ""
+        return not unknown or await self._hooks.lets_pass(chunk, inspectable=True, reason=unknown)
+
     async def _start(self) -> None:
+        if self._started:
+            return
         self._started = True
         event = ResponseStarted(self.status, self.reader.model, self.reader.id, self.stream)
         for call in self.plan.calls["on_response_started"]:
@@ -114,6 +121,7 @@ class Response(ResponseState):
         if tail.pieces:
             self.queue.append(tail)
         try:
+            await self._start()
             for piece in tail.pieces:
                 await self._pieces.take(tail, piece)
         except Stop as stop:

@@ -23,16 +23,13 @@ logger = logging.getLogger("luthien_guard")
 _MOMENT: Final = 0.05  # seconds
 _SHORTEST: Final = 0.01
 
-Work = Callable[[anyio.CancelScope], Awaitable[None]]
+Work = Callable[[], Awaitable[None]]
 TimeLeft = Callable[[], float]
 
 
 async def kept(work: Work, receive: Receive, time_left: TimeLeft, every: float) -> bool:
-    """Await `work(scope)`, and cancel it when the client is gone, or when `time_left()` (seconds) is not more than 0. False
-    in the latter case. It is asked when it may have come to that, and `every` so many seconds: it may shrink meanwhile.
-
-    Work that may find what it waits for there already, again and again, has to look at `scope.cancel_called`: on asyncio no
-    cancellation reaches who is about to go on."""
+    """Await `work()`, and cancel it when the client is gone, or when `time_left()` (seconds) is not more than 0. False in
+    the latter case. It is asked when it may have come to that, and `every` so many seconds: it may shrink meanwhile."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -41,7 +38,7 @@ async def kept(work: Work, receive: Receive, time_left: TimeLeft, every: float) 
     vigil = _Vigil(loop, scope, receive, time_left, every)
     try:
         with scope:
-            await work(scope)
+            await work()
     finally:
         vigil.end()
     return not vigil.is_late
@@ -108,7 +105,7 @@ async def _kept_anywhere(work: Work, receive: Receive, time_left: TimeLeft, ever
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch, tasks.cancel_scope)
-        await work(tasks.cancel_scope)
+        await work()
         tasks.cancel_scope.cancel()
     return not late
 

@@ -37,10 +37,10 @@ TEXT = [chunk({"role": "assistant", "content": "look: "}), chunk({"content": "ca
 CALLS = [*TEXT, call(0, "first"), call(1, "second"), chunk({}, "tool_calls"), DONE]
 
 
-def saying(pieces: list[bytes], headers: list[tuple[bytes, bytes]] = SSE) -> Any:
+def saying(pieces: list[bytes], headers: list[tuple[bytes, bytes]] = SSE, status: int = 200) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         for piece in pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
@@ -132,6 +132,31 @@ async def test_a_hook_that_hangs_in_place_blocks() -> None:
     closed = guard.records_of(guard.recent_calls[-1])[-1]
     assert closed.type is EventType.CLOSED
     assert closed.details["outcome"] == "policy_error"
+
+
+PAGES = {
+    "a page": ([b"<html>", b"Bad Gateway</html>"], [(b"content-type", b"text/html")]),
+    "nothing": ([], []),
+    "no event": ([], SSE),
+    "what cannot be read": ([b"data: {\n\n"], SSE),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_a_status_is_told_whatever_comes_with_it(page: str) -> None:
+    class Elsewhere(Policy):
+        @hookimpl
+        def on_response_started(self, response: Any) -> Retry | None:
+            return Retry("no answer", model="other") if response.status == 502 else None
+
+    pieces, headers = PAGES[page]
+    answers = [saying(pieces, headers, 502), saying(CALLS)]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answers.pop(0)(scope, receive, send)
+
+    heard = await visit(GuardMiddleware(app, guard=Guard([Elsewhere()])), body=ASK)
+    assert (heard.status, heard.body) == (200, b"".join(CALLS))
 
 
 async def test_a_retry_asks_the_application_again() -> None:
