@@ -227,10 +227,10 @@ class PolicyContext:
         request: Any,
         record: Callable[..., None],
         clock: Callable[[], float],
-        judge: Judge | None = None,
-        observability: ObservabilityContext | None = None,
-        keepalive: Callable[[], None] | None = None,
-        deadline: Callable[[], float] | None = None,
+        judge: Judge | None,
+        observability: ObservabilityContext,
+        keepalive: Callable[[], None],
+        deadline: Callable[[], float],
     ) -> None:
         self.call_id = call_id
         self.policy = policy
@@ -256,7 +256,7 @@ class PolicyContext:
     @property
     def deadline(self) -> float:
         """When the hook that runs now has to be done, on `clock`; of several that wait, the last."""
-        return float("inf") if self._deadline is None else self._deadline()
+        return self._deadline()
 
     def state(self, of: Callable[[], T]) -> T:
         """The typed state of this policy in this exchange, made by `of()` on first use. What was first used when the
@@ -281,8 +281,7 @@ class PolicyContext:
 
     def keepalive(self) -> None:
         """Say that the policy is still at work: its deadline starts anew."""
-        if self._keepalive is not None:
-            self._keepalive()
+        self._keepalive()
 
 
 async def _no_judge(messages: list[dict[str, Any]], *, model: str, **params: Any) -> str:

@@ -106,7 +106,8 @@ async def play(
 ) -> Played:
     """One exchange: attempt n (after a `Retry`) is answered by the n-th script, the last one repeats. `exchange`: what
     policies see as `ctx.exchange`."""
-    metadata = RequestMetadata(**{"call_id": new_call_id(), "timestamp": float(CREATED), **(exchange or {})})
+    said: dict[str, Any] = {"call_id": new_call_id(), "timestamp": float(CREATED), **(exchange or {})}
+    metadata = RequestMetadata(**said)
     played = Played(wire_format, stream, cut.name, metadata.call_id, Upstream(wire_format))
     left: Outcome | None = None
     try:
