@@ -178,6 +178,10 @@ class Guard:
         stands in its record; further sets of policies have versions of their own."""
         return versions_of({name: plan.version for name, plan in self._plans.items()})
 
+    async def prepare(self, other: Guard) -> None:
+        """Load what the policies of `other` ask, before `adopt`. Raises ImportError."""
+        await self._load_judge(other._plans)
+
     def adopt(self, other: Guard) -> None:
         """Take over the policies of `other`, which was built and validated whole. Exchanges that run end under the
         policies with which they began; `limits`, `on_block`, `unknown` and the store stay this guard's own."""
@@ -208,7 +212,7 @@ class Guard:
         """Start what has to run beside traffic. Idempotent, from any event loop; the shells call it. Raises SinkError when
         the store cannot be used."""
         if self._started_in != os.getpid():  # threads do not survive a fork
-            await self._load_judge()
+            await self._load_judge(self._plans)
             await self._beside(self._start)
 
     async def stop(self) -> None:
@@ -220,9 +224,9 @@ class Guard:
             finally:
                 await self._beside(self._stop)
 
-    async def _load_judge(self) -> None:
+    async def _load_judge(self, plans: Mapping[str | None, Plan]) -> None:
         """Now, and not within the deadline of the first hook that asks it."""
-        active = (each for plan in self._plans.values() for each in plan.registered if each.mode != "off")
+        active = (each for plan in plans.values() for each in plan.registered if each.mode != "off")
         if self._asks_litellm and any(each.policy.asks_judge for each in active):
             await load()
 

@@ -4,8 +4,11 @@ here for everybody."""
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from anyio import to_thread
 
@@ -36,9 +39,36 @@ async def ask_with_litellm(messages: list[dict[str, Any]], *, model: str, **para
     `temperature`), unless `drop_params=False` says otherwise. Raises litellm's own exceptions, and ValueError where there
     is no text: a model that thinks may spend all of `max_tokens` on that."""
     api = await load()
-    response: Any = await api.acompletion(model=model, messages=messages, **{"drop_params": True, **params})
+    with _quiet(api):
+        response: Any = await api.acompletion(
+            model=model, messages=messages, **{"drop_params": True, **params}
+        )
     choice = response.choices[0]
     text = choice.message.content
     if not isinstance(text, str) or not text:
         raise ValueError(f"the judge gave no text (finish reason: {choice.finish_reason})")
     return text
+
+
+#: Neither True nor False: what the application sets meanwhile can be told from it.
+_QUIET: Final = "while a judge is asked"
+_lock = threading.Lock()
+_before: list[Any] = []  # for each judge that is asked, how loud litellm was before the first
+
+
+@contextmanager
+def _quiet(api: Any) -> Iterator[None]:
+    """Where a call fails, litellm prints a request for feedback to standard output, which may be somebody's protocol.
+    That is one switch for the process: it is put back when the last judge has answered, unless somebody else has set it
+    by then."""
+    with _lock:
+        _before.append(_before[0] if _before else api.suppress_debug_info)
+        if api.suppress_debug_info is False:
+            api.suppress_debug_info = _QUIET
+    try:
+        yield
+    finally:
+        with _lock:
+            before = _before.pop()
+            if not _before and api.suppress_debug_info is _QUIET:
+                api.suppress_debug_info = before

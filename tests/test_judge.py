@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,61 @@ async def test_a_model_that_thinks_until_its_tokens_are_spent_gave_no_answer() -
         there = {"api_base": f"{url}/v1", "api_key": "any"}
         with pytest.raises(ValueError, match=r"no text.*length"):
             await ask_with_litellm([{"role": "user", "content": "?"}], model="gpt-5-mini", **there)
+
+
+FAILING = """
+import anyio, litellm
+from luthien_guard.judge import ask_with_litellm
+switch = lambda: litellm.suppress_debug_info
+async def ask():
+    try:
+        await ask_with_litellm([], model="gpt-4o", api_key="k", mock_response=Exception("down"))
+    except Exception as error:
+        assert "down" in str(error)
+    else:
+        raise AssertionError("answered")
+async def both(change):
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        tasks.start_soon(ask)
+        await anyio.lowlevel.checkpoint()
+        change()
+anyio.run(ask)
+assert switch() is False
+anyio.run(both, lambda: None)
+assert switch() is False
+anyio.run(both, lambda: setattr(litellm, "suppress_debug_info", True))
+assert switch() is True
+print("the end")
+"""
+
+
+def test_a_judge_that_fails_prints_nothing_and_leaves_litellms_settings() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the end\n"
+
+
+RELOADED = """
+import sys, anyio
+from pathlib import Path
+from luthien_guard import Guard
+from luthien_guard.config.reload import Reloader
+path = Path(PATH)
+async def main():
+    async with Guard.from_config(path) as guard:
+        assert "litellm" not in sys.modules
+        path.write_text("policies: [tool-call-judge]")
+        assert await Reloader(guard, path).reload()
+        assert "litellm" in sys.modules
+        print(*guard.policies)
+anyio.run(main)
+"""
+
+
+def test_a_judge_that_comes_with_a_new_file_is_loaded_before_its_policies_run(tmp_path: Path) -> None:
+    path = tmp_path / "guard.yaml"
+    path.write_text("policies: [noop]")
+    assert in_a_new_process(RELOADED.replace("PATH", repr(str(path)))) == "tool-call-judge"

@@ -116,11 +116,10 @@ class Response:
 
     async def _is_deaf(self) -> bool:
         """True when what comes now has no place to go; ends an application that goes on all the same."""
-        if self._outlet.client.gone:
-            if self._outlet.raises:
-                raise OSError("the client has disconnected")
-            return True
-        if self.finished:
+        client = self._outlet.client
+        if client.gone and self._outlet.raises:
+            raise OSError("the client has disconnected")
+        if self.finished and not client.gone:
             raise RuntimeError("http.response.body after the end of the body")
         await checkpoint()  # the answer was ended from here: this is where the cancellation arrives
         return True

@@ -1,33 +1,36 @@
 """A call's arguments and the request that policies see: the same thing in two spellings.
 
-What is JSON is the request. What is secret (keys, headers), or steers the connection and litellm itself, goes around
-the policies and their record untouched: none of it reaches the model. Inside of what policies see a stand-in shows
-where a secret is. What litellm would merge into the request (`extra_body`) is merged before the policies look, so that
-nothing can hide there.
+What is JSON is the request. What is secret (keys, headers), or makes the connection, goes around the policies and their
+record untouched: none of it reaches the model. Inside of what policies see a stand-in shows where a secret is. What
+litellm would merge into the request (`extra_body`) is merged before the policies look, so that nothing can hide there;
+what stands in both places is refused, since some providers get the one and some the other.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from luthien_guard.client.credentials import Veil, is_private, is_secret, secrets_in
+from luthien_guard.client.litellm_api import litellm
 from luthien_guard.wire.json_text import dumps
 
 __all__ = ["Arguments", "as_json"]
 
-#: Never shown to policies, beside credentials: connections, litellm's own switches. No provider gets them as text
-#: (`litellm_system_prompt` becomes one).
+#: Never shown to policies, beside credentials: what no provider gets as text and what chooses none. Names and no
+#: prefixes: litellm sends what it does not know on to the provider.
 _AROUND: Final = re.compile(
-    r"api_version|api_type|organization|client|timeout|request_timeout|stream_timeout|shared_session|max_retries|"
-    r"num_retries|retry_.*|metadata|litellm_(?!system_prompt).*|mock_.*|aws_.*|azure_.*|vertex_.*|watsonx_.*|proxy_.*|"
-    r"user_api_key.*|custom_llm_provider|model_list|deployment_id|model_info|context_window_fallback_dict|caching|"
-    r"cache|ttl|logger_fn|verbose|drop_params|allowed_openai_params|additional_drop_params|"
-    r"(?:input|output)_cost_per_.*|no-log|ssl_verify"
+    r"api_version|organization|client|(?:request_|stream_)?timeout|shared_session|max_retries|num_retries|"
+    r"retry_(?:policy|strategy)|metadata|mock_(?:response|tool_calls|timeout|delay)|proxy_server_request|model_info|"
+    r"litellm_(?:call_id|disabled_callbacks|logging_obj|metadata|params|request_debug|session_id|trace_id|"
+    r"trusted_callback_vars)|caching|cache|ttl|logger_fn|verbose|(?:input|output)_cost_per_[a-z0-9_]+|no-log|ssl_verify|"
+    r"aws_(?:batch_role_arn|bedrock_runtime_endpoint|external_id|profile_name|region_name|role_name|session_name|"
+    r"session_tags|sts_endpoint)|azure_(?:ad_token_provider|authority_host|client_id|scope|tenant_id|username)|"
+    r"vertex_(?:ai_)?(?:location|project)|watsonx_(?:project|region|region_name)"
 )
 #: What carries prompt text or decides about it: must be JSON, or the call is refused.
 _POLICED: Final = frozenset(
@@ -48,10 +51,13 @@ _POLICED: Final = frozenset(
 
 
 class Arguments:
-    """The arguments of one call by name: `request` is what policies see, `body` the same as bytes."""
+    """The arguments of one call by name: `request` is what policies see, `body` the same as bytes. `sent`: names that
+    go around the policies elsewhere, and are fields of this wire format. Raises TypeError for what no policy could
+    judge."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, given: Mapping[str, Any], *, sent: Collection[str] = ()) -> None:
         self._given = given
+        self._sent = sent
         self._extra: frozenset[str] = frozenset()
         self._veil = Veil()
         self._secrets: list[str] = []
@@ -59,10 +65,11 @@ class Arguments:
         for name, value in given.items():
             if value is None:
                 continue
-            if _AROUND.fullmatch(name) or is_private(name):
+            if self._goes_around(name):
                 self._secrets += secrets_in(name, value)
             else:
                 self._place(name, value)
+        self._refuse_doubles()
         self.body = _text(self.request)
 
     @property
@@ -72,9 +79,17 @@ class Arguments:
         return next((value for _, name in named if isinstance(value := self._given[name], str)), None)
 
     @property
+    def streamed(self) -> bool:
+        """Whether litellm gives a stream: what `extra_body` says of it is for the provider alone."""
+        return bool(self._given.get("stream"))
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """The credentials among the arguments, at any depth; the longest first, since one may hold another."""
         return tuple(sorted(dict.fromkeys(self._secrets), key=len, reverse=True))
+
+    def _goes_around(self, name: str) -> bool:
+        return is_private(name) or (_AROUND.fullmatch(name) is not None and name not in self._sent)
 
     def _place(self, name: str, value: Any) -> None:
         try:
@@ -83,6 +98,8 @@ class Arguments:
             raise TypeError(f"{name} holds {error}, which is not JSON: no policy could see it") from None
         except RecursionError:
             raise TypeError(f"{name} is nested too deep: no policy could see it") from None
+        if plain is _OPAQUE and name in _FORMS:
+            plain = _schema(value)
         if plain is _OPAQUE:
             return
         self._secrets += secrets_in(name, plain)
@@ -92,6 +109,17 @@ class Arguments:
             self.request.update(shown)
         elif name not in self._extra:  # extra_body wins upstream, wherever it stands in the call
             self.request[name] = shown
+
+    def _refuse_doubles(self) -> None:
+        """Of a parameter that `extra_body` gives too: OpenAI's SDK takes that one, other providers get the argument."""
+        extra = as_json(self._given["extra_body"]) if self._extra else {}
+        for name in sorted(self._extra & self._given.keys()):
+            own = None if self._goes_around(name) else self._given[name]
+            if own is not None and own != [] and as_json(own, strict=False) != extra[name]:
+                raise TypeError(
+                    f"{name} is given twice, as an argument and in extra_body: which of the two is sent depends on the "
+                    "provider, so no policy could judge it; give it once"
+                )
 
     def decided(self, body: bytes) -> dict[str, Any]:
         """The arguments for the real call after policies have turned the request into `body`. What they left alone
@@ -112,6 +140,8 @@ class Arguments:
         return name in wanted or (name not in self.request and name != "extra_body")
 
 
+#: Where a class may stand, of which litellm sends the schema.
+_FORMS: Final = ("response_format", "text_format")
 #: Stands for a value that is no JSON at all.
 _OPAQUE: Final = object()
 
@@ -138,6 +168,14 @@ def as_json(value: Any, *, strict: bool = True) -> Any:
 def _part(value: Any, strict: bool) -> Any:
     plain = as_json(value, strict=strict)
     return f"<{type(value).__name__}>" if plain is _OPAQUE else plain
+
+
+def _schema(form: Any) -> Any:
+    """What litellm sends of a class that says how the answer shall look."""
+    try:
+        return litellm().utils.type_to_response_format_param(form)
+    except TypeError:  # litellm refuses it too
+        return _OPAQUE
 
 
 def _key(key: Any) -> str:

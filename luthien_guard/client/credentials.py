@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from luthien_guard.delivery.credentials import is_secret, is_whole, unschemed
+from luthien_guard.delivery.credentials import (
+    are_headers,
+    is_secret,
+    is_whole,
+    secrets_of_headers,
+    unschemed,
+)
 
 __all__ = ["Veil", "is_private", "is_secret", "secrets_in"]
 
@@ -27,8 +33,10 @@ _PROMPTS: Final = frozenset(
         "prompt",
         "prompt_variables",
     }
-    | {"properties", "response_format", "system", "text", "tool_choice", "tools"}
+    | {"properties", "response_format", "system", "text", "text_format", "tool_choice", "tools"}
 )
+#: Holds headers and is none itself.
+_OF_ONE_PROVIDER: Final = "provider_specific_header"
 
 
 def is_private(name: object) -> bool:
@@ -48,6 +56,10 @@ def secrets_in(name: object, value: Any) -> list[str]:
             found += unschemed(value) if is_secret(name) else ()
         elif id(value) not in seen:
             seen.add(id(value))
+            if are_headers(name) and name != _OF_ONE_PROVIDER and isinstance(value, Mapping):
+                found += secrets_of_headers(
+                    {key: each for key, each in value.items() if isinstance(each, str)}
+                )
             todo += _parts(name, value)
     return found
 

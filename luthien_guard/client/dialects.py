@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any, Protocol
 
 import jiter
@@ -22,6 +22,11 @@ class Dialect(Hashable, Protocol):
     wire_format: str
     function: str  # its name in litellm
     of_bytes: bool  # its streams are bytes of SSE, not objects
+
+    @property
+    def sent(self) -> Collection[str]:
+        """What the provider gets of arguments that are litellm's own elsewhere."""
+        ...
 
     async def call(self, given: dict[str, Any]) -> Any:
         """Ask litellm."""
@@ -49,6 +54,10 @@ class _Chat:
     function = "acompletion"
     of_bytes = False
 
+    @property
+    def sent(self) -> Collection[str]:
+        return ("metadata",) if litellm().enable_preview_features else ()
+
     async def call(self, given: dict[str, Any]) -> Any:
         return await litellm().acompletion(**unvalidated(given))
 
@@ -71,6 +80,7 @@ class _Responses:
     wire_format = "openai.responses"
     function = "aresponses"
     of_bytes = False
+    sent = ("metadata",)
 
     async def call(self, given: dict[str, Any]) -> Any:
         return await litellm().aresponses(**given)
@@ -106,6 +116,7 @@ class _Messages:
     wire_format = "anthropic.messages"
     function = "anthropic_messages"
     of_bytes = True
+    sent = ("metadata",)
 
     async def call(self, given: dict[str, Any]) -> Any:
         return await litellm().anthropic_messages(**given)

@@ -88,7 +88,7 @@ class ClientExchange:
 
     @property
     def streamed(self) -> bool:
-        return bool(self.arguments.request.get("stream"))
+        return self.arguments.streamed
 
     @property
     def model(self) -> str:

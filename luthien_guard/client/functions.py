@@ -63,7 +63,7 @@ async def _call(
     on_block = kwargs.pop("on_block", None) or guard.on_block
     if on_block not in _ON_BLOCK:
         raise ConfigError(f"on_block is {on_block!r}: use one of {', '.join(_ON_BLOCK)}")
-    arguments = Arguments(bound(named_like, args, kwargs))
+    arguments = Arguments(bound(named_like, args, kwargs), sent=dialect.sent)
     exchange = ClientExchange(guard, dialect, arguments, raises=on_block != "refuse")
     try:
         return await _exchanged(exchange)

@@ -9,8 +9,26 @@ from luthien_guard.client.litellm_api import litellm
 
 __all__ = ["unvalidated"]
 
-#: What steers the call itself: litellm handles these for every provider.
-_OWN: Final = frozenset({"messages", "model", "stream", "extra_body"})
+#: What steers the call itself, and what litellm leaves out in silence where a provider does not know it: listed, it
+#: would be sent, and refused there.
+_OWN: Final = frozenset(
+    {
+        "additional_drop_params",
+        "allowed_openai_params",
+        "api_version",
+        "custom_llm_provider",
+        "drop_params",
+        "extra_body",
+        "extra_headers",
+        "max_retries",
+        "messages",
+        "metadata",
+        "model",
+        "stream",
+        "stream_options",
+        "user",
+    }
+)
 
 
 def unvalidated(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,6 +39,8 @@ def unvalidated(given: Mapping[str, Any]) -> dict[str, Any]:
         return dict(given)
     known = api.constants.DEFAULT_CHAT_COMPLETION_PARAM_VALUES.keys()
     names = {name for name, value in given.items() if value is not None and name in known} - _OWN
+    if given.get("n") == 1:  # what everybody does unasked
+        names.discard("n")
     unmapped = sorted(names.difference(_mapped(given)))
     if not unmapped:
         return dict(given)

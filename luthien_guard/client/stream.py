@@ -17,17 +17,19 @@ from luthien_guard.pipeline import OutOfTime, in_time
 
 __all__ = ["GuardedIterator", "stream_type"]
 
-#: Attributes of litellm's streams that hold what the policies may have kept back.
-_UNGUARDED: Final = frozenset(
+#: Attributes of litellm's streams that are about the call. All others may hold what the policies have kept back.
+_OF_THE_CALL: Final = frozenset(
     {
-        "complete_response",
-        "completed_response",
-        "completion_stream",
-        "holding_chunk",
-        "response",
-        "stream_iterator",
+        "_hidden_params",
+        "_response_headers",
+        "call_type",
+        "custom_llm_provider",
+        "litellm_metadata",
+        "messages",
+        "model",
+        "start_time",
+        "stream_options",
     }
-    | {"response_uptil_now", "thinking_content"}
 )
 
 
@@ -233,11 +235,12 @@ def stream_type(dialect: Dialect) -> type[GuardedIterator]:
 
 
 class _PassThrough(GuardedIterator):
-    """Attributes that it does not have are those of litellm's stream, except what holds unguarded text."""
+    """Attributes that it does not have are those of litellm's stream: all where no policy looks at the answer, and else
+    those that are about the call."""
 
     def __getattr__(self, name: str) -> Any:
         inner = self.__dict__.get("_inner")
-        if inner is None or name in _UNGUARDED:
+        if inner is None or (self._exchange.covered and name not in _OF_THE_CALL):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(inner, name)
 

@@ -6,7 +6,7 @@ So a sync client, a provider that is only sync, and a guarded call inside of a g
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - litellm runs on asyncio alone, and so does its client
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from queue import SimpleQueue
@@ -93,6 +93,10 @@ class _SyncChat:
     chunk = staticmethod(CHAT.chunk)
     answer = staticmethod(CHAT.answer)
     stream_base = staticmethod(CHAT.stream_base)
+
+    @property
+    def sent(self) -> Collection[str]:
+        return CHAT.sent
 
     async def call(self, given: dict[str, Any]) -> Any:
         worker = _Worker()

@@ -92,6 +92,7 @@ class Reloader:
         async with self._lock:
             try:
                 loaded, made = await to_thread.run_sync(self._made)
+                await self._guard.prepare(made)
             except (Exception, SystemExit) as error:  # noqa: BLE001 -- a policy's own code may raise anything
                 text = _problem(error, self._path)
                 self._tell(error=text)

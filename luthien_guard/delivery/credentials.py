@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 __all__ = [
+    "are_headers",
     "is_secret",
     "is_whole",
     "secrets_of_environment",
@@ -55,6 +56,11 @@ def is_whole(name: object) -> bool:
     return _WHOLE.fullmatch(_plain(name)) is not None
 
 
+def are_headers(name: object) -> bool:
+    """Whether what stands under this name is sent as headers."""
+    return _HEADERS.fullmatch(_plain(name)) is not None
+
+
 def unschemed(secret: str) -> tuple[str, ...]:
     """With and without "Bearer": it may be said again without."""
     scheme = _SCHEME.fullmatch(secret)
@@ -85,7 +91,7 @@ def secrets_of_settings(settings: object) -> Iterator[str]:
         elif id(value) not in seen:
             seen.add(id(value))
             parts = _parts(value)
-            if _HEADERS.fullmatch(_plain(name)):
+            if are_headers(name):
                 yield from secrets_of_headers({key: each for key, each in parts if isinstance(each, str)})
             inherits = is_secret(name) and is_whole(name)  # `credentials`: whatever they hold
             todo += ((name, each) for _, each in parts) if inherits else parts

@@ -19,7 +19,7 @@ from luthien_guard.delivery.ledger import Ledger
 from luthien_guard.delivery.publisher import Publisher
 from luthien_guard.delivery.quarantine import Quarantine
 from luthien_guard.delivery.spool import Spool
-from luthien_guard.delivery.writers import Writer, dead_writers
+from luthien_guard.delivery.writers import Writer, alone_in, dead_writers
 from luthien_guard.errors import SinkError
 from luthien_guard.pubsub import PubSub
 from luthien_guard.records import EventType
@@ -30,6 +30,7 @@ __all__ = ["Storage"]
 logger = logging.getLogger("luthien_guard")
 
 
+_SPOOL: Final = ".spool"
 _STORAGES: Final[WeakSet[Storage]] = WeakSet()
 _INHERITED: Final[list[object]] = []
 
@@ -62,11 +63,12 @@ class Storage:
         self.folder = folder or _folder(store, self.url)
         self.ledger = Ledger()
         self.writer = Writer(self.folder)
+        self._dead: list[Writer] = []  # locked by us until their calls are closed
         self.running = False
         self._store = store
         self._publisher = None if hub is None else Publisher(hub)
         quarantine = Quarantine(self.folder / "quarantine.jsonl")
-        self._spool = Spool(self.folder / f"{self.writer.id}.spool") if store.remote else None
+        self._spool = Spool(self.folder / f"{self.writer.id}{_SPOOL}") if store.remote else None
         self._forwarder = (
             None
             if self._spool is None
@@ -113,6 +115,8 @@ class Storage:
                 self._ended(seconds)
 
     def _opened(self) -> None:
+        with alone_in(self.folder):
+            self._dead += dead_writers(self.folder, _SPOOL)
         if self._spool is None:
             self._store.open()
             self._closed_dead()
@@ -136,17 +140,22 @@ class Storage:
             self._store.close()
         else:
             self._spool.close()
-        if flushed and not self.journal.open_calls and not (self._spool is not None and len(self._spool)):
-            self._gone()
-        else:
-            self.writer.keep()  # the next process closes what is open
+        with alone_in(self.folder):
+            for dead in self._dead:
+                dead.keep()
+            self._dead = []
+            if flushed and not self.journal.open_calls and not (self._spool is not None and len(self._spool)):
+                self._gone()
+            else:
+                self.writer.keep()  # the next process closes what is open
 
     def forked(self) -> None:
         """In the child of a fork, where no thread of ours lives and every connection is the parent's: begin anew, stopped,
         with nothing in the queue."""
         _INHERITED.append((self._store, self._spool, self.hub))  # to close them here would disturb the parent
         atexit.unregister(self.stop)
-        self.writer.keep()
+        for each in (self.writer, *self._dead):
+            each.keep()
         self._lock = threading.Lock()
         self._orphan = self.url is None or (self.hub is not None and self._hub_url is None)
         hub = _hub(self._hub_url) if self._hub_url is not None else self.hub
@@ -189,9 +198,8 @@ class Storage:
     def _adopted(self) -> None:
         """Take over the spools of processes that have died."""
         assert self._spool is not None
-        for path in sorted(self.folder.glob("*.spool")):
-            dead = Writer(self.folder, path.name.removesuffix(".spool"))
-            if path == self._spool.path or not dead.acquire_dead():
+        for path in (dead.path.with_suffix(_SPOOL) for dead in self._dead):
+            if not path.exists():
                 continue
             other = Spool(path)
             other.open()
@@ -201,15 +209,14 @@ class Storage:
             other.close()
             for end in ("", "-wal", "-shm"):
                 path.with_name(path.name + end).unlink(missing_ok=True)
-            dead.keep()
 
     def _closed_dead(self) -> None:
         """Close the calls of processes that have died: their outcome is `interrupted`. For a remote store this runs
         when everything that they had spooled has been carried there."""
-        for dead in dead_writers(self.folder):
-            for call_id in self._store.unfinished(dead.id):
+        while self._dead:
+            for call_id in self._store.unfinished(self._dead[0].id):
                 interrupt(self._store, call_id)
-            dead.release()
+            self._dead.pop(0).release()
 
 
 def _forked() -> None:

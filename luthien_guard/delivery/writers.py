@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
-__all__ = ["Writer", "dead_writers"]
+__all__ = ["Writer", "alone_in", "dead_writers"]
 
-_END = ".writer"
+_END: Final = ".writer"
+_PATIENCE: Final = 5.0  # seconds for another process to look through a folder
+_AGAIN: Final = 0.01
 
 
 class Writer:
@@ -55,13 +59,29 @@ class Writer:
             self._file = None
 
 
-def dead_writers(folder: Path) -> Iterator[Writer]:
+def dead_writers(folder: Path, *more: str) -> Iterator[Writer]:
     """Writers whose processes have ended without a `release`, locked by us now: `release` them when their calls are
-    closed."""
-    for path in sorted(folder.glob(f"*{_END}")):
-        writer = Writer(folder, path.name.removesuffix(_END))
+    closed. `more`: endings of other files that are named after writers."""
+    names = {path.name for end in (_END, *more) for path in folder.glob(f"*{end}")}
+    for id in sorted({name.rpartition(".")[0] for name in names}):
+        writer = Writer(folder, id)
         if writer.acquire_dead():
             yield writer
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Generator[None]:
+    """Nobody else who asks for it takes or leaves writers of this folder meanwhile: they go to one heir together, for
+    the rows of one may wait in the spool of another."""
+    file = os.open(folder, os.O_RDONLY) if os.name == "posix" else None
+    try:
+        end = time.monotonic() + _PATIENCE
+        while file is not None and not _lock(file) and time.monotonic() < end:
+            time.sleep(_AGAIN)
+        yield
+    finally:
+        if file is not None:
+            os.close(file)
 
 
 def _lock(file: int) -> bool:

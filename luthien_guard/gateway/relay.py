@@ -6,6 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from anyio import CancelScope
+from anyio.lowlevel import checkpoint
+
 from luthien_guard.asgi.handle import ExchangeHandle
 from luthien_guard.asgi.headers import frozen
 from luthien_guard.asgi.types import Headers, Receive, Scope, Send
@@ -82,7 +85,7 @@ class _Passage:
             silent = self._since is not None or not self._began
             await self._failed(_SILENT if silent else _ENDLESS)
 
-    async def _serve(self) -> None:
+    async def _serve(self, scope: CancelScope) -> None:
         try:
             upstream, reply = await self._relay.upstreams.ask(self._call)
         except UpstreamError as error:
@@ -90,14 +93,14 @@ class _Passage:
         self._upstream = upstream.name
         self._call.record("upstream.answered", upstream=upstream.name, status=reply.status)
         try:
-            await self._pass_on(reply)
+            await self._pass_on(reply, scope)
         except UpstreamError as error:
             await self._failed(error)
         finally:
             await reply.aclose()
         return None
 
-    async def _pass_on(self, reply: Reply) -> None:
+    async def _pass_on(self, reply: Reply, scope: CancelScope) -> None:
         data = await reply.read()
         if not reply.stream:
             return await self._whole(reply, data)
@@ -105,6 +108,8 @@ class _Passage:
         send = self._send
         while data:
             await send({"type": "http.response.body", "body": data, "more_body": True})
+            if scope.cancel_called:
+                await checkpoint()  # where it arrives: see `kept`
             self._since = time.monotonic()
             data = await reply.read()
             self._since = None

@@ -23,13 +23,16 @@ logger = logging.getLogger("luthien_guard")
 _MOMENT: Final = 0.05  # seconds
 _SHORTEST: Final = 0.01
 
-Work = Callable[[], Awaitable[None]]
+Work = Callable[[anyio.CancelScope], Awaitable[None]]
 TimeLeft = Callable[[], float]
 
 
 async def kept(work: Work, receive: Receive, time_left: TimeLeft, every: float) -> bool:
-    """Await `work()`, and cancel it when the client is gone, or when `time_left()` (seconds) is not more than 0. False in
-    the latter case. It is asked when it may have come to that, and `every` so many seconds: it may shrink meanwhile."""
+    """Await `work(scope)`, and cancel it when the client is gone, or when `time_left()` (seconds) is not more than 0. False
+    in the latter case. It is asked when it may have come to that, and `every` so many seconds: it may shrink meanwhile.
+
+    Work that may find what it waits for there already, again and again, has to look at `scope.cancel_called`: on asyncio no
+    cancellation reaches who is about to go on."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -38,7 +41,7 @@ async def kept(work: Work, receive: Receive, time_left: TimeLeft, every: float) 
     vigil = _Vigil(loop, scope, receive, time_left, every)
     try:
         with scope:
-            await work()
+            await work(scope)
     finally:
         vigil.end()
     return not vigil.is_late
@@ -105,7 +108,7 @@ async def _kept_anywhere(work: Work, receive: Receive, time_left: TimeLeft, ever
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch, tasks.cancel_scope)
-        await work()
+        await work(tasks.cancel_scope)
         tasks.cancel_scope.cancel()
     return not late
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import secrets
 import string
 from typing import Any, Final, TypeGuard
@@ -28,7 +27,7 @@ INSTRUCTIONS: Final = (
 )
 TEMPLATE: Final = "⛔ The tool call was judged harmful (probability {probability}) and was blocked."
 _VARIABLES: Final = frozenset({"tool_name", "tool_arguments", "probability", "explanation"})
-_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)
+_FENCE: Final = "```"
 _HEAD: Final = 200  # characters of the arguments that a message may repeat
 
 
@@ -127,17 +126,24 @@ def quoted(call: ToolCall) -> str:
 
 def parse_verdict(answer: str) -> tuple[float, str]:
     """(probability, explanation). Raises ValueError for anything but the JSON object that was asked for."""
-    fenced = _FENCE.match(answer)
-    verdict = json.loads(fenced.group(1) if fenced else answer, object_pairs_hook=_unique)
+    verdict = json.loads(_unfenced(answer), object_pairs_hook=_unique)
     if not isinstance(verdict, dict):
         raise ValueError("the judge's answer is not a JSON object")
     probability = verdict.get("probability")
     if isinstance(probability, bool) or not isinstance(probability, (int, float)):
         raise ValueError("the judge gave no probability")
-    if not math.isfinite(probability) or not 0.0 <= probability <= 1.0:
-        raise ValueError(f"the judge's probability is {probability}")
+    if not 0 <= probability <= 1:  # nor is NaN
+        raise ValueError("the judge's probability is not between 0 and 1")
     explanation = verdict.get("explanation", "")
     return float(probability), explanation if isinstance(explanation, str) else ""
+
+
+def _unfenced(answer: str) -> str:
+    """Without the Markdown fence that some judges put around it."""
+    text = answer.strip()
+    if len(text) < 2 * len(_FENCE) or not (text.startswith(_FENCE) and text.endswith(_FENCE)):
+        return text
+    return text[len(_FENCE) : -len(_FENCE)].removeprefix("json").strip()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -161,6 +167,12 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _check_template(message: str) -> None:
-    for _, name, spec, conversion in string.Formatter().parse(message):
-        if name is not None and (name not in _VARIABLES or spec or conversion):
+    try:
+        fields = [field for field in string.Formatter().parse(message) if field[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"message: {error}; write {{{{ and }}}} for the characters") from None
+    for _, name, spec, conversion in fields:
+        if name not in _VARIABLES:
             raise ValueError(f"message: unknown variable {{{name}}}; use {', '.join(sorted(_VARIABLES))}")
+        if spec or conversion:
+            raise ValueError(f"message: {{{name}}} stands alone, with no format or conversion")

@@ -15,7 +15,7 @@ __all__ = ["BodyDecoder", "StreamDecoder", "is_keepalive", "parsed"]
 
 #: Comments that providers are known to send: not text.
 _KEEPALIVE: Final = re.compile(
-    r":\s*(?:OPENROUTER PROCESSING|keep-?alive|ping(?: - [0-9 :.TZ+-]{1,40})?|stream complete|heartbeat)?\s*\Z"
+    r":\s*+(?:OPENROUTER PROCESSING|keep-?alive|ping(?: - [0-9 :.TZ+-]{1,40})?|stream complete|heartbeat)?\s*+\Z"
 )
 
 #: U+2028, U+2029 and U+0085 end a line for some line readers, not for SSE.

@@ -114,6 +114,28 @@ async def test_send_after_a_disconnect_does_what_the_server_promises(spec: str, 
     assert heard.messages == []
 
 
+@pytest.mark.parametrize("covers", [True, False])
+async def test_an_application_that_never_waits_is_ended_when_it_sends_to_nobody(covers: bool) -> None:
+    went_on = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(piece(b"data: a\n\n"))
+        with anyio.CancelScope(shield=True):
+            seen.gone.set()
+            assert (await receive())["type"] == "http.request"
+            assert (await receive())["type"] == "http.disconnect"
+        for _ in range(10):
+            await send(piece(b"data: late\n\n"))
+        went_on.append(True)
+
+    plane = ScriptedPlane(decide=lambda body: RequestDecision(body, covers_response=covers))
+    seen = Visit(GuardMiddleware(app, guard=ScriptedGuard(plane)))
+    await seen.run()
+    assert not went_on
+    assert outcomes(plane) == [OutcomeStatus.CANCELLED]
+
+
 async def test_a_disconnect_while_the_request_is_decided_ends_the_decision() -> None:
     deciding = anyio.Event()
 

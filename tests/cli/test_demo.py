@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from click.testing import CliRunner
 
 from luthien_guard.cli import main
 from luthien_guard.cli.demo.cases import recorded, scripted
-from luthien_guard.cli.demo.results import play
+from luthien_guard.cli.demo.results import Result, play
 from luthien_guard.cli.demo.server import Doors, serving
+from luthien_guard.cli.demo.table import row_of
 from luthien_guard.cli.demo.upstream import Upstream
+from luthien_guard.testing.transcript import Transcript
 from tests.recordings import FOLDER, needs_recordings
 
 
@@ -39,6 +42,54 @@ def test_a_broken_law_is_seen() -> None:
     with serving(doors) as port:
         result = play(case, port, doors, upstream)
     assert any("hunter2" in law for law in result.broken)
+
+
+RECORDED = {
+    "api": "openai.chat",
+    "stream": True,
+    "response": {"status": 200, "body_text": "data: [DONE]\n\n"},
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{bad",
+        "[]",
+        '{"api": ["openai.chat"], "response": {}}',
+        '{"api": "openai.chat", "response": {"status": 200}}',
+        '{"api": "openai.chat", "response": {"body_text": 5}}',
+        '{"api": "openai.chat", "response": {"body_text": "a", "status": "b"}}',
+        '{"api": "openai.chat", "response": {"body_text": "a", "status": 999}}',
+        "\x80",
+    ],
+)
+def test_files_that_are_no_recordings_are_left_out(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text, encoding="latin-1")
+    (tmp_path / "b.json").write_text(json.dumps(RECORDED))
+    assert [case.name for case in recorded(tmp_path)] == ["b"]
+
+
+@pytest.mark.parametrize("lengths", [None, ["a"], [-1, 15], [14, 5], []])
+def test_cuts_that_cannot_be_are_none(tmp_path: Path, lengths: Any) -> None:
+    response = {"status": 200, "body_text": "data: 1\n\ndata: 2\n\n", "chunk_lens": lengths}
+    (tmp_path / "a.json").write_text(json.dumps({**RECORDED, "response": response}))
+    assert [case.parts for case in recorded(tmp_path)] == [(b"data: 1\n\n", b"data: 2\n\n")]
+
+
+def test_a_pipe_gets_a_few_lines_a_case() -> None:
+    output = CliRunner().invoke(main, ["demo", "--pace", "0", "--limit", "1"]).output
+    head, came, left, *_ = output.splitlines()
+    assert head.startswith("story, openai.chat stream: uppercase-nth-word; first / last byte ")
+    assert came == "  came  The quick brown fox jumps over the lazy dog, and nobody minds."
+    assert left == "  left  The quick BROWN fox jumps OVER the lazy DOG, and nobody MINDS."
+
+
+def test_what_cannot_be_told_from_nothing_is_not_shown_as_less() -> None:
+    case = scripted()[0]
+    said = Transcript("a")
+    result = Result(case, said, said, (), added_first=-3.2, added_last=7.6)
+    assert row_of(result)[-1] == "<1 / 8"
 
 
 def test_an_empty_folder_is_told(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "Upper",
     "ask",
     "counted",
+    "holders_of",
     "text_of",
 ]
 
@@ -140,3 +141,16 @@ async def ask(guard: Guard, provider: Provider, **kwargs: Any) -> Any:
 
 async def text_of(stream: Any) -> str:
     return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+
+def holders_of(text: str, stream: Any) -> list[str]:
+    """The attributes under which a guarded stream, or what it passes on of litellm's, shows the text."""
+    inner = vars(stream)["_inner"]
+    own = {name for name in vars(stream) if name.startswith("_")}
+    names = {*dir(stream), *dir(inner), *vars(inner)} - own - {"__dict__"}
+    return [name for name in names if text in _shown(getattr(stream, name, ""))]
+
+
+def _shown(value: Any) -> str:
+    """With what litellm's objects hold, which do not say so themselves."""
+    return f"{value!r}{getattr(value, '__dict__', '')!r}"

@@ -9,6 +9,7 @@ from litellm.types.utils import Message
 from pydantic import BaseModel
 
 from luthien_guard.client.arguments import Arguments
+from luthien_guard.client.dialects import CHAT, MESSAGES, RESPONSES
 from luthien_guard.client.parameters import unvalidated
 from luthien_guard.client.signature import bound
 
@@ -49,6 +50,26 @@ def test_everything_else_is_seen(name: str) -> None:
     assert name in Arguments({"model": "m", name: "x"}).request
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("deployment_id", "custom_llm_provider", "model_list", "context_window_fallback_dict", "api_type"),
+        *("drop_params", "additional_drop_params", "allowed_openai_params", "litellm_credential_name"),
+        *("azure_note", "vertex_note", "aws_note", "watsonx_note", "mock_note", "retry_note", "proxy_note"),
+    ],
+)
+def test_what_chooses_a_model_or_is_sent_on_is_seen(name: str) -> None:
+    assert Arguments({"model": "m", name: "x"}).request[name] == "x"
+
+
+def test_metadata_is_seen_where_it_is_a_field_of_the_request() -> None:
+    given = {"model": "m", "metadata": {"note": "look at me"}}
+    assert (
+        Arguments(given, sent=RESPONSES.sent).request == Arguments(given, sent=MESSAGES.sent).request == given
+    )
+    assert Arguments(given, sent=CHAT.sent).request == {"model": "m"}
+
+
 def test_an_unchanged_request_passes_the_very_objects() -> None:
     messages = [{"role": "user", "content": "hi"}]
     arguments = Arguments({"model": "m", "messages": messages})
@@ -72,12 +93,25 @@ def test_litellms_message_objects_are_seen_as_json_and_passed_as_they_are() -> N
     assert arguments.decided(arguments.body)["messages"][0] is answer
 
 
-def test_extra_body_cannot_hide_a_prompt() -> None:
+@pytest.mark.parametrize("name", ["messages", "model", "tools", "temperature", "stream"])
+def test_what_stands_in_extra_body_too_is_refused(name: str) -> None:
+    values = {name: [{"hidden": 1}], "extra_body": {name: [{"shown": 1}]}}
+    for order in (values, reversed(values)):
+        with pytest.raises(TypeError, match=f"{name} is given twice"):
+            Arguments({each: values[each] for each in order})
+
+
+def test_what_extra_body_alone_gives_is_the_request() -> None:
     hidden = [{"role": "user", "content": "hidden"}]
-    for order in (("messages", "extra_body"), ("extra_body", "messages")):
-        values = {"messages": [{"role": "user", "content": "shown"}], "extra_body": {"messages": hidden}}
-        arguments = Arguments({"model": "m", **{name: values[name] for name in order}})
-        assert arguments.request["messages"] == hidden
+    for own in ({}, {"messages": []}, {"messages": None}, {"messages": hidden}):
+        assert (
+            Arguments({"model": "m", **own, "extra_body": {"messages": hidden}}).request["messages"] == hidden
+        )
+
+
+def test_what_goes_around_is_another_thing_than_a_field_of_that_name() -> None:
+    given = {"metadata": {"trace": "mine"}, "extra_body": {"metadata": {"topic": "yours"}}}
+    assert Arguments(given).request == {"metadata": {"topic": "yours"}}
 
 
 def test_what_came_in_extra_body_goes_back_there() -> None:
@@ -87,13 +121,21 @@ def test_what_came_in_extra_body_goes_back_there() -> None:
     assert arguments.decided(b'{"model":"m"}') == {"model": "m"}
 
 
-def test_a_class_as_response_format_goes_around() -> None:
+@pytest.mark.parametrize("name", ["response_format", "text_format"])
+def test_of_a_class_that_shapes_the_answer_the_schema_is_seen(name: str) -> None:
     class Form(BaseModel):
+        """Look at me."""
+
         name: str
 
-    arguments = Arguments({"model": "m", "response_format": Form})
-    assert arguments.request == {"model": "m"}
-    assert arguments.decided(b'{"model":"n"}') == {"model": "n", "response_format": Form}
+    arguments = Arguments({"model": "m", name: Form})
+    assert "Look at me." in arguments.body.decode()
+    changed = {**arguments.request, "model": "n"}
+    assert arguments.decided(json.dumps(changed).encode()) == {"model": "n", name: Form}
+
+
+def test_a_class_that_no_provider_gets_is_litellms_to_refuse() -> None:
+    assert Arguments({"model": "m", "response_format": int}).request == {"model": "m"}
 
 
 def test_text_beside_something_that_is_not_json_is_seen() -> None:
@@ -120,6 +162,13 @@ def test_what_litellm_does_not_map_is_allowed_and_what_it_maps_is_not_listed() -
     given = unvalidated({"model": "openai/gpt-4o", "messages": [], "verbosity": "low", "max_tokens": 5})
     assert given["allowed_openai_params"] == ["verbosity"]
     assert "allowed_openai_params" not in unvalidated({"model": "openai/gpt-4o", "max_tokens": 5})
+
+
+def test_what_litellm_leaves_out_in_silence_is_not_listed() -> None:
+    quiet = {"max_retries": 0, "n": 1, "user": "u", "metadata": {"a": "b"}, "drop_params": False}
+    for model in ("anthropic/claude-sonnet-4-5", "mistral/mistral-large", "ollama_chat/llama3"):
+        assert unvalidated({"model": model, **quiet}) == {"model": model, **quiet}
+    assert unvalidated({"model": "mistral/mistral-large", "n": 2})["allowed_openai_params"] == ["n"]
 
 
 def test_who_wants_parameters_dropped_keeps_that() -> None:

@@ -56,6 +56,11 @@ _KEYS: list[dict[str, Any]] = [
     {"tools": [{"type": "mcp", "server_url": "https://x", "headers": {"Authorization": f"Bearer {KEY}"}}]},
     {"tools": [{"type": "mcp", "server_url": "https://x", "authorization": KEY}]},
     {"mcp_servers": [{"type": "url", "url": "https://x", "authorization_token": KEY}]},
+    {"extra_headers": {"X-Tenant": KEY}},
+    {"headers": {"x-tenant": KEY, "content-type": "application/json"}},
+    {"extra_body": {"provider": {"headers": {"x-tenant": KEY}}}},
+    {"provider_specific_header": {"custom_llm_provider": "openai", "extra_headers": {"x-tenant": KEY}}},
+    {"tools": [{"type": "mcp", "server_url": "https://x", "headers": {"x-tenant": KEY}}]},
 ]
 
 
@@ -91,6 +96,14 @@ class Sees(Policy):
     @hookimpl
     def on_request_started(self, request: Any, ctx: Any) -> None:
         self.tell(json.dumps(dict(request.raw)))
+
+
+def test_what_everybody_says_in_headers_is_no_key() -> None:
+    given = {
+        "extra_headers": {"content-type": "application/json", "anthropic-beta": "a-feature"},
+        "provider_specific_header": {"custom_llm_provider": "anthropic", "extra_headers": {}},
+    }
+    assert Arguments({"model": "m", **given}).secrets == ()
 
 
 def test_a_key_with_characters_that_json_escapes_is_hidden_in_both_spellings() -> None:

@@ -21,8 +21,8 @@ from luthien_guard.client import PolicyViolation
 from luthien_guard.client.dialects import RESPONSES
 from luthien_guard.client.functions import guarded
 from luthien_guard.client.managed_ids import plain_id
-from tests.client.calls import BlocksRequests, BlocksText, Upper, counted
-from tests.client.provider import response_body, response_events
+from tests.client.calls import BlocksRequests, BlocksText, Upper, counted, holders_of
+from tests.client.provider import Provider, response_body, response_events
 
 pytestmark = pytest.mark.anyio
 
@@ -107,6 +107,15 @@ async def test_a_block_ends_well_or_raises(policy: Any) -> None:
             found = await _ask(guard, dialect, stream=stream, on_block="raise")
             _ = [event async for event in found]
     assert len(steps.closed) == 4
+
+
+async def test_text_that_was_kept_back_is_in_no_attribute(provider: Provider) -> None:
+    provider.answers = [response_events("The ", "SECRET")]
+    there = {"api_base": f"{provider.url}/v1", "api_key": "k"}
+    stream = await Guard([BlocksText()]).aresponses("hi", "openai/gpt-4o", stream=True, **there)
+    events = [event async for event in stream]
+    assert events[-1].type == "response.completed"
+    assert not holders_of("SECRET", stream)
 
 
 async def test_an_event_that_litellm_does_not_know_passes() -> None:

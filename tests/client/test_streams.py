@@ -27,6 +27,7 @@ from tests.client.calls import (
     Upper,
     ask,
     counted,
+    holders_of,
     text_of,
 )
 from tests.client.provider import Provider, chat_body, chat_events
@@ -155,9 +156,16 @@ async def test_text_that_was_kept_back_is_in_no_attribute(provider: Provider) ->
     provider.answers = [chat_events("The ", "SECRET", *WORDS)]
     stream = await ask(Guard([Aborts()]), provider, stream=True)
     await text_of(stream)
-    for name in ("response_uptil_now", "complete_response", "completion_stream", "holding_chunk"):
-        assert not hasattr(stream, name)
+    assert not holders_of("SECRET", stream)
+    assert stream.custom_llm_provider == "openai"
     assert "SECRET" not in str(stream.chunks)
+
+
+async def test_a_stream_that_no_policy_looks_at_has_all_attributes(provider: Provider) -> None:
+    provider.answers = [chat_events(*WORDS)]
+    stream = await ask(Guard(), provider, stream=True)
+    text = await text_of(stream)
+    assert (text, stream.received_finish_reason) == (stream.response_uptil_now, "stop")
 
 
 async def test_a_retry_streams_the_second_answer(provider: Provider) -> None:

@@ -135,6 +135,48 @@ def test_a_call_that_is_open_when_the_guard_stops_is_interrupted_by_the_next(tmp
     assert store.rows("call-1")[-1].details["outcome"] == "interrupted"
 
 
+def away(store: ListStore) -> ListStore:
+    """The same store, for somebody who cannot reach it."""
+    found = ListStore(remote=True)
+    found.kept, found.problem = store.kept, "away"
+    return found
+
+
+@pytest.mark.parametrize("heir_stops", [False, True])
+def test_a_call_whose_end_waits_in_the_spool_of_its_heir_is_not_interrupted(
+    tmp_path: Path, heir_stops: bool
+) -> None:
+    """One process dies, another takes over its spool, a third one starts before that has been carried."""
+    store = ListStore(remote=True)
+    first = Storage(store, tmp_path)
+    first.start()
+    first.journal.put(received("call-1", first))
+    store.wait(1)
+    store.problem = "away"
+    first.journal.put(closed("call-1"))
+    first.stop(0.2)
+
+    unlucky = away(store)
+    heir = Storage(unlucky, tmp_path)
+    heir.start()
+    if heir_stops:
+        heir.stop(0.2)
+        heir = Storage(unlucky, tmp_path)
+        heir.start()
+    store.problem = None
+    third = Storage(store, tmp_path)
+    third.start()
+    third.journal.put(received("call-2", third))
+    third.journal.put(closed("call-2"))
+    store.wait(3)
+    third.stop()
+    unlucky.problem = None
+    unlucky.changed = store.changed
+    heir.stop()
+    assert [row.details.get("outcome") for row in store.rows("call-1")] == [None, "success"]
+    assert heir.ledger.snapshot()["conflicts"] == 0
+
+
 def test_a_journal_that_hung_when_it_was_stopped_is_the_only_writer_after_a_restart() -> None:
     store = ListStore()
     journal = Journal(store)

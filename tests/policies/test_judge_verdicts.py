@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -47,10 +48,18 @@ def test_a_readable_verdict(answer: str, probability: float) -> None:
         '[{"probability": 0}]',
         '{"probability": 0} and then some',
         'sure: {"probability": 0}',
+        '{"probability": ' + "9" * 400 + "}",
+        "[" * 100_000,
+        "```",
+        "`````",
+        "```json```",
+        # nothing that a judge can be made to say takes longer than it is long
+        "```" + " " * 100_000 + "x",
+        "```json" + "\n" * 100_000 + "```x",
     ],
 )
 def test_anything_else_is_a_failure(answer: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises((ValueError, RecursionError)):
         parse_verdict(answer)
 
 
@@ -63,9 +72,19 @@ def test_the_call_is_data_between_delimiters_that_it_cannot_close() -> None:
     assert len(first.splitlines()) == 4  # the arguments are one line of JSON, whatever they hold
 
 
-@pytest.mark.parametrize("message", ["{nope}", "{tool_name.x}", "{tool_name!r}", "{probability:.2f}", "{"])
-def test_a_template_is_checked_when_the_policy_is_made(message: str) -> None:
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ("{nope}", "unknown variable {nope}; use explanation, "),
+        ("{}", "unknown variable {}"),
+        ("{tool_name.x}", "unknown variable {tool_name.x}"),
+        ("{tool_name!r}", "{tool_name} stands alone"),
+        ("{probability:.2f}", "{probability} stands alone"),
+        ("{", "write {{ and }} for the characters"),
+    ],
+)
+def test_a_template_is_checked_when_the_policy_is_made(message: str, says: str) -> None:
+    with pytest.raises(ValueError, match=f"^message: .*{re.escape(says)}"):
         ToolCallJudge(message=message)
 
 

@@ -16,6 +16,7 @@ from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.query import audit
 from luthien_guard.sinks.jsonl import JsonlStore
 from luthien_guard.sinks.jsonl.files import private
+from luthien_guard.sinks.jsonl.lines import line_of
 from luthien_guard.sinks.memory import MemoryStore
 from luthien_guard.sinks.sqlite import SqliteStore
 from luthien_guard.sinks.urls import open_store
@@ -379,4 +380,31 @@ def test_a_store_in_memory_has_a_bound() -> None:
     kept = store.calls(CallFilter(limit=1000))
     assert kept[0].call_id == exchange_rows(100)[0].call_id
     assert 10 < len(kept) < 20
+    store.close()
+
+
+AMBIGUOUS: dict[str, Callable[[bytes], bytes]] = {
+    "a key that is there twice": lambda line: line.replace(b'"seq":0', b'"seq":9,"seq":0'),
+    "a key that is there twice, once escaped": lambda line: line.replace(
+        b'"seq":0', b'"se\\u0071":9,"seq":0'
+    ),
+    "a byte-order mark": lambda line: b"\xef\xbb\xbf" + line,
+    "another encoding": lambda line: (
+        line.rstrip(b"\n").decode().encode("utf-32-be").replace(b"\n", b"") + b"\n"
+    ),
+    "bytes that are no text": lambda line: line.replace(b'"policy":null', b'"policy":"\xed\xa0\x80"'),
+}
+
+
+@pytest.mark.parametrize("broken", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_a_line_that_readers_take_for_several_things_is_no_row(
+    broken: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "s.jsonl"
+    first, *rest = exchange_rows(1)
+    path.write_bytes(b"".join(map(line_of, [*exchange_rows(2), *rest])) + broken(line_of(first)))
+    store = JsonlStore(path)
+    store.open()
+    assert store.damage() == [f"line {len(exchange_rows(2)) + len(rest) + 1} is no row"]
+    assert store.rows(first.call_id) == rest
     store.close()

@@ -152,3 +152,9 @@ def test_only_known_comments_are_keepalives() -> None:
     assert is_keepalive(": ping - 2026-06-08 18:49:47.737080")
     assert not is_keepalive(": the secret is 42")
     assert not is_keepalive(": pinguin")
+
+
+def test_a_comment_is_read_in_the_time_that_its_length_takes() -> None:
+    assert not is_keepalive(f":{' ' * 1_000_000}x")
+    assert not is_keepalive(f":ping{' ' * 1_000_000}x")
+    assert is_keepalive(f": ping{' ' * 1_000_000}")

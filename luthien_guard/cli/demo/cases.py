@@ -80,20 +80,30 @@ def _rendered(name: str, script: Script, wire_format: str, *, stream: bool) -> C
 
 
 def recorded(folder: Path) -> Iterator[Case]:
-    """Recorded exchanges: one JSON file each, with `api`, `stream` and `response{status, body_text, chunk_lens?}`."""
-    for path in sorted(folder.glob("*.json")):
+    """Recorded exchanges: one JSON file each, with `api`, `stream` and `response{status, body_text, chunk_lens?}`. Other
+    files are left out."""
+    return filter(None, map(_case, sorted(folder.glob("*.json"))))
+
+
+def _case(path: Path) -> Case | None:
+    try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        response = raw.get("response") if isinstance(raw, dict) else None
-        if not isinstance(response, dict) or raw.get("api") not in PATHS:
-            continue
-        body = (response.get("body_text") or "").encode()
-        parts = _parts(body, response.get("chunk_lens"), stream=bool(raw["stream"]))
-        yield Case(path.stem, raw["api"], bool(raw["stream"]), parts, int(response["status"]))
+    except (OSError, ValueError):
+        return None
+    api, response = (raw.get("api"), raw.get("response")) if isinstance(raw, dict) else (None, None)
+    if not isinstance(api, str) or api not in PATHS or not isinstance(response, dict):
+        return None
+    body, status, stream = response.get("body_text"), response.get("status", 200), bool(raw.get("stream"))
+    if not isinstance(body, str) or not body or type(status) is not int or not 200 <= status < 600:
+        return None
+    return Case(
+        path.stem, api, stream, _parts(body.encode(), response.get("chunk_lens"), stream=stream), status
+    )
 
 
 def _parts(body: bytes, lengths: Any, *, stream: bool) -> tuple[bytes, ...]:
     """The network's own cuts where they were recorded, else an event at a time."""
-    if not isinstance(lengths, list) or sum(lengths) != len(body):
+    if not _is_cut(lengths) or sum(lengths) != len(body):
         pieces = body.split(b"\n\n") if stream else [body]
         ends = [b"\n\n"] * (len(pieces) - 1) + [b""]
         return tuple(piece + end for piece, end in zip(pieces, ends, strict=True) if piece or end)
@@ -102,3 +112,7 @@ def _parts(body: bytes, lengths: Any, *, stream: bool) -> tuple[bytes, ...]:
         found.append(body[at : at + length])
         at += length
     return tuple(found)
+
+
+def _is_cut(lengths: Any) -> bool:
+    return isinstance(lengths, list) and all(type(each) is int and each >= 0 for each in lengths)

@@ -74,7 +74,7 @@ async def _lifespan(receive: Any, send: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What a client got: `first` and `last` are the moments of its first and last byte, in seconds."""
+    """What a client got: `first` and `last` are the moments of its first and last byte, in seconds; 0 where it got none."""
 
     status: int
     body: bytes
@@ -98,16 +98,16 @@ def visit(port: int, door: str, case: Case, run: str) -> Visit:
         connection.request("POST", door + PATHS[case.wire_format], json.dumps(case.request), headers)
         response = connection.getresponse()
         parts: list[bytes] = []
-        first = 0.0
+        first = last = 0.0
         while part := response.read1(65536):
-            first = first or time.perf_counter()
+            last = time.perf_counter()
+            first = first or last
             parts.append(part)
-        last = time.perf_counter()
         return Visit(
             response.status,
             b"".join(parts),
             response.headers.get("x-luthien-call-id", ""),
-            first or last,
+            first,
             last,
         )
     finally:

@@ -1,16 +1,17 @@
-"""The demo for people: a table in the terminal, with rich where it is installed and plain where it is not."""
+"""The demo for people: a table in a terminal that is wide enough, where rich is installed, and otherwise a few lines a case."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 from luthien_guard.cli.demo.results import Result
+from luthien_guard.cli.terminal import say
 from luthien_guard.testing.transcript import Transcript
 
-__all__ = ["progress", "show"]
+__all__ = ["progress", "row_of", "show"]
 
 T = TypeVar("T")
 _HEAD = (
@@ -19,8 +20,9 @@ _HEAD = (
     "came from upstream",
     "left for the client",
     "policy",
-    "added ms first / last",
+    "first / last byte, ms later",
 )
+_WIDE: Final = 100  # columns: below, six of them would be read letter by letter
 
 
 def progress(items: Sequence[T]) -> Iterator[T]:
@@ -35,11 +37,20 @@ def progress(items: Sequence[T]) -> Iterator[T]:
 
 
 def show(results: Iterable[Result]) -> None:
-    rows = [_row(result) for result in results]
-    if importlib.util.find_spec("rich") is None:
+    rows = [row_of(result) for result in results]
+    if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
         _plain(rows)
         return
     from rich.console import Console
+
+    console = Console()
+    if console.width < _WIDE:
+        _plain(rows)
+    else:
+        _table(rows, console)
+
+
+def _table(rows: list[tuple[str, ...]], console: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -48,19 +59,22 @@ def show(results: Iterable[Result]) -> None:
         table.add_column(name, ratio=ratio, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style="red" if cell.startswith("✘") else "") for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
 
 
 def _plain(rows: list[tuple[str, ...]]) -> None:
-    for row in (_HEAD, *rows):
-        print(" | ".join(cell.replace("\n", " ") for cell in row))
+    for case, wire_format, came, left, policies, cost in rows:
+        say(f"{case}, {wire_format}: {policies}; first / last byte {cost} ms later")
+        for mark, text in (("came", came), ("left", left)):
+            say("\n".join(f"  {mark}  {line}" for line in text.split("\n") if line))
+        say()
 
 
-def _row(result: Result) -> tuple[str, ...]:
+def row_of(result: Result) -> tuple[str, ...]:
+    """Its cells, in the order of the columns."""
     case = result.case
     way = "stream" if case.stream else "body"
-    cost = f"{result.added_first:.1f} / {result.added_last:.1f}"
+    cost = f"{_milliseconds(result.added_first)} / {_milliseconds(result.added_last)}"
     return (
         case.name,
         f"{case.wire_format} {way}",
@@ -69,6 +83,11 @@ def _row(result: Result) -> tuple[str, ...]:
         ", ".join(result.by) or "-",
         cost,
     )
+
+
+def _milliseconds(added: float) -> str:
+    """Two runs of the same differ by about one: less cannot be told from none."""
+    return f"{added:.0f}" if added >= 1 else "<1"
 
 
 def _said(transcript: Transcript) -> str:
@@ -83,7 +102,7 @@ def _said(transcript: Transcript) -> str:
     return _printable("\n".join(part for part in parts if part) or "(nothing)")
 
 
-def _short(text: str, prefix: str = "", length: int = 90) -> str:
+def _short(text: str, prefix: str = "", length: int = 140) -> str:
     return prefix + (text if len(text) <= length else text[: length - 1] + "…") if text else ""
 
 

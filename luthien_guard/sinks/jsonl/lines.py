@@ -30,9 +30,10 @@ def line_of(row: Row) -> bytes:
 
 
 def row_of(line: bytes) -> Row | None:
-    """None for what no store has written."""
+    """None for what no store has written, and for what readers of JSON could take for several things: encodings that are
+    not UTF-8, a byte-order mark, a key that is there twice."""
     try:
-        found: Any = json.loads(line)
+        found: Any = _decoded(line.decode())
     except (ValueError, RecursionError):
         return None
     if type(found) is not dict or found.keys() != _TYPES.keys():
@@ -40,6 +41,17 @@ def row_of(line: bytes) -> Row | None:
     if not all(type(found[name]) in types for name, types in _TYPES.items()):
         return None
     return Row(**found) if -_FAR < found["at"] < _FAR else None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+#: `json.loads` with a hook makes a decoder anew for every line.
+_decoded: Final = json.JSONDecoder(object_pairs_hook=_once).decode
 
 
 def lines(path: Path, position: int = 0) -> Iterator[Line]:
