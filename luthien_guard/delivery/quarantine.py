@@ -7,10 +7,12 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
 from typing import Final, Protocol
 
 from luthien_guard.errors import SinkError
+from luthien_guard.sinks.jsonl import files
 from luthien_guard.store import Row, Written
 
 __all__ = ["BACKOFF", "Patient", "Quarantine", "Target"]
@@ -38,19 +40,22 @@ class Quarantine:
     def put(self, row: Row, problem: str) -> None:
         """Raises SinkError when the file cannot be written: the row is then tried again."""
         if self.path is not None:
-            line = json.dumps({"problem": problem, **asdict(row)}) + "\n"
+            line = json.dumps({"problem": problem, **asdict(row)}).encode() + b"\n"
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                with open(self.path, "a", encoding="utf-8", opener=_private) as file:
-                    file.write(line)
+                _appended(self.path, line)
             except OSError as error:
                 raise SinkError(f"quarantine {self.path}: {error}") from None
         self.count += 1
         logger.error("record %s/%d is in quarantine: %s", row.call_id, row.seq, problem)
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _appended(path: Path, line: bytes) -> None:
+    """On disk when it returns, for nobody else keeps the row. Raises OSError."""
+    with FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+") as file:
+        files.wait_locked(file.fileno())  # the processes of one folder share it
+        whole = files.ends_a_line(file)
+        files.append(file, [b"" if whole else b"\n", line], durable=True)
 
 
 class Patient:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from luthien_guard.delivery.forwarder import Forwarder
@@ -249,7 +250,19 @@ def _folder(store: Store, url: str | None) -> Path:
     if path is not None:
         return path.with_name(f"{path.name}-guard")
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "luthien-guard"
-    return data / "stores" / hashlib.sha256((url or type(store).__name__).encode()).hexdigest()[:16]
+    name = type(store).__name__ if url is None else _without_password(url)
+    return data / "stores" / hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _without_password(url: str) -> str:
+    """A new password is no new database: what waits in the spool still has to get there."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # nothing that we know how to read
+        return url
+    who, at, host = parts.netloc.rpartition("@")
+    query = "&".join(each for each in parts.query.split("&") if not each.lower().startswith("password="))
+    return parts._replace(netloc=f"{who.partition(':')[0]}{at}{host}", query=query).geturl()
 
 
 def interrupt(store: Store, call_id: str) -> Written:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,18 @@ def balanced(journal: Journal) -> dict[str, int]:
         counts["accepted"] == counts["stored"] + counts["spooled"] + counts["in_memory"] + counts["dropped"]
     )
     return counts
+
+
+def test_a_line_that_a_dying_process_left_in_the_quarantine_spoils_no_other(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path / "quarantine.jsonl")
+    row = chained("c", 0, 1.0, "policy.record", None, "{}", "")
+    quarantine.put(row, "first")
+    with (tmp_path / "quarantine.jsonl").open("a") as file:
+        file.write('{"problem": "half')
+    quarantine.put(row, "second")
+    lines = (tmp_path / "quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(line)["problem"] for line in (lines[0], lines[2])] == ["first", "second"]
+    assert len(lines) == 3
 
 
 def test_rows_are_stored_in_order_and_chained() -> None:

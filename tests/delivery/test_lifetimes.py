@@ -135,6 +135,21 @@ def test_a_call_that_is_open_when_the_guard_stops_is_interrupted_by_the_next(tmp
     assert store.rows("call-1")[-1].details["outcome"] == "interrupted"
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:new@h:5432/d?a=b@c", "postgresql://u@h:5432/d?a=b@c&password=x"]
+)
+def test_a_new_password_leaves_the_spool_where_it_was(url: str) -> None:
+    before = Storage("postgresql://u:old@h:5432/d?a=b@c").folder
+    assert Storage(url).folder == before
+    for other in (
+        "u:old@h:5432/e?a=b@c",
+        "v:old@h:5432/d?a=b@c",
+        "u:old@i:5432/d?a=b@c",
+        "u:old@h:5432/d?a=b",
+    ):
+        assert Storage(f"postgresql://{other}").folder != before
+
+
 def away(store: ListStore) -> ListStore:
     """The same store, for somebody who cannot reach it."""
     found = ListStore(remote=True)

@@ -8,7 +8,18 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-__all__ = ["append", "end_of", "half_row", "has_name", "locked", "mended", "private", "sync_folder"]
+__all__ = [
+    "append",
+    "end_of",
+    "ends_a_line",
+    "half_row",
+    "has_name",
+    "locked",
+    "mended",
+    "private",
+    "sync_folder",
+    "wait_locked",
+]
 
 _BLOCK: Final = 65_536
 _BEGINNING: Final = b'{"call_id":'
@@ -79,14 +90,26 @@ def sync_folder(path: Path) -> None:
 def locked(file: int) -> bool:
     """This open file is the only one that holds the lock, until it is closed."""
     try:
-        import fcntl
-    except ImportError:  # no such locks here
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        wait_locked(file, wait=False)
     except OSError:
         return False
     return True
+
+
+def wait_locked(file: int, *, wait: bool = True) -> None:
+    """The same, when nobody else holds it any more. Raises OSError."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks here
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def ends_a_line(file: BinaryIO | FileIO) -> bool:
+    """Whole lines, or nothing, stand in it. Raises OSError."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(end - 1, 0))
+    return file.read(1) in (b"", b"\n")
 
 
 def has_name(file: FileIO, path: Path) -> bool:
