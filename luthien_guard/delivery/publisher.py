@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from luthien_guard.pubsub import Notice, PubSub
@@ -30,6 +31,7 @@ class Publisher:
         self._wake = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
+        self._last: threading.Thread | None = None  # that of before a restart
 
     def put(self, rows: Sequence[Row]) -> None:
         with self._wake:
@@ -43,7 +45,8 @@ class Publisher:
     def start(self) -> None:
         if self._thread is None:
             self._stopping = False
-            self._thread = threading.Thread(target=self._run, name="luthien-guard-publisher", daemon=True)
+            run = partial(self._run, self._last)
+            self._thread = threading.Thread(target=run, name="luthien-guard-publisher", daemon=True)
             self._thread.start()
 
     def stop(self, seconds: float) -> None:
@@ -53,8 +56,11 @@ class Publisher:
                 self._stopping = True
                 self._wake.notify()
             thread.join(seconds)
+            self._last = thread
 
-    def _run(self) -> None:
+    def _run(self, before: threading.Thread | None) -> None:
+        if before is not None:  # it may hang in the hub still, which is used by one
+            before.join()
         opened = False
         while group := self._group():
             try:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from luthien_guard import Guard, GuardMiddleware
+from luthien_guard.delivery.publisher import Publisher
 from luthien_guard.errors import ConfigError
+from luthien_guard.pubsub import Notice
+from luthien_guard.store import chained
 from tests.asgi_drive import ask, replay
 from tests.faults.killed import REQUEST, STREAM
 
@@ -34,3 +40,45 @@ async def test_a_subscriber_hears_of_every_fact_of_a_call(tmp_path: Path) -> Non
 async def test_a_guard_without_a_store_has_nothing_to_tell() -> None:
     with pytest.raises(ConfigError, match="no hub"):
         _ = Guard().hub
+
+
+class Hanging:
+    """A hub whose `publish` hangs until the gate is open, and which counts who is in it."""
+
+    def __init__(self) -> None:
+        self.gate, self.entered = threading.Event(), threading.Semaphore(0)
+        self.inside = self.most = 0
+        self.heard: list[int] = []
+
+    def open(self) -> None:
+        pass
+
+    def publish(self, notices: Sequence[Notice]) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        self.entered.release()
+        assert self.gate.wait(30)
+        self.heard += [each.seq for each in notices]
+        self.inside -= 1
+
+    def subscribe(self, *, after: str | None = None) -> Any:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_hub_that_hung_when_it_was_stopped_is_told_by_one_thread_after_a_restart() -> None:
+    hub = Hanging()
+    publisher = Publisher(hub)
+    for seq in range(3):
+        publisher.start()
+        publisher.put([chained("c", seq, 1.0, "usage", None, "{}", "")])
+        if seq == 0:
+            assert hub.entered.acquire(timeout=30)
+        publisher.stop(0.05)
+    hub.gate.set()
+    publisher.start()
+    publisher.stop(30)
+    assert hub.most == 1
+    assert hub.heard == [0, 1, 2]

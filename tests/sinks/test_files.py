@@ -383,6 +383,20 @@ def test_a_store_in_memory_has_a_bound() -> None:
     store.close()
 
 
+def test_how_far_retention_went_is_known_at_any_moment(tmp_path: Path) -> None:
+    """A disk that is full, or a process that dies, may not leave half of it."""
+    store = JsonlStore(tmp_path / "s.jsonl")
+    store.open()
+    store.write([row for number in (1, 2, 3) for row in exchange_rows(number)])
+    store.prune(before=1500.0)
+    (tmp_path / "s.jsonl.pruned").rename(tmp_path / "before")
+    (tmp_path / "s.jsonl.pruned").hardlink_to(tmp_path / "before")
+    store.prune(before=2500.0)
+    assert (tmp_path / "before").read_text() == exchange_rows(1)[0].call_id, "nothing is written in place"
+    assert store.pruned() == exchange_rows(2)[0].call_id
+    store.close()
+
+
 AMBIGUOUS: dict[str, Callable[[bytes], bytes]] = {
     "a key that is there twice": lambda line: line.replace(b'"seq":0', b'"seq":9,"seq":0'),
     "a key that is there twice, once escaped": lambda line: line.replace(

@@ -232,13 +232,20 @@ class JsonlStore:
             file.flush()
             os.fsync(file.fileno())
         self._pruned = max(self._pruned, *gone)
-        self._beside.write_text(self._pruned, encoding="utf-8")  # first: nothing of it may come back
+        self._remember()  # first: nothing of it may come back
         fresh.replace(self.path)
         files.sync_folder(self.path)
         self._opened().close()
         self._file = renewed
         self._hashes.clear()
         self._newest = max(self._index.refresh().ids[-1:], default="")
+
+    def _remember(self) -> None:
+        """Beside the file; what stood there before stays until it is replaced."""
+        fresh = self._beside.with_name(self._beside.name + ".new")
+        with files.private(fresh) as file:
+            files.append(file, [self._pruned.encode()], durable=True)
+        fresh.replace(self._beside)
 
     @contextlib.contextmanager
     def _asked(self) -> Generator[Index]:
