@@ -20,6 +20,7 @@ class Limits:
     max_request_bytes: int = 32 * MIB  # after decoding; Anthropic's own limit is 32 MB
     # Of a body that is not streamed; of a stream, what is kept of strings that the wire format does not know.
     max_response_bytes: int = 64 * MIB
+    max_stream_bytes: int = 512 * MIB  # of a streamed one: what it says is kept until its end
     max_event_bytes: int = 4 * MIB  # one SSE frame; `response.completed` repeats the whole answer
     max_held_bytes: int = 16 * MIB  # kept back by policies, per exchange
     max_choices: int = 128  # of one response, and never more than that: openai.chat allows n up to 128

@@ -36,7 +36,17 @@ _OUTCOMES: Final = {
 class LocalStream:
     """Implements `GuardedStream` for one attempt."""
 
-    __slots__ = ("_begun", "_decoder", "_exchange", "_late", "_response", "_sent", "_status", "_told")
+    __slots__ = (
+        "_begun",
+        "_decoder",
+        "_exchange",
+        "_late",
+        "_response",
+        "_room",
+        "_sent",
+        "_status",
+        "_told",
+    )
 
     def __init__(self, exchange: Exchange, context: StreamingContext) -> None:
         limits = exchange.services.limits
@@ -48,6 +58,8 @@ class LocalStream:
             if context.stream
             else BodyDecoder(max_bytes=limits.max_response_bytes)
         )
+        #: Bytes that it may still have; a body's decoder has a limit of its own.
+        self._room: float = limits.max_stream_bytes if context.stream else float("inf")
         #: What leaves of the piece at hand: whoever ends the answer in its middle sends this first.
         self._begun: list[Item] = []
         self._sent = False  # the client has heard something
@@ -56,6 +68,9 @@ class LocalStream:
 
     async def feed(self, data: bytes, *, last: bool = False) -> Release:
         response = self._response
+        self._room -= len(data)
+        if self._room < 0:
+            return await self._too_long()
         flow = response.flow
         if flow is not None and not last and (text := flow.pattern.text_of(data)):
             items = await response.flows.more(flow, data, text)
@@ -73,6 +88,12 @@ class LocalStream:
         if self._decoder.idle:  # otherwise what comes next is the rest of a frame, whatever it looks like
             response.flows.begin()
         return release
+
+    async def _too_long(self) -> Release:
+        """Its texts are held until the end, by readers and for the record: no upstream may go on for ever."""
+        if not self._response.done:
+            self._response.abort("more bytes than the limit allows")
+        return await self._release()
 
     async def _frames(self, data: bytes) -> bytes:
         """Several frames in one piece: all but the last, as if each had come alone. What is left of the piece."""
@@ -112,7 +133,11 @@ class LocalStream:
             await response.take(chunk)
 
     async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
-        await self._take([self._chunk(data) for data in chunks])
+        made = [self._chunk(data) for data in chunks]
+        self._room -= sum(len(chunk.raw) for chunk in made)
+        if self._room < 0:
+            return await self._too_long()
+        await self._take(made)
         if last:
             await self._finish()
         return await self._release()

@@ -270,6 +270,31 @@ async def test_what_is_held_is_bounded() -> None:
     assert run.outcome.policy == "limits"
 
 
+FRAMES = [{"text": "ab"}] * 20
+SIZE = len(wire(*FRAMES))
+
+
+@pytest.mark.parametrize("step", [None, 1, 50])
+@pytest.mark.parametrize(("room", "policy"), [(SIZE, None), (SIZE - 1, "limits")])
+async def test_a_stream_does_not_go_on_for_ever(step: int | None, room: int, policy: str | None) -> None:
+    found = await Bench([Calls(no_rm)], limits=Limits(max_stream_bytes=room)).run(*FRAMES, step=step)
+    assert found.outcome is not None
+    assert found.outcome.policy == policy
+    assert found.releases[-1].done == (policy is not None)
+    if policy is None:
+        assert found.data == wire(*FRAMES)
+
+
+async def test_nor_does_one_of_chunks_that_are_parsed() -> None:
+    bench = Bench([Calls(no_rm)], limits=Limits(max_stream_bytes=SIZE // 2))
+    await bench.begin()
+    assert not (await bench.stream.feed_chunks(FRAMES[:5])).done
+    assert (await bench.stream.feed_chunks(FRAMES[5:])).done
+    found = await bench.end()
+    assert found.outcome is not None
+    assert (found.outcome.policy, found.outcome.reason) == ("limits", "more bytes than the limit allows")
+
+
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
