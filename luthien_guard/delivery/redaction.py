@@ -37,16 +37,17 @@ _JWTS: Final = re.compile(_JWT)
 #: Facts whose names a policy chose.
 NAMED_BY_POLICIES: Final = (EventType.POLICY_RECORD, EventType.ACTIVITY)
 _LEVELS: Final = 3  # times that a backslash may itself be spelled
-_LONGEST_TAIL: Final = 4096  # characters of a secret that was cut off
+_SHORTEST_TAIL: Final = 8  # characters of a secret that was cut off
+_LONGEST_TAIL: Final = 4096
 
-_Secret = tuple[str, str]  # its first half and 4 characters more, all of it
+_Secret = tuple[str, str]  # its beginning, all of it
 _Span = tuple[int, int]
 
 
 class Redactor:
     """Blacks out secrets in strings: those of the deployment (`learn`), those of one exchange (an argument), and
     whatever has the shape of one. Also where JSON spells them otherwise, and where the end of a text cuts them off: what
-    is left of a secret is one while it is half of it and 4 characters more."""
+    is left of a known secret is one from 8 characters on."""
 
     def __init__(
         self, secrets: Iterable[str] = (), *, more: Callable[[str], str] | None = None, shapes: bool = True
@@ -75,7 +76,7 @@ class Redactor:
         return {name: self._value(value, known) for name, value in details.items()}
 
     def _with(self, secrets: Sequence[str]) -> tuple[_Secret, ...]:
-        return (*self._known, *_with_halves(secrets)) if secrets else self._known
+        return (*self._known, *_with_beginnings(secrets)) if secrets else self._known
 
     def _value(self, value: Any, known: tuple[_Secret, ...]) -> Any:
         if isinstance(value, str):
@@ -98,9 +99,9 @@ class Redactor:
 
     def _found(self, text: str, known: tuple[_Secret, ...], levels: int = _LEVELS) -> list[_Span]:
         found: list[_Span] = []
-        for half, secret in known:
-            if half in text:
-                found += _occurrences(text, half, secret)
+        for beginning, secret in known:
+            if beginning in text:
+                found += _occurrences(text, beginning, secret)
         if self._shapes and len(text) >= _SHORTEST_SHAPE:
             for prefix, shape in _SHAPED:
                 if prefix in text:
@@ -118,27 +119,27 @@ class Redactor:
         odd = [bare(secret) for secret in odd if letters or plainest(secret) in text]
         if letters or odd:
             unescaped = Unescaped(text, letters=not odd)
-            for begin, end in self._found(unescaped.text, (*known, *_with_halves(odd)), levels):
+            for begin, end in self._found(unescaped.text, (*known, *_with_beginnings(odd)), levels):
                 yield unescaped.origin(begin), unescaped.origin(end)
 
 
-def _with_halves(secrets: Iterable[str]) -> list[_Secret]:
-    return [(each[: len(each) // 2 + 4], each) for each in secrets if len(each) >= _SHORTEST]
+def _with_beginnings(secrets: Iterable[str]) -> list[_Secret]:
+    return [(each[:_SHORTEST_TAIL], each) for each in secrets if len(each) >= _SHORTEST]
 
 
-def _occurrences(text: str, half: str, secret: str) -> Iterator[_Span]:
-    """Where the secret stands, and where at the end of the text no less than its half does."""
+def _occurrences(text: str, beginning: str, secret: str) -> Iterator[_Span]:
+    """Where the secret stands, and where at the end of the text its beginning does."""
     at = text.find(secret)
     while at >= 0:
         yield at, at + len(secret)
         at = text.find(secret, at + len(secret))
     end = len(text.rstrip(".…"))  # as whoever cuts a text says so
-    at = text.find(half, max(end - min(len(secret), _LONGEST_TAIL), 0), end)
+    at = text.find(beginning, max(end - min(len(secret), _LONGEST_TAIL), 0), end)
     while at >= 0:
         if secret.startswith(text[at:end]):
             yield at, end
             return
-        at = text.find(half, at + 1, end)
+        at = text.find(beginning, at + 1, end)
 
 
 def _masked(text: str, found: Iterable[_Span]) -> str:

@@ -103,7 +103,7 @@ def _routes(
     reasons: Callable[[], Iterable[str]],
 ) -> list[Route]:
     chat, messages, responses = (
-        Relay(each, pool, guard.limits, metrics)
+        Relay(each, pool, guard.limits, metrics, redact=guard.redactor)
         for each in ("openai.chat", "anthropic.messages", "openai.responses")
     )
     stored = _Identified(responses)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from anyio import CancelScope
@@ -26,13 +26,15 @@ __all__ = ["PRINCIPAL", "Relay", "answer_error", "own_path", "read_all"]
 #: Where the doorway leaves who asks: `scope["state"][PRINCIPAL]`.
 PRINCIPAL: Final = "luthien_principal"
 _JSON: Final = (b"content-type", b"application/json")
+_LONGEST: Final = 2000  # characters of what an upstream says for people
 _LOOKS: Final = 4  # while a silence may last
 _SILENT: Final = UpstreamError(504, "idle_timeout", "the upstream fell silent")
 _ENDLESS: Final = UpstreamError(504, "total_timeout", "the answer took longer than an exchange may")
 
 
 class Relay:
-    """Serves the paths of one wire format; or, `unseen`, others: what they answer may be anything."""
+    """Serves the paths of one wire format; or, `unseen`, others: what they answer may be anything. `redact`: what blacks
+    out the deployment's secrets, which an upstream may repeat in its errors."""
 
     def __init__(
         self,
@@ -41,8 +43,10 @@ class Relay:
         limits: Limits,
         metrics: Metrics,
         *,
+        redact: Callable[[str], str],
         unseen: bool = False,
     ) -> None:
+        self.redact = redact
         self.unseen = unseen
         self.wire_format = wire_format
         self.upstreams = upstreams
@@ -133,12 +137,13 @@ class _Passage:
     async def _failed(self, error: UpstreamError) -> None:
         """Before the first byte: an error of our own. After it: leave without an end; the middleware says so in the
         client's wire format."""
-        self._call.record("upstream.failed", code=error.code, status=error.status, reason=str(error))
+        reason = self._relay.redact(str(error))[:_LONGEST]
+        self._call.record("upstream.failed", code=error.code, status=error.status, reason=reason)
         self._relay.metrics.failed(self._call.wire_format, error.code)
         if not self._began:
             self._began = True
             wire_format, headers = self._call.wire_format, tuple(error.headers)
-            await answer_error(self._send, wire_format, error.status, error.code, str(error), headers)
+            await answer_error(self._send, wire_format, error.status, error.code, reason, headers)
 
     def _time_left(self) -> float:
         end = self._ends_at

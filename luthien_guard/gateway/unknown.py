@@ -27,7 +27,8 @@ class UnknownPath:
         self._mode = server.unknown_paths
         self._metrics = metrics
         self._relays = {
-            name: Relay(name, upstreams, guard.limits, metrics, unseen=True) for name in guard.formats
+            name: Relay(name, upstreams, guard.limits, metrics, redact=guard.redactor, unseen=True)
+            for name in guard.formats
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -215,6 +215,23 @@ def test_the_provider_s_refusals_keep_their_status(
         assert "litellm" not in answer.body.decode().lower() and "Traceback" not in answer.body.decode()
 
 
+@pytest.mark.parametrize("before", [0, 1980, 1992])
+def test_a_provider_s_refusal_repeats_no_key(before: int) -> None:
+    key, shaped = "canary-0123456789-abcdef", "AIza" + "x1" * 17 + "y"
+    body = json.dumps(
+        {"error": {"message": f"{'x' * before} {shaped} {key} is no key", "type": "t"}}
+    ).encode()
+    refusing = FakeProvider(Played([body], 401, stream=False))
+    with serving(refusing) as url:
+        upstream = UpstreamSettings(litellm={}, model="anthropic/claude-x", base_url=url, api_key=key)
+        with gateway([upstream], auth=Anyone()) as gate:
+            answer = gate.model("openai.chat", stream=False)
+            said = answer.body.decode() + str(gate.guard.records_of(answer.headers["x-luthien-call-id"]))
+    assert answer.status == 401
+    assert "[redacted]"[: 1999 - before] in said
+    assert key[:8] not in said and shaped[:8] not in said
+
+
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"

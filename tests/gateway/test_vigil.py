@@ -151,7 +151,12 @@ async def test_who_left_is_not_served_on_from_an_upstream_that_never_lets_anybod
     async def send(message: Any) -> None: ...
 
     relay = Relay(
-        "openai.chat", Flooding([settings], Limits()), Limits(), Metrics(enabled=False), unseen=True
+        "openai.chat",
+        Flooding([settings], Limits()),
+        Limits(),
+        Metrics(enabled=False),
+        redact=str,
+        unseen=True,
     )
     scope = {"type": "http", "method": "POST", "path": "/v1/files", "headers": []}
     await relay(scope, flood.receive, send)

@@ -32,7 +32,7 @@ _AGAIN: Final = (408, 409, 425, 429)
 def failure_of(error: Exception) -> UpstreamError:
     """The status that the provider gave, and its words. litellm rewrites both; the HTTP answer itself is among the
     causes of its exception. Where there was none (no route, a package that is missing here, a bug) it is 502, 504 or 501,
-    and says nothing of the inside."""
+    and says nothing of the inside. The words are whole: whoever passes them on blacks out what is secret, and then cuts."""
     if isinstance(error, UpstreamError):
         return error
     causes = list(_causes(error))
@@ -93,7 +93,7 @@ def _message(response: Any) -> str:
     for key in ("error", "message"):
         found = found.get(key, found) if isinstance(found, dict) else found
     return (
-        found[:2000]
+        found
         if isinstance(found, str) and found
         else f"the upstream answered with status {response.status_code}"
     )
@@ -102,4 +102,4 @@ def _message(response: Any) -> str:
 def _words(error: Any) -> str:
     """litellm's message about the request: its first line, without the names of exceptions."""
     text = str(getattr(error, "message", None) or error).strip().split("\n", 1)[0]
-    return _PREFIX.sub("", text).strip()[:500] or "the request cannot be made"
+    return _PREFIX.sub("", text).strip() or "the request cannot be made"
