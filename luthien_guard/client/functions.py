@@ -1,7 +1,8 @@
-"""The functions that stand in for litellm's: on a guard, or on the one that `POLICY_CONFIG` names."""
+"""The functions that stand in for litellm's: on a guard, or on the one that the environment describes."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from functools import cache
 from typing import Any, Final
@@ -14,7 +15,7 @@ from luthien_guard.client.signature import bound, signed_like
 from luthien_guard.client.stream import stream_type
 from luthien_guard.client.sync import run_sync
 from luthien_guard.client.threads import SYNC_CHAT
-from luthien_guard.config import config_from_environment
+from luthien_guard.config import config_from_environment, guard_arguments, load_config
 from luthien_guard.errors import ConfigError
 from luthien_guard.guard import Guard
 
@@ -32,20 +33,28 @@ __all__ = [
     "run_sync",
 ]
 
+logger = logging.getLogger("luthien_guard")
+
 _ON_BLOCK: Final = ("refuse", "error", "raise")
 
 
 @cache
 def _made_guard() -> Guard:
     path = config_from_environment()
-    return Guard() if path is None else Guard.from_config(path)
+    if path is not None:
+        return Guard.from_config(path)
+    guard = Guard(**guard_arguments(load_config().config))
+    if not guard.policies:
+        logger.warning("calls are under no policy: set POLICY_CONFIG to a file, or LUTHIEN_POLICIES")
+    return guard
 
 
 _making = threading.Lock()
 
 
 def default_guard() -> Guard:
-    """The guard of the module-level functions: the file that POLICY_CONFIG names, or no policies."""
+    """The guard of the module-level functions: what the file that POLICY_CONFIG names and LUTHIEN_* say. No policies where
+    neither is set, and a warning in the log."""
     with _making:  # `cache` alone may make two, which would not share a store
         return _made_guard()
 

@@ -433,3 +433,28 @@ threads = [threading.Thread(target=one) for _ in range(8)]
 [thread.join() for thread in threads]
 print(len({id(guard) for guard in found}))
 """
+
+
+@pytest.mark.parametrize(
+    ("variables", "policies", "warned"),
+    [
+        ({}, (), True),
+        ({"LUTHIEN_POLICIES": '["noop"]'}, ("noop",), False),
+        ({"LUTHIEN_STORE": "memory://"}, (), True),
+    ],
+)
+def test_without_a_file_the_variables_say_which_policies(
+    variables: dict[str, str], policies: tuple[str, ...], warned: bool
+) -> None:
+    code = "from luthien_guard.client.functions import default_guard; print(default_guard().policies)"
+    given = {name: value for name, value in os.environ.items() if name != "POLICY_CONFIG"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**given, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{policies}\n"
+    assert ("calls are under no policy: set POLICY_CONFIG" in done.stderr) is warned
