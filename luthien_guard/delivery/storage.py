@@ -65,6 +65,7 @@ class Storage:
         self.ledger = Ledger()
         self.writer = Writer(self.folder)
         self._dead: list[Writer] = []  # locked by us until their calls are closed
+        self._closing: threading.Thread | None = None
         self.running = False
         self._store = store
         self._publisher = None if hub is None else Publisher(hub)
@@ -116,6 +117,8 @@ class Storage:
                 self._ended(seconds)
 
     def _opened(self) -> None:
+        if self._closing is not None:
+            self._closing.join()
         with alone_in(self.folder):
             self._dead += dead_writers(self.folder, _SPOOL)
         if self._spool is None:
@@ -137,10 +140,11 @@ class Storage:
             self._forwarder.stop(max(end - time.monotonic(), 0.1))
         if self._publisher is not None:
             self._publisher.stop(max(end - time.monotonic(), 0.1))
-        if self._spool is None:
-            self._store.close()
-        else:
-            self._spool.close()
+        self._closing = threading.Thread(
+            target=self._store.close if self._spool is None else self._spool.close, daemon=True
+        )
+        self._closing.start()
+        self._closing.join(max(end - time.monotonic(), 0.1))  # what hangs in it holds its lock
         with alone_in(self.folder):
             for dead in self._dead:
                 dead.keep()

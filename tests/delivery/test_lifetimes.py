@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from luthien_guard.delivery.writers import Writer, dead_writers
 from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.records import EventType, Record
 from luthien_guard.sinks.sqlite import SqliteStore
-from luthien_guard.store import CallFilter
+from luthien_guard.store import CallFilter, Row, Written
 from tests.asgi_drive import ask, replay
 from tests.delivery.stores import ListStore
 
@@ -209,6 +210,37 @@ def test_a_journal_that_hung_when_it_was_stopped_is_the_only_writer_after_a_rest
         :-1
     ]
     assert journal.ledger.snapshot()["stored"] == 50
+
+
+class Slow(SqliteStore):
+    """Closes when its write has ended, as every store does whose driver is used by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.gate, self.used = threading.Event(), threading.Lock()
+
+    def write(self, rows: Sequence[Row], *, durable: bool = False) -> Written:
+        with self.used:
+            assert self.gate.wait(60)
+            return super().write(rows, durable=durable)
+
+    def close(self) -> None:
+        with self.used:
+            super().close()
+
+
+def test_a_storage_stops_in_time_and_starts_again_also_where_its_store_hangs(tmp_path: Path) -> None:
+    store = Slow(tmp_path / "g.db")
+    storage = Storage(store, tmp_path)
+    storage.start()
+    storage.journal.put(received("call-1", storage))
+    storage.stop(0.1)  # would wait for the gate
+    store.gate.set()
+    storage.start()
+    storage.journal.put(closed("call-1"))
+    storage.stop(30)
+    assert outcomes(tmp_path / "g.db") == ["success"]
+    assert storage.ledger.snapshot()["stored"] == 2
 
 
 def python(program: str, *arguments: str) -> str:
