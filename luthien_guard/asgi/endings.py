@@ -7,7 +7,7 @@ from typing import Final
 from luthien_guard.exchange import Outcome, OutcomeStatus
 from luthien_guard.pipeline import Expiry
 
-__all__ = ["BROKEN", "CANCELLED", "ENDED", "GONE", "RETRIES", "ended", "failed", "refused"]
+__all__ = ["BROKEN", "CANCELLED", "ENDED", "GONE", "RETRIES", "ended", "failed", "refused", "undecided"]
 
 ENDED: Final = Expiry(502, "upstream_error", "the upstream ended its answer before it was complete")
 BROKEN: Final = Expiry(500, "internal_error", "the guard failed to decide about this answer")
@@ -20,6 +20,11 @@ CANCELLED: Final = Outcome(OutcomeStatus.CANCELLED, reason="the exchange was can
 def failed(error: BaseException) -> Outcome:
     """The application raised it."""
     return Outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"the application raised {type(error).__name__}")
+
+
+def undecided(error: BaseException | None) -> Outcome:
+    """The guard raised it before the application ran."""
+    return Outcome(OutcomeStatus.POLICY_ERROR, reason=f"the guard raised {error!r}")
 
 
 def ended(expiry: Expiry) -> Outcome:

@@ -7,7 +7,7 @@ from contextvars import Token
 import anyio
 
 from luthien_guard.asgi.client import Client
-from luthien_guard.asgi.endings import CANCELLED, ENDED, GONE, ended, failed
+from luthien_guard.asgi.endings import CANCELLED, ENDED, GONE, ended, failed, undecided
 from luthien_guard.asgi.handle import ExchangeHandle, current
 from luthien_guard.asgi.inner import Onward, Seal, inner_scope, promises_errors
 from luthien_guard.asgi.outlet import Attempt
@@ -176,6 +176,10 @@ class Exchange:
             await in_time(self.clock, self.expires, self.decide())
         except OutOfTime:
             await self.cut(total_expiry(self.guard.limits))
+        except BaseException as error:
+            if not must_travel(error):
+                await self.close(undecided(error))
+            raise
 
     async def _straight(self, body: bytes) -> None:
         attempt = Straight(self)

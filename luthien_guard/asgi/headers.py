@@ -1,4 +1,4 @@
-"""Header lists: an ASGI peer may give any iterable of pairs in any case, and may change it later."""
+"""Heads of messages: an ASGI peer may give headers as any iterable of pairs in any case, and may change it later."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from luthien_guard.asgi.types import Headers
+from luthien_guard.asgi.types import Headers, Message
 
-__all__ = ["ANSWER_BOUND", "first", "frozen", "is_utf8", "values", "without"]
+__all__ = ["ANSWER_BOUND", "first", "frozen", "is_utf8", "started", "values", "without"]
 
 #: What a response says about the exact bytes of its body: untrue once they may change.
 ANSWER_BOUND = frozenset(
@@ -26,6 +26,15 @@ ANSWER_BOUND = frozenset(
         b"transfer-encoding",
     }
 )
+
+
+def started(message: Message) -> tuple[int, Headers]:
+    """What `http.response.start` says. Raises RuntimeError for a status that ends no answer: clients take what follows an
+    interim one (1xx) for the next answer."""
+    status = message["status"]
+    if not isinstance(status, int) or not 200 <= status <= 999:
+        raise RuntimeError(f"http.response.start with status {status!r}: use a whole number from 200 to 999")
+    return status, frozen(message.get("headers", ()))
 
 
 def frozen(headers: Iterable[Iterable[Any]]) -> Headers:

@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.encoding import Decoder, decoder_for, layers
 from luthien_guard.asgi.endings import GONE, refused
-from luthien_guard.asgi.headers import ANSWER_BOUND, first, frozen, is_utf8, values, without
+from luthien_guard.asgi.headers import ANSWER_BOUND, first, is_utf8, started, values, without
 from luthien_guard.asgi.outlet import WatchedOutlet
 from luthien_guard.asgi.sniff import is_event_stream, says_event_stream
 from luthien_guard.asgi.types import Headers, Message
@@ -127,9 +127,8 @@ class Response:
     def _start(self, message: Message) -> None:
         if self.began:
             raise RuntimeError("http.response.start twice")
+        self._status, self._headers = started(message)
         self.began = True
-        self._status = message["status"]
-        self._headers = frozen(message.get("headers", ()))
         self._outlet.deadlines.heard = self._outlet.now()
         self._outlet.deadlines.upstream = True
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.endings import GONE, refused
-from luthien_guard.asgi.headers import first, frozen
+from luthien_guard.asgi.headers import first, started
 from luthien_guard.asgi.outlet import Outlet
 from luthien_guard.asgi.sniff import says_event_stream
 from luthien_guard.asgi.types import Message
@@ -47,8 +47,8 @@ class Straight:
             raise OSError("the client has disconnected")
         kind = message["type"]
         if kind == "http.response.start":
+            self._status, headers = started(message)
             self.began = True
-            self._status, headers = message["status"], frozen(message.get("headers", ()))
             self._stream = says_event_stream(first(headers, b"content-type"))
             await client.begin(self._status, headers)
             self._open = not client.bodiless

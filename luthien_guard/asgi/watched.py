@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from luthien_guard.asgi.endings import BROKEN, ENDED, GONE, RETRIES, failed
+from luthien_guard.asgi.endings import BROKEN, ENDED, GONE, RETRIES, failed, undecided
 from luthien_guard.asgi.handle import current
 from luthien_guard.asgi.inner import Replay
 from luthien_guard.asgi.outlet import Attempt
@@ -22,7 +22,7 @@ from luthien_guard.asgi.response import Response
 from luthien_guard.asgi.straight import Straight
 from luthien_guard.cancellation import must_travel
 from luthien_guard.clock import MonotonicClock
-from luthien_guard.exchange import Outcome, OutcomeStatus
+from luthien_guard.exchange import Outcome
 from luthien_guard.pipeline import Beside, Deadlines, Expiry, Lanes, Turn, beside
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Watched:
         attempt, error = self._exchange.attempt, self._exchange.error
         if not self._is_over():
             if attempt is None:
-                await self.close(Outcome(OutcomeStatus.POLICY_ERROR, reason=f"the guard raised {error!r}"))
+                await self.close(undecided(error))
             elif error is not None and not attempt.began:
                 await self.close(failed(error))
             else:

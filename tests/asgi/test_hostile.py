@@ -468,7 +468,7 @@ async def test_a_body_that_is_said_for_ever_stops_nobody() -> None:
 async def test_nor_the_work_of_a_gateway() -> None:
     receive, done = Replayed(), []
 
-    async def work() -> None:
+    async def work(_: anyio.CancelScope) -> None:
         await receive.asked.wait()
         for _ in range(100):
             await checkpoint()

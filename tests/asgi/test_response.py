@@ -367,6 +367,21 @@ async def test_headers_may_be_any_iterable_in_any_case() -> None:
     assert heard.headers[b"x-a"] == b"1"
 
 
+@pytest.mark.parametrize("status", ["200", None, 103, 99, 1000])
+@pytest.mark.parametrize("covers", [False, True])
+async def test_a_status_that_ends_no_answer_is_the_application_s_error(status: Any, covers: bool) -> None:
+    app, plane = (
+        Speaker(b"{}", status=status),
+        ScriptedPlane(decide=lambda b: RequestDecision(b, covers_response=covers)),
+    )
+    for _ in range(2):
+        seen = Visit(GuardMiddleware(app, guard=ScriptedGuard(plane)))
+        with pytest.raises(RuntimeError, match="from 200 to 999"):
+            await seen.run()
+        assert seen.heard.messages == []
+    assert len(plane.closed) == 2
+
+
 @pytest.mark.parametrize(
     "kinds",
     [["body"], ["start", "start"], ["start", "end", "body"]],

@@ -24,11 +24,14 @@ class Switched:
     def __init__(self) -> None:
         self.covers = False
         self.answer: Answer | None = None
+        self.error: Exception | None = None
         self.plane = ScriptedPlane(decide=self._decide)
         self.app: Any = Speaker(b"{}", headers=JSON)
         self.middleware = GuardMiddleware(self._run, guard=ScriptedGuard(self.plane))
 
     def _decide(self, body: bytes) -> RequestDecision:
+        if self.error is not None:
+            raise self.error
         return RequestDecision(body, self.answer, covers_response=self.covers)
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
@@ -75,6 +78,14 @@ async def test_an_answer_of_the_guard_is_still_sent(switched: Switched) -> None:
     switched.answer = Answer(403, "application/json", b"no")
     assert (await visit(switched.middleware)).status == 403
     assert switched.last is None
+
+
+async def test_a_guard_that_fails_to_decide_is_on_record_as_that(switched: Switched) -> None:
+    switched.error = LookupError("no")
+    with pytest.raises(LookupError):
+        await visit(switched.middleware)
+    assert switched.last is OutcomeStatus.POLICY_ERROR
+    assert len(switched.plane.closed) == 2
 
 
 async def test_a_decision_that_never_comes_gets_504() -> None:
