@@ -30,6 +30,7 @@ def command(config: Path | None, offline: bool) -> None:
     loaded = load_or_fail(config)
     findings = [Finding("configuration", "ok", str(loaded.path or "no file: defaults"))]
     findings += _local(loaded)
+    findings += _credentials(loaded)
     if not offline:
         findings += _upstreams(loaded)
     say(columns([(_MARKS[each.state], each.what, each.says) for each in findings]))
@@ -60,6 +61,15 @@ def _plan(loaded: Loaded) -> Finding:
     except ConfigError as error:
         return Finding("plan", "failure", str(error))
     return Finding("plan", "ok", ", ".join(each.name for each in plan.registered) or "no policies")
+
+
+def _credentials(loaded: Loaded) -> Iterable[Finding]:
+    """That leave for more than one provider."""
+    from luthien_guard.gateway.upstreams.providers import wide_credential
+
+    for number, each in enumerate(loaded.config.upstreams, start=1):
+        if warning := wide_credential(each):
+            yield Finding(f"upstream {upstream_name(each, number)}", "warning", warning)
 
 
 def _upstreams(loaded: Loaded) -> Iterable[Finding]:

@@ -38,11 +38,15 @@ def policy_rows(plan: Plan, *, hooks: bool = False) -> Iterator[str]:
 
 def config_rows(config: GuardConfig) -> Iterator[str]:
     """Everything around the policies."""
+    from luthien_guard.gateway.upstreams.providers import wide_credential
+
     yield f"mode: {config.mode}; a block answers with: {config.on_block}; unknown chunks: {config.unknown}"
     yield f"routes: {', '.join(f'POST /v1{each.suffix}' for each in FORMATS.values())}"
     yield f"other /v1 paths: {config.server.unknown_paths}"
     for number, each in enumerate(config.upstreams, start=1):
         yield f"upstream {number}. {_upstream(each)}"
+        if warning := wide_credential(each):
+            yield f"   warning: {warning}"
     yield f"store: {masked(config.store) if config.store else 'memory only'}; durability {config.durability}"
     yield f"pub/sub: {masked(config.pubsub) if config.pubsub else 'none'}"
     yield f"keys: {masked(config.auth.keys) if config.auth.keys else 'in the data folder'}"

@@ -23,6 +23,7 @@ from luthien_guard.gateway.authentication import make_authenticator
 from luthien_guard.gateway.hosts import LoopbackOnly, check_binding, is_loopback
 from luthien_guard.gateway.last_good import last_good, remember
 from luthien_guard.gateway.shared.sharing import Sharing
+from luthien_guard.gateway.upstreams.providers import wide_credential
 from luthien_guard.guard import Guard
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def application_of(
     with of_file(loaded.path, loaded.origins):
         guard = Guard(**guard_arguments(config))
     sharing = Sharing(loaded, lambda: guard.policy_version)
+    for number, each in enumerate(config.upstreams, start=1):
+        if warning := wide_credential(each):
+            logger.warning("upstream %s: %s", each.name or f"number {number}", warning)
     auth = make_authenticator(
         config.auth,
         loopback=is_loopback(config.server.host),

@@ -96,6 +96,18 @@ def test_check_finds_what_serving_would_find(home: Path, text: str, says: str) -
     assert says in result.output
 
 
+def test_check_and_doctor_warn_of_a_key_that_goes_to_whichever_provider_a_client_names(home: Path) -> None:
+    (home / "guard.yaml").write_text("upstreams: [{name: all, match: '*', litellm: {}, api_key: hunter4}]")
+    for command in (["check"], ["doctor", "--offline"]):
+        result = invoke(home, *command, POLICY_CONFIG="guard.yaml")
+        assert result.exit_code == 0, result.output
+        assert "match '*' leaves it to the client" in result.output
+    (home / "guard.yaml").write_text(
+        "upstreams: [{name: all, match: 'openai/*', litellm: {}, api_key: hunter4}]"
+    )
+    assert "leaves it" not in invoke(home, "check", "guard.yaml").output
+
+
 # -- config ------------------------------------------------------------------------------------------------------------
 
 

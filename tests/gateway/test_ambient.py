@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from luthien_guard.config.settings import UpstreamSettings
+from luthien_guard.config.load import Loaded
+from luthien_guard.config.origin import Origins
+from luthien_guard.config.settings import GuardConfig, UpstreamSettings
 from luthien_guard.gateway.authentication import Passthrough
-from luthien_guard.gateway.upstreams.providers import TAKE_KEY, Ambient
+from luthien_guard.gateway.factory import application_of
+from luthien_guard.gateway.upstreams.providers import TAKE_KEY, Ambient, wide_credential
 from luthien_guard.gateway.upstreams.types import Call, UpstreamError
 from tests.gateway.harness import FORMATS, gateway
 
@@ -117,3 +120,36 @@ def test_a_stranger_is_told_in_the_client_s_words(wire_format: str) -> None:
         assert answer.status == 403
         assert "the host's own credential" in answer.json["error"]["message"]
         assert gate.model(wire_format, model="unheard-of/x", stream=False).status == 400
+
+
+# --- a credential that goes wherever a client likes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "wide"),
+    [
+        ({"api_key": "k"}, True),
+        ({"api_key": "k", "match": ["claude-*", "open*"]}, True),
+        ({"headers": {"Authorization": "Bearer k"}}, True),
+        ({"litellm": {"aws_secret_access_key": "k"}}, True),
+        ({}, False),
+        ({"litellm": {"timeout": 3}}, False),
+        ({"api_key": "k", "match": "openai/*"}, False),
+        ({"api_key": "k", "match": ["claude-*", "gpt-*", "groq/[a-c]*"]}, False),
+        ({"api_key": "k", "match": "gemini"}, False),
+        ({"api_key": "k", "model": "openai/gpt-4o"}, False),
+        ({"api_key": "k", "base_url": "http://127.0.0.1:1"}, False),
+        ({"api_key": "k", "litellm": {"custom_llm_provider": "groq"}}, False),
+    ],
+)
+def test_a_credential_that_goes_to_more_than_one_provider_is_warned_of(
+    settings: dict[str, Any], wide: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = UpstreamSettings(**{"litellm": {}, **settings})
+    assert (wide_credential(given) is not None) is wide
+    application_of(Loaded(GuardConfig(upstreams=[given]), Origins()))
+    assert ("number 1: match" in caplog.text) is wide
+
+
+def test_only_litellm_sends_a_key_to_others() -> None:
+    assert wide_credential(UpstreamSettings(native="openai.chat", api_key="k")) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,7 +13,9 @@ from luthien_guard.gateway.upstreams.match import Match
 from luthien_guard.gateway.upstreams.own import credential_arguments, has_own_credential
 from luthien_guard.gateway.upstreams.types import Call, UpstreamError
 
-__all__ = ["TAKE_KEY", "Ambient"]
+__all__ = ["TAKE_KEY", "Ambient", "wide_credential"]
+
+_WILD: Final = re.compile(r"[*?\[]")
 
 #: litellm's names. The tests ask each of them on a host that has a credential of every kind, and look at what is sent.
 #: None that listens on the host's own machine unless told otherwise (`ollama`, `lm_studio`): that is no stranger's to ask.
@@ -29,6 +32,22 @@ TAKE_KEY: Final = frozenset(
     vercel_ai_gateway volcengine wandb xai xiaomi_mimo zai
     """.split()  # noqa: SIM905 -- a name a line otherwise
 )
+
+
+def wide_credential(settings: UpstreamSettings) -> str | None:
+    """A warning about a litellm upstream whose credential goes to whichever provider a client names; None where it goes to
+    one."""
+    if settings.litellm is None or settings.model is not None or settings.base_url is not None:
+        return None
+    if "custom_llm_provider" in settings.litellm:
+        return None
+    wide = next((each for each in Match(settings.match).patterns if _is_wide(each)), None)
+    if wide is None or not (has_own_credential(settings) or credential_arguments(settings)):
+        return None
+    return (
+        f"match {wide!r} leaves it to the client which provider is sent this upstream's credential: name one there "
+        "('openai/*'), or in model, or set base_url"
+    )
 
 
 class Ambient:
@@ -75,6 +94,12 @@ def _found(arguments: Mapping[str, Any], api_base: str | None) -> tuple[str, str
     except Exception as error:
         raise failure_of(error) from error
     return provider or "this provider", found
+
+
+def _is_wide(pattern: str) -> bool:
+    """Whether names with the prefixes of several providers fit it."""
+    beginning = _WILD.split(pattern, maxsplit=1)[0]
+    return beginning != pattern and sum(f"{each}/".startswith(beginning) for each in TAKE_KEY) > 1
 
 
 def _prefix(model: str) -> str | None:
