@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from luthien_guard.control_plane.service import ControlPlaneService
 from luthien_guard.delivery import Delivery
 from luthien_guard.delivery.redaction import Redactor
 from luthien_guard.delivery.storage import Storage
-from luthien_guard.engine.asking import Overdue, Services
+from luthien_guard.engine.asking import Services
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.version import versions_of
 from luthien_guard.errors import ConfigError, did_you_mean
@@ -29,6 +29,7 @@ from luthien_guard.exchange import RequestMetadata
 from luthien_guard.identity import SESSION_FROM, SessionSource
 from luthien_guard.judge import ask_with_litellm, load
 from luthien_guard.limits import Limits
+from luthien_guard.pipeline.asking import at_once, within
 from luthien_guard.policy import Judge
 from luthien_guard.policy_sets import listed, plans, secrets_of, sets_of
 from luthien_guard.pubsub import PubSub
@@ -119,8 +120,8 @@ class Guard:
         self._asks_litellm = judge is None
         services = Services(
             clock=self.clock,
-            within=_within,
-            at_once=_at_once,
+            within=within,
+            at_once=at_once,
             judge=judge if judge is not None else ask_with_litellm,
             span_of=next(filter(None, (getattr(sink, "span_of", None) for sink in sinks)), None),
             limits=self.limits,
@@ -318,32 +319,6 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-async def _at_once(work: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
-    found: list[Any] = [None] * len(work)
-
-    async def do(at: int) -> None:
-        found[at] = await work[at]()
-
-    async with anyio.create_task_group() as tasks:
-        for at in range(len(work)):
-            tasks.start_soon(do, at)
-    return found
-
-
-async def _within(awaitable: Any, seconds: float, began: Callable[[Callable[[], None]], None]) -> Any:
-    """Raises Overdue, also for what takes its time with the processor and not with waiting."""
-    with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
-
-        def anew() -> None:
-            scope.deadline = anyio.current_time() + seconds
-
-        began(anew)
-        found = await awaitable
-        if anyio.current_time() < scope.deadline:
-            return found
-    raise Overdue
 
 
 def _call_if_there(sink: Sink | None, name: str, *args: Any) -> None:

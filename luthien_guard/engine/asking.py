@@ -50,11 +50,6 @@ class Within(Protocol):
 AtOnce: TypeAlias = Callable[[Sequence[Callable[[], Awaitable[Any]]]], Awaitable[list[Any]]]
 
 
-async def in_turn(work: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
-    """For who has nothing better."""
-    return [await each() for each in work]
-
-
 class RecordFunction(Protocol):
     """Records facts of one exchange. `owes`: something of it has to be durable before it may have an effect."""
 
@@ -77,9 +72,9 @@ class Services:
 
     clock: Callable[[], float]
     within: Within
-    judge: Judge | None = None
     #: Does several things at once; what each came to, in their order.
-    at_once: AtOnce = in_turn
+    at_once: AtOnce
+    judge: Judge | None = None
     #: (trace id, span id) of an exchange, in hex; None where nobody traces it.
     span_of: Callable[[str], tuple[str, str] | None] | None = None
     limits: Limits = field(default_factory=Limits)

@@ -16,10 +16,10 @@ from luthien_guard.engine.plan import Plan
 from luthien_guard.errors import SinkError
 from luthien_guard.events import ContentChunk
 from luthien_guard.exchange import RequestMetadata
+from luthien_guard.pipeline.asking import at_once, within
 from luthien_guard.records import EventType
 from luthien_guard.testing import Script, render
 from luthien_guard.wire.formats import FORMATS
-from tests.engine.drive import within
 from tests.engine.test_request import BODIES
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ class Upper(Policy):
 
 
 async def opened(reached: Mapping[str, anyio.Event]) -> GuardedStream:
-    plan, services = Plan([Upper(reached)]), Services(clock=anyio.current_time, within=within)
+    plan, services = Plan([Upper(reached)]), Services(anyio.current_time, within, at_once)
     plane = LocalControlPlane(lambda _: plan, services, FORMATS, FullStore)
     await plane.decide_request(RequestMetadata("c", 0.0), CHAT, BODIES[CHAT])
     return await plane.open_stream(StreamingContext("c", CHAT, 200, True))

@@ -11,10 +11,11 @@ import anyio
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import Release, StreamingContext
 from luthien_guard.delivery import Delivery
-from luthien_guard.engine.asking import Overdue, Services
+from luthien_guard.engine.asking import Services
 from luthien_guard.engine.plan import Plan
 from luthien_guard.exchange import Outcome, RequestMetadata
 from luthien_guard.limits import Limits
+from luthien_guard.pipeline.asking import at_once, within
 from luthien_guard.records import EventType, Record
 from tests.engine.lines import Lines, seen, wire
 
@@ -47,7 +48,7 @@ class Bench:
     def __init__(self, policies: Sequence[Any], *, calls_last: bool = False, **options: Any) -> None:
         self.delivery = Delivery([])
         mode = options.pop("mode", "enforce")
-        services = Services(**{"clock": anyio.current_time, "within": within, **options})
+        services = Services(**{"clock": anyio.current_time, "within": within, "at_once": at_once, **options})
         plan = Plan(policies, mode=mode)
         self.services = services
         self.plane = LocalControlPlane(
@@ -76,13 +77,6 @@ class Bench:
         run.outcome = await self.plane.close("c")
         run.records = self.delivery.latest.records("c")
         return run
-
-
-async def within(awaitable: Any, seconds: float, began: Any) -> Any:
-    with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
-        began(lambda: setattr(scope, "deadline", anyio.current_time() + seconds))
-        return await awaitable
-    raise Overdue
 
 
 __all__ = ["Bench", "Limits", "Run"]
