@@ -101,7 +101,15 @@ _KEPT: Final[Mapping[str, tuple[str, ...]]] = {
     "anthropic.messages": ("thread",),
     "openai.responses": ("previous_response_id", "conversation", "prompt"),
 }
-_PROMPT_KEYS = ("system", "instructions", "litellm_system_prompt", "messages", "input", "prompt")
+_PROMPT_KEYS = (
+    *("system", "instructions", "litellm_system_prompt", "messages", "input", "prompt"),
+    *("user_continue_message", "assistant_continue_message", "prompt_variables"),
+)
+#: Where litellm's callers name further models, and where in each of them a request stands.
+_OTHERS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "fallbacks": ((), ("extra_body",)),
+    "model_list": (("litellm_params",), ("litellm_params", "extra_body")),
+}
 _SYSTEM_KEYS = ("system", "instructions", "litellm_system_prompt")
 
 
@@ -135,8 +143,8 @@ class ChatRequest:
 
     @property
     def tools(self) -> list[Any]:
-        """Every tool, wherever the request hides it: `tools`, `input[].additional_tools`, namespaces."""
-        return list(_tools(self.raw))
+        """Every tool, wherever the request hides it: `tools`, `input[].additional_tools`, namespaces, fallbacks."""
+        return [tool for _, asked in _askings(self.raw) for tool in _tools(asked)]
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -170,10 +178,12 @@ class ChatRequest:
         return ChatRequest(self.wire_format, raw)
 
     def texts(self) -> Iterator[TextInRequest]:
-        """Every string of the prompt: system, instructions and messages of any role at any place."""
-        for key in _PROMPT_KEYS:
-            if key in self.raw:
-                yield from _strings(self.raw[key], (key,), _role_of_key(key))
+        """Every string of the prompt: system, instructions and messages of any role at any place, and those with which
+        litellm asks another model."""
+        for path, asked in _askings(self.raw):
+            for key in _PROMPT_KEYS:
+                if key in asked:
+                    yield from _strings(asked[key], (*path, key), _role_of_key(key))
 
     def spellings(self, name: str) -> tuple[str, ...]:
         """The keys by which this request names it (providers differ in which of two they heed), or the one to write.
@@ -203,7 +213,26 @@ def _names_item(item: Any) -> bool:
 
 
 def _role_of_key(key: str) -> str:
+    if key == "assistant_continue_message":
+        return "assistant"
     return "system" if key in _SYSTEM_KEYS else "user"
+
+
+def _askings(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
+    """The request, and what stands for parts of it where litellm asks another model; with its place."""
+    yield (), raw
+    for key, paths in _OTHERS.items():
+        given = raw.get(key)
+        for at, each in enumerate(given if isinstance(given, list) else ()):
+            for path in paths:
+                if isinstance(found := _inside(each, path), Mapping):
+                    yield (key, at, *path), found
+
+
+def _inside(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _strings(value: Any, path: tuple[str | int, ...], role: str) -> Iterator[TextInRequest]:

@@ -182,7 +182,8 @@ def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
         module, _, attribute = use.partition(":")
         found = EntryPoint(name=attribute, value=f"{module}:{attribute}", group=GROUP)
     if found is None:
-        raise ConfigError(f"no policy {use!r}{did_you_mean(use, available())} is installed", ("use",))
+        hint = "; a class by its path is loaded with allow_paths=True only" if ":" in use else ""
+        raise ConfigError(f"no policy {use!r}{did_you_mean(use, available())} is installed{hint}", ("use",))
     try:
         made = found.load()
     except Exception as error:  # its module is other people's code

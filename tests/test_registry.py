@@ -62,7 +62,10 @@ class Wrapper(Policy):
         (Sees, r"Sees is a class: give an instance, Sees\(\.\.\.\)"),
         (object(), "is no policy: subclass luthien_guard.Policy"),
         ("nope", "no policy 'nop' (did you mean 'noop'?) is installed"),
-        ("os:path", "no policy 'os:path'"),
+        (
+            "os:path",
+            "no policy 'os:path' is installed; a class by its path is loaded with allow_paths=True only",
+        ),
         ({"use": "noop", "mod": "shadow"}, r"unknown key 'mod' \(did you mean 'mode'\?\)"),
         ({"use": "noop", "mode": "on"}, "mode of noop is 'on'"),
         ({"use": "noop", "on_error": "ignore"}, "on_error of noop is 'ignore'"),

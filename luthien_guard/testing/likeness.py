@@ -56,9 +56,9 @@ def gist(run: Played) -> Gist:
 
 
 def gist_loosely(run: Played) -> Gist:
-    """But for white space: explanations stand in blocks of their own in some wire formats, in the text in others."""
+    """Without white space: explanations stand in blocks of their own in some wire formats, in the text in others."""
     found = gist(run)
-    return found._replace(spoken=" ".join(found.spoken.split()))
+    return found._replace(spoken="".join(found.spoken.split()))
 
 
 def asked(run: Played) -> list[Any]:

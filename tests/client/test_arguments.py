@@ -12,6 +12,7 @@ from luthien_guard.client.arguments import Arguments
 from luthien_guard.client.dialects import CHAT, MESSAGES, RESPONSES
 from luthien_guard.client.parameters import unvalidated
 from luthien_guard.client.signature import bound
+from luthien_guard.exchange import ChatRequest
 
 
 def test_what_is_json_is_the_request() -> None:
@@ -174,3 +175,31 @@ def test_what_litellm_leaves_out_in_silence_is_not_listed() -> None:
 def test_who_wants_parameters_dropped_keeps_that() -> None:
     given = {"model": "openai/gpt-4o", "verbosity": "low", "drop_params": True}
     assert unvalidated(given) == given
+
+
+_ELSEWHERE: list[dict[str, object]] = [
+    {"fallbacks": ["gpt-4o-mini", {"model": "m"}, "PROMPT"]},
+    {"fallbacks": [{"extra_body": "PROMPT"}]},
+    {"model_list": [{"model_name": "m", "litellm_params": "PROMPT"}]},
+    {"model_list": [{"litellm_params": {"model": "m", "extra_body": "PROMPT"}}]},
+]
+
+
+@pytest.mark.parametrize("given", _ELSEWHERE, ids=str)
+def test_prompts_and_tools_for_another_model_are_those_of_the_request(given: dict[str, object]) -> None:
+    prompt = {
+        "messages": [{"role": "user", "content": "hidden"}],
+        "tools": [{"type": "function", "function": {"name": "hidden"}}],
+    }
+    raw = json.loads(json.dumps(given).replace('"PROMPT"', json.dumps(prompt)))
+    request = ChatRequest("openai.chat", Arguments({"model": "m", **raw}).request)
+    (place,) = [each.path for each in request.texts() if each.text == "hidden"]
+    assert place[0] in given
+    assert [tool["function"]["name"] for tool in request.tools] == ["hidden"]
+
+
+def test_what_litellm_adds_to_a_conversation_is_prompt() -> None:
+    adds = {f"{role}_continue_message": {"role": role, "content": role} for role in ("user", "assistant")}
+    request = ChatRequest("openai.chat", Arguments({"model": "m", "messages": [], **adds}).request)
+    said = {(each.role, each.text) for each in request.texts() if each.path[-1] == "content"}
+    assert said == {("user", "user"), ("assistant", "assistant")}

@@ -165,6 +165,16 @@ class NamesTheCall(Policy):
         return request.replace(metadata={"call": ctx.call_id})
 
 
+class NoCalls(Policy):
+    @hookimpl
+    def on_tool_call_completed(self, call: ToolCall) -> Block:
+        return Block("no calls")
+
+
+async def test_explanations_of_several_calls_may_stand_apart() -> None:
+    await check_policy(NoCalls(), cuts="whole")
+
+
 async def test_upstream_may_be_told_which_call_it_is() -> None:
     await check_policy(NamesTheCall(), wire_formats=["openai.chat"], cuts="whole")
 
