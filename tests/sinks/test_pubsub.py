@@ -10,6 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -330,6 +331,16 @@ async def test_an_id_that_redis_has_trimmed_is_a_gap(redis: str) -> None:
         assert found[0].event_type == GAP, "also for one who fell behind while subscribed"
     async with hub.subscribe(after=first.id) as notices:
         assert (await heard(notices, 1))[0].event_type == GAP
+    await run_sync(hub.close)
+
+
+async def test_who_came_to_an_empty_stream_and_fell_behind_hears_of_a_gap(redis: str) -> None:
+    hub = RedisPubSub(redis, key=f"was-empty-{uuid4().hex}", kept=100)
+    await run_sync(hub.open)
+    async with hub.subscribe() as notices:
+        await run_sync(hub.publish, some(1000))
+        found = await heard(notices, 1)
+        assert found[0].event_type == GAP
     await run_sync(hub.close)
 
 

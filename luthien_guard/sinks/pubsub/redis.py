@@ -27,6 +27,7 @@ T = TypeVar("T")
 _PATIENCE: Final = 5.0  # seconds for an answer
 _BLOCK: Final = 1000  # milliseconds that the server waits for news
 _MOST: Final = 500  # notices at once
+_BEGINNING: Final = "0-0"  # before all ids
 
 
 def from_url(url: str) -> RedisPubSub:
@@ -125,7 +126,7 @@ class RedisPubSub:
     @asynccontextmanager
     async def subscribe(self, *, after: str | None = None) -> AsyncGenerator[AsyncIterator[Notice]]:
         await run_sync(self.open)
-        reader = _Reader(self._asked, self._client, self._key)
+        reader = _Reader(self._asked, self._client, self._key, self._kept)
         await reader.start(after)
         yield reader
 
@@ -138,11 +139,12 @@ class RedisPubSub:
 class _Reader:
     """One subscriber's place in the stream."""
 
-    def __init__(self, asked: Callable[[Any], Awaitable[Any]], client: Any, key: str) -> None:
+    def __init__(self, asked: Callable[[Any], Awaitable[Any]], client: Any, key: str, kept: int) -> None:
         self._asked = asked
         self._client = client
         self._key = key
-        self._cursor = "0-0"
+        self._kept = kept
+        self._cursor = _BEGINNING
         self._found: deque[Notice] = deque()
 
     async def start(self, after: str | None) -> None:
@@ -156,7 +158,7 @@ class _Reader:
 
     async def _newest(self) -> str:
         entries = await self._client.xrevrange(self._key, count=1)
-        return str(entries[0].identifier) if entries else "0-0"
+        return str(entries[0].identifier) if entries else _BEGINNING
 
     async def _is_there(self, id: str) -> bool:
         milliseconds, dash, number = id.partition("-")
@@ -181,11 +183,17 @@ class _Reader:
         if not entries:
             return []
         notices = [_notice(each) for each in entries]
-        # what is trimmed goes from the old end: while the last one seen is there, none after it can be missing
-        if self._cursor != "0-0" and not await self._is_there(self._cursor):
+        if await self._may_miss():
             notices.insert(0, gap(self._cursor))
         self._cursor = notices[-1].id
         return notices
+
+    async def _may_miss(self) -> bool:
+        """What is trimmed goes from the old end: while the last one seen is there, none after it can be missing, and
+        while there are fewer than are kept, none at all."""
+        if self._cursor == _BEGINNING:
+            return int(await self._client.xlen(self._key)) >= self._kept
+        return not await self._is_there(self._cursor)
 
 
 def _fields(notice: Notice) -> dict[str, str]:
