@@ -246,6 +246,7 @@ class CallFilter:
     policy: str | None = None  # any event of this policy
     session_id: str | None = None
     text: str | None = None
+    named: str | None = None  # ids that begin or end with this
     before: str | None = None
     limit: int = 50
 

@@ -102,7 +102,7 @@ def _found(store: Store, part: str, limit: int) -> list[str]:
         return [part] if part else []
     found: list[str] = []
     before: str | None = None
-    while len(found) < limit and (page := store.calls(CallFilter(before=before, limit=_PAGE))):
+    while len(found) < limit and (page := store.calls(CallFilter(named=part, before=before, limit=_PAGE))):
         found += [
             each.call_id for each in page if each.call_id.startswith(part) or each.call_id.endswith(part)
         ]

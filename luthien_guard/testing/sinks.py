@@ -180,6 +180,11 @@ def _filters(store: Store) -> None:
     _same("by text that is not ASCII", numbers(text="🙂 é"), [3])
     for text in (_ASKED, _ASKED.lower(), 'say "größe"', "c:\\dir", "dir\nnext"):
         _same(f"by a text of a body, however that spells it: {text!r}", numbers(text=text), [8, 7])
+    whole = exchange_rows(7)[0].call_id
+    for name in (whole, whole[:12], f"{whole[4:12]}-0000-7000-8000-000000000000"):
+        _same("by how an id begins or ends", numbers(named=name), [7])
+    _same("a part within it is none", numbers(named=whole[5:20]), [])
+    _same("nor is a pattern", numbers(named="0190%"), [])
     _same("two conditions", numbers(outcome="blocked", until=4000.0), [3, 1])
 
 

@@ -290,6 +290,11 @@ def _fits(call: Call, entry: Entry, wanted: CallFilter) -> bool:
         and (wanted.policy is None or wanted.policy in entry.policies)
         and (wanted.since is None or entry.began >= wanted.since)
         and (wanted.until is None or entry.began < wanted.until)
+        and (
+            wanted.named is None
+            or call.call_id.startswith(wanted.named)
+            or call.call_id.endswith(wanted.named)
+        )
         and (wanted.before is None or call.call_id < wanted.before)
     )
 

@@ -13,6 +13,7 @@ from luthien_guard.store import (
     CallFilter,
     id_at,
     payload_of,
+    plain,
     spellings,
     usage_of,
 )
@@ -110,6 +111,7 @@ _CONDITIONS: Final[Mapping[str, str]] = {
     "endpoint": "c.endpoint = ${}",
     "outcome": "c.outcome = ${}",
     "session_id": "c.session_id = ${}",
+    "named": "(left(c.call_id, length(${0}::text)) = ${0} OR right(c.call_id, length(${0}::text)) = ${0})",
     "before": "c.call_id < ${}",
     "policy": _EXISTS.format("e.policy = ${}"),
     "text": _EXISTS.format("e.payload ILIKE ANY(${}::text[])"),
@@ -166,10 +168,8 @@ def _column(name: str, value: Any) -> Any:
 
 
 def _stored(value: Any) -> Any:
-    """What the client chose must not decide what can be stored: no text of PostgreSQL holds a NUL or a lone surrogate."""
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd").encode(errors="replace").decode()
-    return value
+    """What the client chose must not decide what can be stored."""
+    return plain(value) if isinstance(value, str) else value
 
 
 def call_of(record: Mapping[str, Any]) -> Call:

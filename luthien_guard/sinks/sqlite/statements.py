@@ -74,6 +74,7 @@ _CONDITIONS: Final[Mapping[str, str]] = {
     "endpoint": "endpoint = ?",
     "outcome": "outcome = ?",
     "session_id": "session_id = ?",
+    "named": "(substr(call_id, 1, length(?)) = ? OR substr(call_id, -length(?)) = ?)",
     "before": "call_id < ?",
     "policy": _EXISTS.format("e.policy = ?"),
 }
@@ -90,7 +91,8 @@ def conditions(wanted: CallFilter) -> tuple[str, tuple[Any, ...]]:
         if name in ("since", "until") and value is not None:
             given.append((condition, (value, id_at(value))))
         elif value is not None:
-            given.append((condition, (plain(value) if isinstance(value, str) else value,)))
+            stored = plain(value) if isinstance(value, str) else value
+            given.append((condition, (stored,) * condition.count("?")))
     if wanted.text is not None:
         given.append(_saying(spellings(wanted.text)))
     where = " AND ".join(condition for condition, _ in given)
