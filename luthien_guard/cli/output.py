@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from luthien_guard.cli.terminal import columns, printable, say
 __all__ = ["paint", "progress", "rich_table", "table"]
 
 _CELL: Final = 60  # characters of a cell: a stranger's model name must not push the rest off the screen
+_SPACES: Final = re.compile(r"^ | (?= |$)")
 _COLORS: Final = {
     "success": "green", "blocked": "red", "policy_error": "red", "upstream_error": "yellow", "timeout": "yellow",
     "cancelled": "yellow", "interrupted": "yellow",
@@ -79,5 +81,6 @@ def _has_rich() -> bool:
 
 
 def _cell(value: object) -> str:
-    text = printable(value)
+    """With no two spaces in a row: these stand between columns, and a stranger's name may not look like several."""
+    text = _SPACES.sub(r"\\x20", printable(value))
     return text if len(text) <= _CELL else text[: _CELL - 1] + "…"

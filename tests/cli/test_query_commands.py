@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -340,6 +341,17 @@ def test_memory_cannot_be_asked() -> None:
     done = run("calls", "--store", "memory://")
     assert done.exit_code == 2
     assert "ends with its process" in done.output
+
+
+def test_a_name_with_spaces_is_no_row_of_columns(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/g.db"
+    store = open_store(url)
+    store.open()
+    store.write(exchange_rows(1, model=" gpt   success  -  - "))
+    store.close()
+    heads, row = run("calls", "--store", url).output.splitlines()
+    assert len(re.split(" {2,}", row)) == len(re.split(" {2,}", heads)) == 6
+    assert r"\x20gpt\x20\x20 success\x20 -\x20 -\x20" in row
 
 
 # -- the terminal --------------------------------------------------------------------------------------------------------

@@ -397,6 +397,21 @@ def test_how_far_retention_went_is_known_at_any_moment(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_prune_that_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path: Path) -> None:
+    store = JsonlStore(tmp_path / "s.jsonl")
+    store.open()
+    rows = [*exchange_rows(1), *exchange_rows(2)]
+    store.write(rows)
+    (tmp_path / "s.jsonl.pruned").mkdir()  # where it has to be remembered
+    with pytest.raises(SinkError):
+        store.prune(before=1500.0)
+    assert {each.name for each in tmp_path.iterdir() if each.is_file()} <= {"s.jsonl", "s.jsonl.pruned.new"}
+    assert store.tail(0)[1] == rows
+    (tmp_path / "s.jsonl.pruned").rmdir()
+    assert store.prune(before=1500.0) == 1
+    store.close()
+
+
 AMBIGUOUS: dict[str, Callable[[bytes], bytes]] = {
     "a key that is there twice": lambda line: line.replace(b'"seq":0', b'"seq":9,"seq":0'),
     "a key that is there twice, once escaped": lambda line: line.replace(

@@ -221,7 +221,24 @@ class JsonlStore:
         """Nobody knows whose the damaged lines were: those before everything that is kept go, too."""
         fresh = self.path.with_name(self.path.name + ".new")
         renewed = files.private(fresh)
-        files.locked(renewed.fileno())  # before it has the name: nobody comes between
+        try:
+            files.locked(renewed.fileno())  # before it has the name: nobody comes between
+            self._copy(renewed, gone)
+            self._pruned = max(self._pruned, *gone)
+            self._remember()  # first: nothing of it may come back
+            fresh.replace(self.path)
+        except BaseException:  # a disk that is full needs the room
+            renewed.close()
+            fresh.unlink(missing_ok=True)
+            raise
+        files.sync_folder(self.path)
+        self._opened().close()
+        self._file = renewed
+        self._hashes.clear()
+        self._newest = max(self._index.refresh().ids[-1:], default="")
+
+    def _copy(self, renewed: FileIO, gone: set[str]) -> None:
+        """Onto the disk."""
         with self.path.open("rb") as old, os.fdopen(os.dup(renewed.fileno()), "wb") as file:
             kept = False
             for begin, end, row in lines(self.path):
@@ -231,14 +248,6 @@ class JsonlStore:
                     file.write(old.read(end - begin))
             file.flush()
             os.fsync(file.fileno())
-        self._pruned = max(self._pruned, *gone)
-        self._remember()  # first: nothing of it may come back
-        fresh.replace(self.path)
-        files.sync_folder(self.path)
-        self._opened().close()
-        self._file = renewed
-        self._hashes.clear()
-        self._newest = max(self._index.refresh().ids[-1:], default="")
 
     def _remember(self) -> None:
         """Beside the file; what stood there before stays until it is replaced."""
