@@ -95,7 +95,7 @@ class Exchange:
                 await self._straight(self.decision.body)
         finally:
             if not self.closed:
-                await self.close(CANCELLED)
+                await self.close(None if self._lingers() else CANCELLED)
         if self.error is not None:
             raise self.error
 
@@ -135,6 +135,10 @@ class Exchange:
         finally:  # a verdict that is still awaited has nobody left to tell
             if self.attempt is not None and self.attempt.lanes is not None:
                 self.attempt.lanes.close()
+
+    def _lingers(self) -> bool:
+        """The client has its answer; who only looks on is not done with it."""
+        return self.attempt is not None and self.attempt.lanes is not None and self.attempt.lanes.lingers
 
     def briefly(self) -> anyio.CancelScope:
         """A scope for what must not take longer than it takes to close."""

@@ -254,7 +254,7 @@ class Response:
                 await outlet.client.begin(self._status, headers)
             await outlet.client.write(data, end=end)
         outlet.deadlines.told = outlet.now()
-        if end:
+        if end and not (self.lanes is not None and self.lanes.lingers):
             await outlet.close(GONE if outlet.client.gone else None)
             if not self.finished:
                 outlet.cancel()

@@ -90,6 +90,8 @@ class Release:
     pending: int = 0
     #: The answer is complete: send nothing after `items`, close upstream. What is fed later is ignored.
     done: bool = False
+    #: All of the answer has left with `items`: what is still pending has no say in it. Feed nothing but b"" then.
+    complete: bool = False
     #: Instead of what came: this answer, possible only while nothing has been released. Implies `done`.
     answer: Answer | None = None
     #: Ask again, with this request body; possible only while nothing has been released. Implies `done`.

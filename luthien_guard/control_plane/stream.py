@@ -38,6 +38,7 @@ class LocalStream:
 
     __slots__ = (
         "_begun",
+        "_deciding",
         "_decoder",
         "_exchange",
         "_late",
@@ -64,6 +65,7 @@ class LocalStream:
         self._begun: list[Item] = []
         self._sent = False  # the client has heard something
         self._told = False
+        self._deciding = 0  # calls of `decide_pending` that are not done
         self._late: HookCall | None = None  # the shell cancels what it found overdue before it calls `fail`
 
     async def feed(self, data: bytes, *, last: bool = False) -> Release:
@@ -155,6 +157,13 @@ class LocalStream:
         return await self._release()
 
     async def decide_pending(self) -> None:
+        self._deciding += 1
+        try:
+            await self._decide_pending()
+        finally:
+            self._deciding -= 1
+
+    async def _decide_pending(self) -> None:
         response = self._response
         while response.jobs:
             jobs, response.jobs = response.jobs, []
@@ -234,13 +243,18 @@ class LocalStream:
         items = await response.drain()
         if response.done:
             return await self._ended(items)
-        if response.complete and not self._told:
+        if response.complete and not self._deciding and not self._told:
             self._told = True
             await self._tell_end(response)
             if response.cut:
                 raw = response.writer.fail(502, "upstream_error", "the upstream ended inside a tool call")
                 items = [*items, (raw, None)] if raw else items
-        return Release(tuple(items), pending=len(response.jobs), held=response.held_bytes)
+        return Release(
+            tuple(items),
+            pending=len(response.jobs),
+            complete=response.all_left,
+            held=response.held_bytes,
+        )
 
     async def _tell_end(self, response: Response) -> None:
         exchange = self._exchange

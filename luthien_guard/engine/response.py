@@ -134,6 +134,11 @@ class Response(ResponseState):
         """Everything has been taken, decided and drained."""
         return self.ended and not self.queue and not self.jobs
 
+    @property
+    def all_left(self) -> bool:
+        """Everything that is to leave has: who is still at work only looks on."""
+        return self.ended and self._judged and not self.queue and not self.cut
+
     async def _maybe_judge(self) -> None:
         """A policy that holds the whole response judges it when every part of it is decided."""
         if self._judged or self._judging or self.done or not self.ended:

@@ -50,6 +50,7 @@ class Lanes:
         "batches",
         "broken",
         "error",
+        "lingers",
         "over",
         "stream",
     )
@@ -66,6 +67,7 @@ class Lanes:
         self.stream = stream
         self.batches = Batches()  # what waits for the stream lane
         self.over = False  # the last byte was written, or may not be written any more
+        self.lingers = False  # the answer is complete, and verdicts without a say in it are still to come
         self.error: BaseException | None = None  # what a decision or the stream lane failed with
         self.broken = False  # a feed did not finish: only `fail` may end the answer
         self._write = write
@@ -206,8 +208,9 @@ class Lanes:
             self.over = True
         elif release.pending:
             self._settle_soon()
-        if self._fed_last and not self._settling:
+        if self._fed_last and (release.complete or not self._settling):
             self.over = True
+            self.lingers = self._settling > 0 and not release.done
         self._deadlines.holding = release.held > 0 or self._settling > 0
         if release.items or self.over:
             await self._written(release)
@@ -274,7 +277,7 @@ class Lanes:
         await self._turn.take()
         try:
             self._settling -= 1
-            if not self._closed:
+            if not self._closed or self.lingers:
                 await self._decide(b"", last=False)
         finally:
             self._turn.give()

@@ -8,7 +8,17 @@ from typing import Any
 import anyio
 import pytest
 
-from luthien_guard import Block, ContentChunk, Guard, GuardMiddleware, Policy, Retry, ToolCall, hookimpl
+from luthien_guard import (
+    Block,
+    ContentChunk,
+    Guard,
+    GuardMiddleware,
+    Policy,
+    PolicyContext,
+    Retry,
+    ToolCall,
+    hookimpl,
+)
 from luthien_guard.limits import Limits
 from luthien_guard.records import EventType
 from luthien_guard.testing.clock import VirtualClock
@@ -109,6 +119,50 @@ async def test_an_encoding_that_nobody_can_undo_stops_who_enforces(mode: Any) ->
         assert len(noted) == 1
         assert "aws-chunked" in noted[0]["reason"]
         assert records[-1].details["outcome"] == "success"
+
+
+class Ponders(Policy):
+    waits = True
+
+    def __init__(self, answer: anyio.Event) -> None:
+        self._answer = answer
+
+    @hookimpl
+    async def on_content_completed(self) -> Block:
+        await self._answer.wait()
+        return Block("too late to have a say")
+
+    @hookimpl
+    async def on_response_completed(self, ctx: PolicyContext) -> None:
+        ctx.record("heard the end")
+
+
+BODY = (
+    b'{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,'
+    b'"message":{"role":"assistant","content":"so"},"finish_reason":"stop"}]}'
+)
+
+
+@pytest.mark.parametrize("pieces", [CALLS, [BODY]], ids=["stream", "body"])
+@pytest.mark.parametrize("how", ["it answers", "the server cancels"])
+async def test_an_answer_does_not_end_later_for_a_shadow(pieces: list[bytes], how: str) -> None:
+    answer = anyio.Event()
+    guard = Guard([{"use": Ponders(answer), "mode": "shadow"}])
+    seen = Visit(GuardMiddleware(saying(pieces, SSE if pieces is CALLS else JSON), guard=guard), body=ASK)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(seen.run)
+            await seen.gone.wait()
+            await anyio.wait_all_tasks_blocked()
+            assert seen.heard.body == b"".join(pieces)
+            assert (b"content-length" in seen.heard.headers) == (pieces is not CALLS)
+            records = guard.records_of(guard.recent_calls[-1])
+            assert records[-1].type is not EventType.CLOSED
+            answer.set() if how == "it answers" else tasks.cancel_scope.cancel()
+    records = guard.records_of(guard.recent_calls[-1])
+    assert records[-1].details["outcome"] == "success"
+    found = [record.type for record in records if record.type in (EventType.VERDICT, EventType.POLICY_RECORD)]
+    assert found == ([EventType.VERDICT, EventType.POLICY_RECORD] if how == "it answers" else [])
 
 
 async def test_a_hook_that_hangs_in_place_blocks() -> None:
