@@ -16,7 +16,8 @@ LuthienError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 
 __all__ = [
     "BodyTooLarge",
@@ -31,6 +32,7 @@ __all__ = [
     "UnsupportedEncoding",
     "WireError",
     "did_you_mean",
+    "set_at",
     "told",
 ]
 
@@ -46,6 +48,16 @@ class ConfigError(LuthienError):
     def __init__(self, message: str = "", place: tuple[str | int, ...] = ()) -> None:
         super().__init__(message)
         self.place = place
+
+
+@contextmanager
+def set_at(*place: str | int) -> Generator[None]:
+    """Errors of what is made here are of this setting, unless they know a place themselves."""
+    try:
+        yield
+    except ConfigError as error:
+        error.place = error.place or place
+        raise
 
 
 class PolicyError(LuthienError):

@@ -24,7 +24,7 @@ from luthien_guard.delivery.storage import Storage
 from luthien_guard.engine.asking import Services
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.version import versions_of
-from luthien_guard.errors import ConfigError, did_you_mean
+from luthien_guard.errors import ConfigError, did_you_mean, set_at
 from luthien_guard.exchange import RequestMetadata
 from luthien_guard.identity import SESSION_FROM, SessionSource
 from luthien_guard.judge import ask_with_litellm, load
@@ -113,8 +113,10 @@ class Guard:
         self.redactor = redact or Redactor()
         self.redactor.learn(*secrets_of(self._plans.values()))
         pepper = None if self.storage is None else partial(pepper_of, self.storage.folder)
-        self.callers = Callers(pepper=pepper, session_from=session_from)
-        self._tracer = open_tracer(tracing) if isinstance(tracing, str) else tracing
+        with set_at("session_from"):
+            self.callers = Callers(pepper=pepper, session_from=session_from)
+        with set_at("tracing"):
+            self._tracer = open_tracer(tracing) if isinstance(tracing, str) else tracing
         sinks = [*([] if self._tracer is None else [self._tracer]), *sinks]
         self.delivery = Delivery(sinks, storage=self.storage, durability=durability, redact=self.redactor)
         self._asks_litellm = judge is None

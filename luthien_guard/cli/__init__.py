@@ -11,6 +11,7 @@ import click
 
 from luthien_guard import __version__
 from luthien_guard.cli.streams import standard_streams
+from luthien_guard.errors import did_you_mean
 
 __all__ = ["main"]
 
@@ -50,6 +51,13 @@ class _Lazy(click.Group):
             return None
         command: click.Command = importlib.import_module(f"luthien_guard.cli.{cmd_name}").command
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            hint = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"{error.message.rstrip('.')}{hint}.", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

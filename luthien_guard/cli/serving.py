@@ -52,7 +52,7 @@ _LOGGING: Final[dict[str, Any]] = {
 def serve(loaded: Loaded, announce: Path | None = None, *, told: Callable[[str], None]) -> None:
     """Serve until a signal ends it. `told` is called with the address once requests are taken. Raises ConfigError. Signals
     that come before the server has handlers of its own are the business of `ended_by_signals`."""
-    with of_file(loaded.path):
+    with of_file(loaded.path, loaded.origins):
         check_binding(loaded.config)
         check_replays(loaded.config)
     private_folder(data_folder())
@@ -113,7 +113,7 @@ def _one(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> No
             if self.started and not self.should_exit:
                 up()
 
-    with of_file(loaded.path):
+    with of_file(loaded.path, loaded.origins):
         app = application_of(loaded)
     server = Server(_config(loaded, app))
     # it ends in order, and then raises the signal again: to die of it would leave the notice behind
@@ -157,7 +157,7 @@ def _many(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> N
     config = _config(loaded, "luthien_guard.gateway.factory:application", factory=True)
     with tempfile.TemporaryDirectory(prefix="luthien-guard-") as folder:
         os.environ[LAST_GOOD] = str(Path(folder, "guard.yaml"))
-        with of_file(loaded.path):
+        with of_file(loaded.path, loaded.origins):
             application_of(loaded)  # what is wrong is told once, here, and not by every worker
         Supervisor(config, [listening]).run()
 

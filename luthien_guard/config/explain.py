@@ -20,6 +20,14 @@ __all__ = ["dotted", "explained", "in_file", "of_file"]
 #: pydantic puts the members of a union that it tried into the place; no file has them.
 _UNION_MEMBERS: Final = frozenset({"str", "PolicySettings", "list[str]"})
 
+#: pydantic says it in words of its own.
+_PROBLEMS: Final = {
+    "missing": "it is missing",
+    "list_type": "a list is expected",
+    "dict_type": "a mapping is expected",
+    "model_type": "a mapping is expected",
+}
+
 
 def explained(error: ValidationError, where: Callable[[Place], str]) -> str:
     """One line for each problem: `guard.yaml:7: server.port: ...`. `where` gives what stands before the first colon."""
@@ -58,9 +66,11 @@ def in_file(error: ConfigError, path: Path) -> str:
 
 def _line(each: Any, where: Callable[[Place], str]) -> str:
     place = tuple(part for part in each["loc"] if part not in _UNION_MEMBERS)
-    problem = each["msg"].removeprefix("Value error, ")
+    problem = _PROBLEMS.get(each["type"], each["msg"].removeprefix("Value error, "))
     if each["type"] == "extra_forbidden":
         problem = f"unknown key{did_you_mean(str(place[-1]), _keys_at(place))}"
+    elif each["type"] == "model_type" and place[:1] in (("policies",), ("policy_sets",)):
+        problem = "the name of a policy is expected, or a mapping with `use`"
     return f"{where(place)}: {dotted(place) or 'the file'}: {problem}"
 
 

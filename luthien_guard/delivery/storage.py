@@ -21,7 +21,7 @@ from luthien_guard.delivery.publisher import Publisher
 from luthien_guard.delivery.quarantine import Quarantine
 from luthien_guard.delivery.spool import Spool
 from luthien_guard.delivery.writers import Writer, alone_in, dead_writers
-from luthien_guard.errors import SinkError
+from luthien_guard.errors import SinkError, set_at
 from luthien_guard.pubsub import PubSub
 from luthien_guard.records import EventType
 from luthien_guard.store import Row, Store, Written, chained
@@ -238,7 +238,8 @@ def _store(store: str | Store) -> Store:
         return store
     from luthien_guard.sinks.urls import open_store  # loaded for who has a store
 
-    return open_store(store)
+    with set_at("store"):
+        return open_store(store)
 
 
 def _hub(hub: str | PubSub | None) -> PubSub | None:
@@ -246,7 +247,8 @@ def _hub(hub: str | PubSub | None) -> PubSub | None:
         return hub
     from luthien_guard.sinks.pubsub import open_pubsub
 
-    return open_pubsub(hub)
+    with set_at("pubsub"):
+        return open_pubsub(hub)
 
 
 def _folder(store: Store, url: str | None) -> Path:

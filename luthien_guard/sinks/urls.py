@@ -37,10 +37,9 @@ def by_scheme(group: str, url: str) -> Any:
     """What the entry point of this scheme makes of the URL."""
     scheme, separator, rest = url.partition("://")
     if not separator:
-        known = _installed(group)
-        raise ConfigError(
-            f"{shown(url)!r} is no URL: one like {next(iter(sorted(known)), 'sqlite')}://... is expected"
-        )
+        known = sorted(_installed(group))
+        example = "sqlite" if "sqlite" in known or not known else known[0]
+        raise ConfigError(f"{shown(url)!r} is no URL: one like {example}://... is expected")
     scheme = scheme.lower()  # RFC 3986, 3.1
     return _loaded(group, scheme)(f"{scheme}://{rest}")
 

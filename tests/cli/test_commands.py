@@ -340,3 +340,9 @@ def test_names_of_files_and_keys_do_not_steer_the_terminal(home: Path) -> None:
     (home / "guard.yaml").write_text('"polic\\e[31mies": []')
     result = invoke(home, "check", "guard.yaml")
     assert "\x1b" not in result.output
+
+
+def test_a_command_that_is_nearly_one() -> None:
+    result = CliRunner().invoke(main, ["chek"])
+    assert result.exit_code == 2
+    assert "No such command 'chek' (did you mean 'check'?)." in result.output

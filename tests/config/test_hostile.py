@@ -212,6 +212,48 @@ def test_the_file_is_named_once(tmp_path: Path, text: str, says: str) -> None:
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "mode: enforce\nstore: guard.db",
+            "guard.yaml:2: store: 'guard.db' is no URL: one like sqlite://... is",
+        ),
+        ("store: memory://\npubsub: foo", "guard.yaml:2: pubsub: 'foo' is no URL"),
+        ("\ntracing: foo", "guard.yaml:2: tracing: nothing is installed for 'foo'"),
+        (
+            "upstreams:\n- {native: openai.chat}\n- {match: x}",
+            "guard.yaml:3: upstreams.1: upstream 2: exactly one of",
+        ),
+        ("upstreams:\n- {native: openai.chats}", "guard.yaml:2: upstreams.0: "),
+    ],
+)
+def test_what_is_found_late_is_told_with_its_line_too(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "guard.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        built(load_config(file, environ={}))
+    assert str(caught.value).startswith(f"{tmp_path}/{says}")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("policies: noop", "policies: a list is expected"),
+        ("policies: [[noop]]", "policies.0: the name of a policy is expected, or a mapping with `use`"),
+        ("policies: [{config: {}}]", "policies.0.use: it is missing"),
+        (
+            "policy_sets: {a: [5]}",
+            "policy_sets.a.0: the name of a policy is expected, or a mapping with `use`",
+        ),
+        ("policies: [{use: noop, config: 5}]", "policies.0.config: a mapping is expected"),
+        ("auth: client_key", "auth: a mapping is expected"),
+    ],
+)
+def test_what_is_expected_is_told_in_the_words_of_the_file(tmp_path: Path, text: str, says: str) -> None:
+    assert problem(tmp_path, text) == f"guard.yaml:1: {says}"
+
+
 LIMITS = "\n  - noop\n  - use: default-limits\n    config:\n      "
 
 

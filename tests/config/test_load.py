@@ -208,7 +208,7 @@ def test_the_environment_stands_over_the_file(tmp_path: Path) -> None:
         ("LUTHIEN_DURABILTY", "did you mean LUTHIEN_DURABILITY?"),
         ("LUTHIEN_STORE__URL", "store has no parts"),
         ("LUTHIEN_UPSTREAMS__7__NAME", "nothing to set at upstreams.7.name"),
-        ("LUTHIEN_POLICIES", "environment LUTHIEN_POLICIES: policies: Input should be a valid list"),
+        ("LUTHIEN_POLICIES", "environment LUTHIEN_POLICIES: policies: a list is expected"),
     ],
 )
 def test_a_variable_that_means_nothing_is_an_error(tmp_path: Path, name: str, says: str) -> None:
@@ -307,9 +307,7 @@ def test_the_older_form_of_one_policy_is_understood(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", ["[]", "no", '""', "0"])
 def test_the_older_form_takes_a_mapping_or_nothing(tmp_path: Path, config: str) -> None:
     text = 'policy:\n  class: "luthien_guard.policies.default_limits:DefaultLimits"\n  config: '
-    assert "guard.yaml:3: policies.0.config: Input should be a valid dictionary" in problem(
-        tmp_path, text + config
-    )
+    assert "guard.yaml:3: policies.0.config: a mapping is expected" in problem(tmp_path, text + config)
     assert load(tmp_path, text).config.policies[0].config == {}
 
 

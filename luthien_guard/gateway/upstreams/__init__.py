@@ -10,7 +10,7 @@ from typing import Final
 import anyio
 
 from luthien_guard.config.settings import UpstreamSettings
-from luthien_guard.errors import ConfigError
+from luthien_guard.errors import ConfigError, set_at
 from luthien_guard.gateway.upstreams.native import NativeUpstream
 from luthien_guard.gateway.upstreams.state import UpstreamState
 from luthien_guard.gateway.upstreams.stored import ask_keepers, is_stored
@@ -39,12 +39,16 @@ class Upstreams:
     ) -> None:
         """`inject` is for the calls: what puts the trace of the running exchange into their headers."""
         self.inject = inject
-        self.all: list[Upstream] = [make_upstream(each, at, limits) for at, each in enumerate(settings)]
+        self.all: list[Upstream] = []
+        for at, each in enumerate(settings):
+            with set_at("upstreams", at):
+                self.all.append(make_upstream(each, at, limits))
         self._named = {each.name: each for each in self.all}
         self.states = {each.name: UpstreamState() for each in self.all}
         self.started = False
         self._lock: anyio.Lock | None = None
-        _check(self.all, self._named)
+        with set_at("upstreams"):
+            _check(self.all, self._named)
 
     async def start(self) -> None:
         """Idempotent: a mounted application has no lifespan of its own, its first request starts it."""
