@@ -32,6 +32,7 @@ __all__ = ["GROUP", "HookCall", "Registered", "available", "build"]
 T = TypeVar("T")
 GROUP: Final = "luthien_guard.policies"
 HOOKS: Final = tuple(name for name in vars(hookspecs) if name.startswith("on_"))
+_ARGUMENTS: Final = {hook: tuple(inspect.signature(getattr(hookspecs, hook)).parameters) for hook in HOOKS}
 #: Hooks that no lane watches: each call has a deadline of its own.
 _ON_REQUEST: Final = frozenset({"on_request_started", "on_request_completed"})
 #: Hooks that come when there is nothing left to decide about.
@@ -104,7 +105,7 @@ def build(
     """
     registered = _numbered([_at(at, _resolve, item, allow_paths) for at, item in enumerate(items)])
     _check_groups(registered)
-    manager = pluggy.PluginManager("luthien_guard")
+    manager = _Hooks("luthien_guard")
     manager.add_hookspecs(hookspecs)
     for at, each in enumerate(registered):
         _at(at, _register, manager, each)
@@ -242,6 +243,19 @@ def _check_groups(registered: Sequence[Registered]) -> None:
         before.append(each.group)
 
 
+class _Hooks(pluggy.PluginManager):
+    """Passes over what every object has from `object`: to look for hooks there is half the work of making a guard."""
+
+    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
+        return None if name.startswith("__") else super().parse_hookspec_opts(module_or_class, name)
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        inherited = getattr(object, name, None)
+        if inherited is not None and getattr(type(plugin), name, None) is inherited:
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+
 def _register(manager: pluggy.PluginManager, registered: Registered) -> None:
     policy, name = registered.policy, registered.name
     try:
@@ -270,7 +284,7 @@ def _check_names(manager: pluggy.PluginManager) -> None:
 def _calls(
     manager: pluggy.PluginManager, hook: str, by_policy: Mapping[int, tuple[int, Registered]]
 ) -> list[HookCall]:
-    arguments = tuple(inspect.signature(getattr(hookspecs, hook)).parameters)
+    arguments = _ARGUMENTS[hook]
     found: list[HookCall] = []
     for impl in getattr(manager.hook, hook).get_hookimpls():
         position, registered = by_policy[id(impl.plugin)]

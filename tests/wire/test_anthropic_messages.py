@@ -151,13 +151,12 @@ def test_what_nobody_changed_leaves_byte_for_byte(recording: Recording) -> None:
     for step in (None, 1, random.Random(recording.id).randrange(2, 400)):
         for one_by_one in (False, True):
             read = recorded(recording, step)
-            out = write_all(MESSAGES, read, stream=recording.stream, one_by_one=one_by_one)
-            assert out == b"".join(chunk.chunk.raw for chunk in read)
-            assert out.rstrip() == recording.body.rstrip()
-        items = MESSAGES.writer(stream=recording.stream, model="m", call_id="c").write(
-            recorded(recording, step)
-        )
-        assert [source for _, source in items] == list(range(len(items)))
+            writer = MESSAGES.writer(stream=recording.stream, model="m", call_id="c")
+            batches = [[chunk] for chunk in read] if one_by_one else [read]
+            items = [item for batch in batches for item in writer.write(batch)]
+            assert b"".join(raw for raw, _ in items) == b"".join(chunk.chunk.raw for chunk in read)
+            assert b"".join(raw for raw, _ in items).rstrip() == recording.body.rstrip()
+            assert one_by_one or [source for _, source in items] == list(range(len(items)))
 
 
 #: (the key that holds the object, "#" for a place in a list; the key) of identifiers and enumerations.
