@@ -24,6 +24,7 @@ from tests.gateway.harness import (
     Wire,
     eventually,
     gateway,
+    head,
     official_clients,
 )
 from tests.gateway.test_disconnects import call, hanging, until
@@ -272,3 +273,28 @@ def test_a_client_that_leaves_closes_the_provider_s_connection() -> None:
         eventually(lambda: wire.closed, 5)
         assert time.monotonic() - left < 1
         assert gate.outcome_of(eventually(lambda: gate.guard.recent_calls)[-1]) == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "model", ["openai/gpt-4o", "anthropic/claude-x", "mistral/x", "groq/x", "gemini/gemini-x"]
+)
+@pytest.mark.parametrize(
+    "headers", [{"Authorization": "Bearer sk-own"}, {"X-Api-Key": "sk-own"}, {"api-key": "sk-own"}], ids=str
+)
+def test_a_key_in_a_header_is_what_every_provider_is_asked_with(model: str, headers: dict[str, str]) -> None:
+    heard: list[bytes] = []
+
+    def refuse(connection: socket.socket, asked: bytes) -> None:
+        heard.append(asked)
+        connection.sendall(head(400, "application/json", content_length="2", connection="close") + b"{}")
+
+    with Wire(refuse) as wire:
+        upstream = UpstreamSettings(
+            litellm={"temperature": 0.5}, model=model, base_url=wire.url, headers=headers
+        )
+        with gateway([upstream], auth=Anyone()) as gate:
+            gate.model("openai.chat", stream=False)
+    (asked,) = heard
+    assert b"in-headers" not in asked and b"sk-caller" not in asked
+    wanted = {"anthropic/claude-x": b"x-api-key: sk-own", "gemini/gemini-x": b"x-goog-api-key: sk-own"}
+    assert wanted.get(model, b"authorization: bearer sk-own") in asked.lower()

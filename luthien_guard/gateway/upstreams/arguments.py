@@ -12,14 +12,14 @@ from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
 from luthien_guard.gateway.upstreams.fields import KNOWN
 from luthien_guard.gateway.upstreams.headers import text_of
-from luthien_guard.gateway.upstreams.own import credential_arguments, has_own_credential
+from luthien_guard.gateway.upstreams.own import credential_arguments, has_own_credential, key_in_headers
 from luthien_guard.gateway.upstreams.types import Call, UpstreamError
 
 __all__ = ["Arguments", "credential_of"]
 
 #: Said by the gateway itself for every call.
 _OURS: Final = ("model", "stream", "messages", "input", "api_key", "api_base", "base_url")
-#: litellm asks nobody without an `api_key`; the headers come after it and outweigh it.
+#: litellm asks nobody without an `api_key`. Stands for a header that holds none (`Basic ...`), and may outweigh it.
 _IN_HEADERS: Final = "in-headers"
 #: As litellm and the SDKs below it write the same names: another spelling would be a second header.
 _SPELLED: Final = {"authorization": "Authorization", "x-api-key": "x-api-key", "api-key": "api-key"}
@@ -90,7 +90,7 @@ class Arguments:
 
     def _key(self, call: Call) -> str | None:
         if self._has_credential:
-            return self._settings.api_key or _IN_HEADERS
+            return self._settings.api_key or key_in_headers(self._settings.headers) or _IN_HEADERS
         return credential_of(call) if call.forwards_credential else None
 
 

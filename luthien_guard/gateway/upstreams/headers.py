@@ -12,50 +12,41 @@ __all__ = ["CREDENTIALS", "for_client", "for_upstream", "text_of"]
 
 #: RFC 9110, 7.6.1: about one connection, not about the message.
 _HOP_BY_HOP: Final = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
+    b"""
+    connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer
+    transfer-encoding upgrade
+    """.split()
 )
 CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 _KEY_HEADERS: Final = frozenset(name.decode() for name in CREDENTIALS)
-#: Of the request: made anew, said about the way to the gateway, which is no provider's business, or able to make another
+#: Of the request: made anew; said about the way to the gateway, which is no provider's business; able to make another
 #: request of the one that was decided.
-_NOT_ONWARD: Final = _HOP_BY_HOP | {
-    *(b"accept-encoding", b"content-length", b"cookie", b"expect", b"forwarded", b"host", b"http2-settings"),
-    *(b"origin", b"referer", b"via", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip"),
-    *(b"cf-connecting-ip", b"true-client-ip", b"x-host", b"range", b"if-range"),
-    *(b"x-http-method", b"x-http-method-override", b"x-method-override"),
-}
-#: Of the answer: made anew, or able to lead a client around the gateway.
-_NOT_BACK: Final = _HOP_BY_HOP | {
-    *(
-        b"alt-svc",
-        b"content-encoding",
-        b"content-length",
-        b"date",
-        b"location",
-        b"refresh",
-        b"server",
-        b"set-cookie",
-    ),
-    b"strict-transport-security",
-    # what a proxy in front of the gateway would obey, and a browser
-    *(b"x-sendfile", b"x-lighttpd-send-file", b"x-lighttpd-send-tempfile", b"x-reproxy-url"),
-    *(b"content-location", b"clear-site-data", b"link", b"nel", b"report-to", b"reporting-endpoints"),
-}
-_PREFIXES_NOT_BACK: Final = (b"x-luthien-", b"x-accel-")
-_PREFIXES_NOT_ONWARD: Final = (
-    *(b"x-luthien-", b"x-forwarded-", b"sec-"),
-    *(b"x-original-", b"x-rewrite-", b"x-envoy-"),
+_NOT_ONWARD: Final = _HOP_BY_HOP | frozenset(
+    b"""
+    accept-encoding content-length expect host http2-settings
+    cf-connecting-ip cookie forwarded origin referer true-client-ip via x-client-ip x-cluster-client-ip x-real-ip
+    if-range range x-host x-http-method x-http-method-override x-method-override
+    """.split()
 )
+_PREFIXES_NOT_ONWARD: Final = (
+    b"x-luthien-",
+    b"x-forwarded-",
+    b"sec-",
+    b"x-original-",
+    b"x-rewrite-",
+    b"x-envoy-",
+)
+#: Of the answer: made anew; able to lead a client around the gateway; what a proxy in front of it, or a browser, would
+#: obey.
+_NOT_BACK: Final = _HOP_BY_HOP | frozenset(
+    b"""
+    content-encoding content-length date server
+    alt-svc location refresh set-cookie strict-transport-security
+    x-lighttpd-send-file x-lighttpd-send-tempfile x-reproxy-url x-sendfile
+    clear-site-data content-location link nel report-to reporting-endpoints
+    """.split()
+)
+_PREFIXES_NOT_BACK: Final = (b"x-luthien-", b"x-accel-")
 
 
 def for_upstream(call: Call, api_key: str | None, further: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from luthien_guard.gateway.shared.memory import MemoryShared
 from luthien_guard.gateway.shared.pace import Pace, pace_of
 from luthien_guard.gateway.shared.reach import Away, Busy, Reach
 from luthien_guard.gateway.shared.together import Together
+from tests.gateway.shared.table import Table
 
 pytestmark = pytest.mark.anyio
 
@@ -148,34 +149,6 @@ def test_many_are_taken_like_one_after_another() -> None:
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
-
-
-class Table:
-    """Answers after some rounds of the loop."""
-
-    place = "there"
-
-    def __init__(self, *keys: Key) -> None:
-        self.keys = {each.id: each for each in keys}
-        self.asked: list[int] = []
-
-    async def find(self, ids: Collection[str]) -> list[Key]:
-        self.asked.append(len(ids))
-        for _ in range(10):
-            await anyio.lowlevel.checkpoint()
-        return [self.keys[id] for id in ids if id in self.keys]
-
-    def add(self, key: Key) -> None:
-        raise NotImplementedError
-
-    def revoke(self, id: str, at: float) -> bool:
-        raise NotImplementedError
-
-    def all(self) -> list[Key]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
 
 
 def shared_keys(table: Table, now: Callable[[], float]) -> SharedKeys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from luthien_guard.gateway.shared.service import Shared
 from luthien_guard.gateway.shared.urls import open_shared
 from luthien_guard.gateway.shared.versions import Versions
 from tests.gateway.shared.conftest import redis_url
+from tests.gateway.shared.table import Table
 from tests.sinks.proxy import Proxy, proxied
 
 pytestmark = pytest.mark.anyio
@@ -256,35 +257,6 @@ async def test_a_service_that_never_was_is_a_sink_error_without_its_password() -
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
-class Table:
-    """A database of keys in this process, which can be away."""
-
-    place = "there"
-
-    def __init__(self) -> None:
-        self.keys: dict[str, Key] = {}
-        self.there = True
-        self.asked = 0
-
-    async def find(self, ids: Collection[str]) -> list[Key]:
-        self.asked += 1
-        if not self.there:
-            await fails()
-        return [self.keys[id] for id in ids if id in self.keys]
-
-    def add(self, key: Key) -> None:
-        self.keys[key.id] = key
-
-    def revoke(self, id: str, at: float) -> bool:
-        raise NotImplementedError
-
-    def all(self) -> list[Key]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
-
-
 class Known:
     def __init__(self, now: Now, grace: float = 60.0) -> None:
         self.table = Table()
@@ -298,7 +270,7 @@ async def test_what_was_found_counts_for_half_a_second(now: Now) -> None:
     for _ in range(10):
         assert await known.keys.find("0123456789ab") == key(1)
         now.seconds += 0.1
-    assert known.table.asked == 2
+    assert len(known.table.asked) == 2
 
 
 async def test_who_is_not_found_is_asked_for_each_time(now: Now) -> None:
