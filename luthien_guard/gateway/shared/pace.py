@@ -9,6 +9,8 @@ from typing import Final
 __all__ = ["MICRO", "Pace", "pace_of", "taken"]
 
 MICRO: Final = 1_000_000
+#: Microseconds. With the time of day it is still a number that Lua has exactly: below 2**53.
+_LONGEST: Final = 2**51
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,9 @@ class Pace:
 
 
 def pace_of(requests: float, seconds: float = 60.0) -> Pace:
-    """A bucket of so many requests that refills in so many seconds; a part of one is a whole one, less often."""
+    """A bucket of so many requests that refills in so many seconds; a part of one is a whole one, less often. One in a
+    microsecond is the most that is counted, one in seventy years the least."""
+    requests = min(max(requests, seconds * MICRO / _LONGEST), seconds * MICRO)
     interval = round(seconds * MICRO / requests)
     return Pace(interval, round(interval * (max(requests, 1.0) - 1)))
 

@@ -129,8 +129,8 @@ class PostgresShared:
                 async with self._one:
                     return await work(await self._live())
         except asyncpg.PostgresError as error:
-            # The connection, or the server goes.
-            if (getattr(error, "sqlstate", None) or "08")[:2] in ("08", "57"):
+            # The connection, or the server goes; or one can only read there since another server took over.
+            if (getattr(error, "sqlstate", None) or "08")[:2] in ("08", "25", "57"):
                 await self._dropped()
             raise
         except BaseException:

@@ -6,17 +6,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import pytest
+from anyio.to_thread import run_sync
 
 from luthien_guard.errors import SinkError
 from luthien_guard.gateway.key import Key
+from luthien_guard.gateway.shared.buckets import Buckets
 from luthien_guard.gateway.shared.memory import MemoryShared
 from luthien_guard.gateway.shared.pace import Pace, pace_of, taken
+from luthien_guard.gateway.shared.postgresql import PostgresShared
+from luthien_guard.gateway.shared.reach import Reach
 from luthien_guard.gateway.shared.service import KeyTable, Shared
 from luthien_guard.gateway.shared.sqlite import SqliteShared
 from tests.gateway.shared.conftest import Open
+from tests.sinks.servers import admin
 
 DAY = 86400.0
 ROOT = Path(__file__).parents[3]
@@ -81,6 +87,32 @@ async def test_nobody_waits_longer_than_the_limit_says(worker: Open, name: str) 
     assert await allowed(shared, name, pace_of(2, 1000 * DAY), 3) == 2
     wait = await shared.take(name, pace_of(2, 60.0))
     assert 0 < wait <= 30
+
+
+@pytest.mark.parametrize(
+    "requests", [6e7, 2e8, 1e12, 10**400, 1e-9, 5e-324], ids=lambda each: f"{float(min(each, 1e99)):g}"
+)
+async def test_limits_without_measure_are_counted_too(worker: Open, name: str, requests: float) -> None:
+    buckets = Buckets(worker(), Reach("there", deadline=10.0))
+    waits = [await buckets.take(name, pace_of(requests)) for _ in range(2)]
+    assert waits[0] == 0
+    assert (waits[1] == 0) is (requests > 1)
+
+
+async def test_a_database_that_is_written_to_elsewhere_since_is_connected_to_anew(
+    postgres: str, database: str, name: str
+) -> None:
+    """After a failover: the old connection stands, to a server from which one can only read now."""
+    made = PostgresShared(database)
+    assert await made.take(name, pace_of(2, DAY)) == 0
+    base, shared = urlsplit(database).path.removeprefix("/"), PostgresShared(database)
+    await run_sync(admin, postgres, f'ALTER DATABASE "{base}" SET default_transaction_read_only = on')
+    with pytest.raises(SinkError, match="read-only"):
+        await shared.take(name, pace_of(2, DAY))
+    await run_sync(admin, postgres, f'ALTER DATABASE "{base}" RESET ALL')
+    assert await allowed(shared, name, pace_of(2, DAY), 2) == 1
+    for each in (made, shared):
+        await run_sync(each.close)
 
 
 def emptied(folder: Path) -> None:
