@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.query import audit
 from luthien_guard.sinks.postgresql import PostgresStore
 from luthien_guard.sinks.postgresql.partitions import day_of
 from luthien_guard.sinks.sqlite import SqliteStore
@@ -431,6 +433,23 @@ def test_a_schema_from_the_future_is_refused(database: str, store: PostgresStore
     admin(database, "INSERT INTO schema_migrations VALUES (99, 0)", "SELECT 1")
     with pytest.raises(SinkError, match=r"schema 99, and this version knows \d+ at most"):
         PostgresStore(database).open()
+
+
+def test_a_replica_that_takes_nothing_can_be_asked(database: str, store: PostgresStore) -> None:
+    store.write(exchange_rows(1))
+    name = urlsplit(database).path[1:]
+    admin(database, f"ALTER DATABASE {name} SET default_transaction_read_only = on", "SELECT 1")
+    replica = PostgresStore(database)
+    replica.open()
+    assert replica.rows(exchange_rows(1)[0].call_id) == exchange_rows(1)
+    assert audit(replica).findings == []
+    with pytest.raises(SinkError, match="read-only"):
+        replica.write(exchange_rows(2))
+    admin(database, "SET default_transaction_read_only = off", f"ALTER DATABASE {name} RESET default_transaction_read_only", "SELECT 1")  # fmt: skip
+    replica.close()
+    replica.open()
+    assert replica.write(exchange_rows(2)).stored == len(exchange_rows(2))
+    replica.close()
 
 
 def test_whoever_may_only_read_can_open_it(database: str, store: PostgresStore) -> None:

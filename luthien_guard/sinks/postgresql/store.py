@@ -34,6 +34,7 @@ class PostgresStore:
         self._db = Connection(url, self._prepared, patience)
         self._days: set[int] = set()  # whose partitions are there
         self._again = 0.0  # when to try to make partitions again
+        self._receives = False  # the connection has the table that COPY fills: a replica could not make it
 
     def open(self) -> None:
         self._db.open()
@@ -61,6 +62,7 @@ class PostgresStore:
         days = partitions.wanted({row.call_id for row in rows})
 
         async def append(db: Database) -> Written:
+            await self._received(db)
             await self._partitioned(db, days)
             async with db.transaction():
                 if durable:  # whatever is the habit of this database
@@ -77,6 +79,11 @@ class PostgresStore:
             return Written(stored, known, conflicts, pruned=len(rows) - len(kept))
 
         return self._db.run(append) if rows else Written()
+
+    async def _received(self, db: Database) -> None:
+        if not self._receives:
+            await db.execute(statements.INCOMING)
+            self._receives = True
 
     async def _partitioned(self, db: Database, days: set[int]) -> None:
         """Make the days that are missing, if that can be done now: until then their rows have a place beside them."""
@@ -160,8 +167,8 @@ class PostgresStore:
 
     async def _prepared(self, db: Database) -> None:
         self._days.clear()
+        self._receives = False
         await self._migrated(db)
-        await db.execute(statements.INCOMING)
 
     async def _migrated(self, db: Database) -> None:
         if not pending(_PACKAGE, await _version(db), self._where):
