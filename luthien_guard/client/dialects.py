@@ -36,8 +36,9 @@ class Dialect(Hashable, Protocol):
         """The JSON of a chunk object or of a whole answer: every field that is set, except nulls."""
         ...
 
-    def chunk(self, data: dict[str, Any], like: Any) -> Any:
-        """litellm's object for the JSON of a chunk; `like` is the last one that came from upstream, or None."""
+    def chunk(self, data: dict[str, Any], like: Any, said: bytes) -> Any:
+        """litellm's object for the JSON of a chunk; `like` is the last one that came from upstream and `said` its JSON, None
+        and nothing before the first."""
         ...
 
     def answer(self, data: dict[str, Any], original: Any) -> Any:
@@ -64,8 +65,8 @@ class _Chat:
     def json(self, value: Any) -> bytes:
         return _json(value)
 
-    def chunk(self, data: dict[str, Any], like: Any) -> Any:
-        made = _retexted(like, data)
+    def chunk(self, data: dict[str, Any], like: Any, said: bytes) -> Any:
+        made = _retexted(like, said, data)
         return _noted(litellm().types.utils.ModelResponseStream(**data) if made is None else made, like)
 
     def answer(self, data: dict[str, Any], original: Any) -> Any:
@@ -89,7 +90,7 @@ class _Responses:
         raw, long = _json(value), managed_id(value)
         return raw if long is None else raw.replace(dumps(long).encode(), dumps(plain_id(long)).encode())
 
-    def chunk(self, data: dict[str, Any], like: Any) -> Any:
+    def chunk(self, data: dict[str, Any], like: Any, said: bytes) -> Any:
         _manage(data, like)
         from litellm.llms.openai.responses.transformation import OpenAIResponsesAPIConfig
         from pydantic import ValidationError
@@ -124,7 +125,7 @@ class _Messages:
     def json(self, value: Any) -> bytes:
         return dumps(value).encode() if isinstance(value, dict) else _json(value)
 
-    def chunk(self, data: dict[str, Any], like: Any) -> Any:
+    def chunk(self, data: dict[str, Any], like: Any, said: bytes) -> Any:
         return data
 
     def answer(self, data: dict[str, Any], original: Any) -> Any:
@@ -156,13 +157,13 @@ def _json(value: Any) -> bytes:
     return raw
 
 
-def _retexted(like: Any, data: dict[str, Any]) -> Any:
-    """A copy of litellm's chunk where `data` says the same with another text, as most changed chunks do: making one from
-    its JSON takes litellm's models 150 us. None where it says anything else."""
+def _retexted(like: Any, said: bytes, data: dict[str, Any]) -> Any:
+    """A copy of litellm's chunk, whose JSON is `said`, where `data` says the same with another text, as most changed chunks
+    do: making one from its JSON takes litellm's models 150 us. None where it says anything else."""
     if not hasattr(like, "model_copy"):
         return None
     try:
-        old = jiter.from_json(_json(like))
+        old = jiter.from_json(said)
     except ValueError:  # a lone surrogate
         return None
     text, was = _text_in(data), _text_in(old)
@@ -186,16 +187,22 @@ def _text_in(chunk: dict[str, Any]) -> dict[str, Any] | None:
 def _noted(made: Any, original: Any) -> Any:
     """Costs, headers and ids that litellm keeps beside the JSON."""
     if original is not None:
-        notes = getattr(original, "_hidden_params", None) or {}
+        notes = _note(original, "_hidden_params") or {}
         # the one note that quotes the answer
         made._hidden_params = {name: value for name, value in notes.items() if name != "original_response"}
-        headers = getattr(original, "_response_headers", None)
-        if headers is not None:
-            made._response_headers = headers
-        # Some providers of callers answer with a dict.
-        if "_response_ms" in getattr(original, "__dict__", ()):
-            made._response_ms = original._response_ms
+        for name in ("_response_headers", "_response_ms"):
+            if (value := _note(original, name)) is not None:
+                setattr(made, name, value)
     return made
+
+
+def _note(of: Any, name: str) -> Any:
+    """Looked for where pydantic keeps it: to ask its objects for what they do not have takes longer than all else here. Some
+    providers of callers answer with a dict."""
+    own: Mapping[str, Any] = getattr(of, "__dict__", {})
+    if name in own:
+        return own[name]
+    return (getattr(of, "__pydantic_private__", None) or {}).get(name)
 
 
 CHAT: Dialect = _Chat()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 import anyio
+import jiter
 
 from luthien_guard.callers import Callers
 from luthien_guard.cancellation import must_travel
@@ -261,7 +262,14 @@ class ClientExchange:
 def frames(raw: bytes) -> list[dict[str, Any]]:
     """The JSON of the SSE events in bytes that the guard wrote: canonical ones, one data line each."""
     lines = [line[5:].strip() for line in raw.split(b"\n") if line.startswith(b"data:")]
-    return [json.loads(line) for line in lines if line != b"[DONE]"]
+    return [_parsed(line) for line in lines if line != b"[DONE]"]
+
+
+def _parsed(raw: bytes) -> Any:
+    try:
+        return jiter.from_json(raw)
+    except ValueError:  # a lone surrogate
+        return json.loads(raw)
 
 
 def _is_error(answer: Answer | None) -> bool:

@@ -47,6 +47,7 @@ class GuardedIterator:
         self._originals: dict[int, Any] = {}  # by the number of the chunk, until it is decided
         self._count = 0
         self._like: Any = None  # the last chunk that came: made ones carry its notes
+        self._said = b""  # its JSON
         self._over = False
         self._busy = False
         self.chunks: list[Any] = []  # as they left: litellm's own list is of what came
@@ -111,7 +112,7 @@ class GuardedIterator:
         else:
             self._originals[self._count] = self._like = chunk
             self._count += 1
-            await self._take(await self._feed(self._guarded, self._raw(chunk), last=False))
+            await self._take(await self._feed(self._guarded, self._frame(chunk), last=False))
 
     async def _next_chunk(self) -> Any:
         exchange = self._exchange
@@ -120,11 +121,11 @@ class GuardedIterator:
         except OutOfTime:
             raise await exchange.silent() from None
 
-    def _raw(self, chunk: Any) -> bytes:
+    def _frame(self, chunk: Any) -> bytes:
         if isinstance(chunk, (bytes, str)):
             return chunk.encode() if isinstance(chunk, str) else chunk
-        raw = self._exchange.dialect.json(chunk)
-        return b"data: " + raw + b"\n\n"
+        self._said = self._exchange.dialect.json(chunk)
+        return b"data: " + self._said + b"\n\n"
 
     async def _feed(self, guarded: GuardedStream, raw: bytes, *, last: bool) -> Release:
         if not self._exchange.watched:
@@ -180,7 +181,7 @@ class GuardedIterator:
                 if "usage" in data and not exchange.wants_usage:
                     continue  # litellm keeps it from callers who did not ask
                 data["choices"] = [{"index": 0, "delta": {}}]  # as litellm does: callers read `choices[0]`
-            yield exchange.dialect.chunk(data, self._like)
+            yield exchange.dialect.chunk(data, self._like, self._said)
 
     async def _again(self, body: bytes) -> None:
         exchange = self._exchange

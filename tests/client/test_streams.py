@@ -422,7 +422,7 @@ def test_a_changed_chunk_is_what_litellm_makes_of_its_json(
     like = ModelResponseStream(**data)
     came = like.model_dump()
     wanted = json.loads(CHAT.json(ModelResponseStream(**_with(data, delta))))
-    made = CHAT.chunk(json.loads(json.dumps(wanted)), like)
+    made = CHAT.chunk(json.loads(json.dumps(wanted)), like, CHAT.json(like))
     assert type(made) is ModelResponseStream
     assert json.loads(CHAT.json(made)) == wanted
     assert made.choices[0].delta.content == delta["content"]
