@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.rig.waiting import eventually
 
 PROGRAM = [sys.executable, "-m", "luthien_guard.cli"]
 SECRET = "hunter2"
@@ -129,15 +130,6 @@ def served(home: Path, config: Path, *arguments: str, **more: str) -> Iterator[S
     finally:
         process.terminate()
         process.wait(60)
-
-
-def eventually(look: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """What `look` gives once it is true. Fails when the time is over."""
-    end, gate = time.monotonic() + seconds, threading.Event()
-    while not (found := look()):
-        assert time.monotonic() < end, "not in time"
-        gate.wait(0.02)
-    return found
 
 
 def refuses(url: str) -> bool:

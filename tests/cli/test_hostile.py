@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from luthien_guard.gateway.keys import KeyFile
+from luthien_guard.sinks.sqlite import SqliteStore
 from tests.cli.processes import PROGRAM, environment, eventually, run
 
 SECRET = "hunter2"
@@ -45,6 +46,15 @@ def in_shell(home: Path, arguments: str, redirected: str, **more: str) -> subpro
         timeout=120,
         check=False,
     )
+
+
+def with_a_store(home: Path) -> None:
+    """A store without a record, where the command line looks for one."""
+    folder = home / "data" / "luthien-guard"
+    folder.mkdir(parents=True)
+    store = SqliteStore(folder / "guard.db")
+    store.open()
+    store.close()
 
 
 def one_line(ended: subprocess.CompletedProcess[str], code: int) -> str:
@@ -246,7 +256,7 @@ def test_an_output_that_knows_few_letters(tmp_path: Path, command: str, encoding
 )
 def test_an_output_that_is_full(tmp_path: Path, command: str) -> None:
     config(tmp_path, WORDS)
-    assert run(tmp_path, "db", "migrate").returncode == 0
+    with_a_store(tmp_path)
     told = one_line(in_shell(tmp_path, command, "> /dev/full"), 1)
     assert "No space left on device" in told
 
@@ -254,7 +264,7 @@ def test_an_output_that_is_full(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize("command", [*COMMANDS, "calls", "tail", "--help", "demo --limit 2 --pace 0"])
 def test_an_output_that_is_closed(tmp_path: Path, command: str) -> None:
     config(tmp_path, WORDS)
-    assert run(tmp_path, "db", "migrate").returncode == 0
+    with_a_store(tmp_path)
     ended = in_shell(tmp_path, command, ">&-")
     assert (ended.returncode, ended.stderr) == (0, "")
 

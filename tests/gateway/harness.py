@@ -6,7 +6,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from luthien_guard.config.settings import ServerSettings, UpstreamSettings
 from luthien_guard.gateway import create_app
 from luthien_guard.records import EventType
 from luthien_guard.testing.provider import serving
+from tests.rig.waiting import eventually
 
 FORMATS = ("openai.chat", "anthropic.messages", "openai.responses")
 PATHS = {
@@ -106,16 +106,6 @@ class Gateway:
 
     def _closed(self, call_id: str) -> list[Any]:
         return [each for each in self.guard.records_of(call_id) if each.type is EventType.CLOSED]
-
-
-def eventually(look: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """What `look` gives once it is true; it is asked again until then. Fails when the time is over."""
-    end = time.monotonic() + seconds
-    gate = threading.Event()
-    while not (found := look()):
-        assert time.monotonic() < end, f"not within {seconds} s: {look}"
-        gate.wait(0.005)
-    return found
 
 
 @contextmanager

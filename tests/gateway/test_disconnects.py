@@ -6,7 +6,6 @@ import asyncio  # noqa: TID251 -- looks into the gateway's own loop
 import json
 import socket
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -73,7 +72,7 @@ def until(connection: socket.socket, mark: bytes) -> bytes:
 @both
 @pytest.mark.parametrize("wire_format", FORMATS)
 @pytest.mark.parametrize("when", ["before the head", "after the head", "within the stream", "within a body"])
-def test_the_upstream_is_closed_within_a_second(wire_format: str, when: str, policies: str) -> None:
+def test_the_upstream_is_closed_when_the_client_leaves(wire_format: str, when: str, policies: str) -> None:
     frames = render(Script().text("one two three four").split(4), wire_format, stream=True).parts[:4]
     first = b"".join(frame for frame in frames if isinstance(frame, bytes))
     said = {
@@ -88,9 +87,7 @@ def test_the_upstream_is_closed_within_a_second(wire_format: str, when: str, pol
         if when == "within the stream":
             until(connection, b"data:")
         connection.close()
-        left = time.monotonic()
-        eventually(lambda: wire.closed, 5)
-        assert time.monotonic() - left < 1
+        eventually(lambda: wire.closed)  # nobody else ends it: the upstream waits for ever
         call_id = eventually(lambda: gate.guard.recent_calls)[-1]
         assert gate.outcome_of(call_id) == "cancelled"
 
