@@ -544,3 +544,62 @@ def test_a_part_with_an_odd_number_that_is_the_only_one_leaves_as_it_came() -> N
     body = stream(response("created", []), *events, response("completed", []))
     found = read_all(RESPONSES, chunks_of(body, stream=True), stream=True)
     assert write_all(RESPONSES, found, stream=True) == body
+
+
+# -- arguments that are spelled out ------------------------------------------------------------------------------------
+
+
+def shell(commands: list[str], *spelled: dict[str, Any]) -> list[Any]:
+    """A shell call, and what is spelled out of it before it is done."""
+    item = {"id": "sh_0", "type": "shell_call", "status": "in_progress", "call_id": "c", "action": {}}
+    place = {"item_id": "sh_0", "output_index": 0, "command_index": 0}
+    return [
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        *({"type": f"response.shell_call_command.{'delta' if 'delta' in each else 'done'}", **place, **each}
+          for each in spelled),
+        {"type": "response.output_item.done", "output_index": 0, "item": {**item, "action": {"commands": commands}}},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", [{"delta": "rm -rf"}, {"command": "rm -rf"}], ids=["delta", "done"])
+async def test_arguments_stay_json_beside_what_was_spelled_out_and_is_no_part_of_them(said: Any) -> None:
+    judges = Judges()
+    sent = await answered([judges], *shell(["ls"], said))
+    ((_, arguments),) = judges.saw
+    assert json.loads(arguments) == {"commands": ["ls"], "spelled_out": ["rm -rf"]}
+    assert b"rm -rf" not in sent.body
+
+
+async def test_what_was_spelled_out_besides_is_no_member_of_changed_arguments() -> None:
+    class Adds(Policy):
+        @hookimpl
+        def on_tool_call_completed(self, call: ToolCall) -> ToolCall:
+            return call.replace(arguments=json.dumps({**call.parsed, "more": 1}))
+
+    sent = await answered([Adds()], *shell(["ls"], {"delta": "pwd"}))
+    assert b"pwd" not in sent.body
+    (done,) = [each["item"] for each in parsed(sent.body) if each["type"] == "response.output_item.done"]
+    assert done["action"] == {"commands": ["ls"], "more": 1}
+
+
+async def test_fragments_after_an_object_are_another_calls() -> None:
+    judges = Judges()
+    begun = added("", "sh")
+    begun["item"]["arguments"] = {"x": "y"}
+    await answered([judges], begun, fragment('{"cmd":"ls"}'), done('{"cmd":"ls"}', name="sh"))
+    assert '{"cmd":"ls"}' in [arguments for _, arguments in judges.saw]
+    assert all(json.loads(arguments) for _, arguments in judges.saw)
+
+
+@pytest.mark.parametrize("strange", [5, 1.5, True, ["a"], {}], ids=str)
+async def test_what_is_no_text_is_appended_to_none(strange: Any) -> None:
+    """JavaScript appends the number 5 to a text, and Python raises."""
+    place = {"output_index": 0, "item_id": "msg_0", "content_index": 0}
+    events = message(0, "a", "b")
+    events.insert(3, {"type": "response.output_text.delta", **place, "delta": strange, "logprobs": []})
+    sent = await answered([Judges()], *events)
+    assert [each["delta"] for each in parsed(sent.body) if each["type"].endswith("text.delta")] == [
+        "a",
+        "",
+        "b",
+    ]

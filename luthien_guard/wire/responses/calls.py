@@ -8,6 +8,7 @@ from luthien_guard.events import ToolKind
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.responses.items import Item
+from luthien_guard.wire.responses.lost import with_lost
 from luthien_guard.wire.responses.tables import CALLS, ITEM
 from luthien_guard.wire.strings import strings_in
 
@@ -107,9 +108,11 @@ def read_call(
         pieces.append(_name(block, path, owner))
     if call.value is None:
         say_arguments(item, call.text, call.path, pieces, owner)
-    elif not final and not block.closed:
+    elif not final and not block.closed and not block.source:
         for place, text in strings_in(call.value):
             item.previews[("item", place, text)] = [text]
+            if call.kind != "shell":
+                item.voices.setdefault("call", "")  # fragments are another call's
     else:
         _payload(item, block, call, path, pieces, owner)
 
@@ -137,7 +140,7 @@ def say_arguments(item: Item, text: str, path: Path, pieces: list[Piece], owner:
         return
     if item.value is None and text == block.text:
         pieces.append(Piece(PieceKind.ECHO, block=block, path=path, text=text, owner=owner))
-    elif not block.source and not block.closed:
+    elif not block.source and not block.closed and not item.previews:
         block.source.append(text)
         pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text, owner=owner))
     else:
@@ -150,6 +153,7 @@ def _payload(item: Item, block: Block, call: Call, path: Path, pieces: list[Piec
         pieces.append(_arguments(PieceKind.ECHO, block, call, owner))
     elif not block.source and not block.closed:
         item.value = call.value
+        call = call._replace(text=with_lost(item, block, call.text))
         block.source.append(call.text)
         pieces.append(_arguments(PieceKind.DELTA, block, call, owner))
     else:
@@ -182,7 +186,7 @@ def _arguments(kind: PieceKind, block: Block, call: Call, owner: Path) -> Piece:
     several = call.fields if call.value is not None and len(call.fields) > 1 else ()
     return Piece(
         kind, block=block, path=call.path, text=call.text, owner=owner, is_json=call.value is not None,
-        value=("fields", several),
+        value=("fields", several, block.codec.besides),
     )  # fmt: skip
 
 

@@ -100,7 +100,9 @@ def _arguments(piece: Piece, text: str, changes: dict[Path, Any]) -> None:
         value = loads(text.encode())
     except (WireError, UnicodeEncodeError):
         raise illegal("arguments that are not JSON where an object stands") from None
-    fields = piece.value[1]
+    _, fields, besides = piece.value
+    if besides and isinstance(value, dict):
+        value.pop(besides, None)  # no word of the item's
     if not fields:
         changes[piece.path] = value
         return

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from luthien_guard.wire.format import Block, Piece
 from luthien_guard.wire.indices import index_of, leaves_as
+from luthien_guard.wire.responses.joined import Joined
 from luthien_guard.wire.responses.shown import Shown
 
 __all__ = ["Item", "Items", "Places"]
@@ -26,11 +27,13 @@ class Item:
     __slots__ = (
         "astray",
         "begun",
+        "besides",
         "call",
         "called",
         "ended",
         "id",
         "index",
+        "joined",
         "kind",
         "listed",
         "name",
@@ -48,7 +51,8 @@ class Item:
         "whole",
     )
 
-    def __init__(self, number: int, index: int, id: str, called: str = "") -> None:
+    def __init__(self, number: int, index: int, id: str, joined: Joined, called: str = "") -> None:
+        self.joined = joined  # the same for all items
         self.number = number  # as upstream counts
         self.index = index  # as it should be
         self.id = id
@@ -67,6 +71,9 @@ class Item:
         # Names of indices of which some part is not where it was announced.
         self.astray: frozenset[str] = frozenset()
         self.previews: dict[Any, list[str]] = {}  # parts of arguments that were spelled out
+        self.besides = (
+            ""  # the member of the arguments, as policies see them, that holds what the item did not say
+        )
         self.strings: frozenset[str] | None = None  # of the arguments, once they are whole
         self.voices: dict[str, str] = {}  # by what is said bit by bit: the type of the events that say it
         self.shown = Shown()  # what was OPAQUE: repeats are not shown again
@@ -161,6 +168,7 @@ class Items:
 
     def __init__(self) -> None:
         self.all: list[Item] = []
+        self.joined = Joined()
         self._by_index: dict[int, Item] = {}  # by upstream's count, the newest
         self._by_id: dict[str, Item] = {}
         self._taken = Places()
@@ -248,7 +256,7 @@ class Items:
         free = number is not None and number not in self._taken
         index = self._taken.take(number if free and number is not None else len(self._taken))
         called = late.call.name if late is not None and late.call is not None else ""
-        item = Item(index if number is None else number, index, id, called)
+        item = Item(index if number is None else number, index, id, self.joined, called)
         before = self._by_id.get(id) if id else None
         # clients begin anew where an item is announced, and only there
         if before is not None and (before is late or not before.ended or not begins):

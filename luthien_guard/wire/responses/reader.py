@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Piece, PieceKind, is_identifier
+from luthien_guard.wire.indices import leaves_as
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
 from luthien_guard.wire.responses.previews import preview
@@ -108,11 +109,11 @@ class ResponsesReader:
     def _text_delta(self, data: dict[str, Any], event: TextEvent, pieces: list[Piece]) -> None:
         text = data.get("delta")
         item = self._items.of_event(data, pieces, fresh=True, voice=(event.kind, data["type"]))
-        if item.astray and item.misplaces(data, event.part):
+        if text and self._is_elsewhere(item, data, event):
             item = self._items.instead_of(item, data, pieces)
         calls.touch(item, pieces)
         if type(text) is not str:
-            fields(data, (), EVENT, pieces)
+            _no_text(data, "delta", pieces)
             return
         block = None
         if text:
@@ -124,12 +125,19 @@ class ResponsesReader:
             texts.logprobs(data["logprobs"], ("logprobs",), block, text, pieces)
         fields(data, (), EVENT, pieces, ("delta", "logprobs"))
 
+    def _is_elsewhere(self, item: Item, data: dict[str, Any], event: TextEvent) -> bool:
+        """Whether clients would put a delta to another text, or behind one that was begun after its own."""
+        if item.astray and item.misplaces(data, event.part):
+            return True
+        block = item.texts.get((event.kind, item.place(data, event.part)))
+        return self._items.joined.is_over(event.kind, block)
+
     def _text_done(self, data: dict[str, Any], event: TextEvent, pieces: list[Piece]) -> None:
         text = data.get(event.field)
         item = self._items.of_event(data, pieces)
         calls.touch(item, pieces)
         if type(text) is not str:
-            fields(data, (), EVENT, pieces)
+            _no_text(data, event.field, pieces)
             return
         key = (event.kind, item.part(data, event.part, pieces))
         block = texts.repeat(item, key, event.channel, text, (event.field,), pieces)
@@ -148,15 +156,17 @@ class ResponsesReader:
         text, name = data.get(field), data.get("name")
         known: set[str] = set()
         calls.touch(item, pieces)
-        if type(text) is str:
-            known.add(field)
-            if step == "delta":
-                calls.fragment(item, kind, text, pieces)
-                assert item.call is not None
-                self._remember(data, item, item.call)
-            else:
-                known |= {"name"} if type(name) is str else set()
-                calls.say_whole(item, kind, name if type(name) is str else "", text, (field,), pieces)
+        if type(text) is not str:
+            _no_text(data, field, pieces)
+            return
+        known.add(field)
+        if step == "delta":
+            calls.fragment(item, kind, text, pieces)
+            assert item.call is not None
+            self._remember(data, item, item.call)
+        else:
+            known |= {"name"} if type(name) is str else set()
+            calls.say_whole(item, kind, name if type(name) is str else "", text, (field,), pieces)
         fields(data, (), EVENT, pieces, known)
 
     def _preview(self, data: dict[str, Any], prefix: str, step: str, pieces: list[Piece]) -> None:
@@ -168,7 +178,7 @@ class ResponsesReader:
         text = data.get(field)
         if type(text) is not str:
             calls.touch(item, pieces)
-            fields(data, (), EVENT, pieces)
+            _no_text(data, field, pieces)
             return
         key = item.part(data, "command_index", pieces) if prefix.endswith("command") else "diff"
         preview(item, kind, key, text, (field,), pieces, whole=step == "done")
@@ -180,6 +190,7 @@ class ResponsesReader:
         pieces: list[Piece] = []
         kind = data.get("type")
         self._recent = NOTHING  # whatever this is, the next delta may belong elsewhere
+        self._items.joined.reading = kind if type(kind) is str else ""
         if type(kind) is not str:
             self.unknown = "an event without a type"
             show(data, (), pieces)
@@ -236,7 +247,7 @@ class ResponsesReader:
             calls.touch(item, pieces)
             fields(data, (), EVENT, pieces)
         if step == "done":
-            end_items([item], pieces, ("item",))
+            end_items([item], pieces)
 
     def _part(self, data: dict[str, Any], field: str, step: str, pieces: list[Piece]) -> None:
         item = self._items.of_event(data, pieces, fresh=step == "added")
@@ -290,3 +301,10 @@ class ResponsesReader:
         self.unknown = read_response(data, (), self._items, self._shown, pieces, last=True)
         end_items(self._items.all, pieces)
         return pieces
+
+
+def _no_text(data: dict[str, Any], field: str, pieces: list[Piece]) -> None:
+    """An event with something else where its text should stand: some clients raise, some append the number that it is."""
+    fields(data, (), EVENT, pieces)
+    if data.get(field) is not None:
+        pieces.append(leaves_as((field,), ""))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
-from luthien_guard.wire.format import Path, Piece, PieceKind
+from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
 from luthien_guard.wire.responses.previews import settle_previews
@@ -29,13 +30,14 @@ def read_response(
     unknown = "" if output is None or isinstance(output, list) else "an output that is no list"
     known = {"output"} if isinstance(output, list) else set[str]()
     taken: set[int] = set()
+    items.joined.restart()
     for at, raw in enumerate(output if isinstance(output, list) else ()):
         place = (*path, "output", at)
         if isinstance(raw, dict):
             item = items.of_output(raw, at, taken)
             unknown = read_item(item, raw, place, pieces, owner=place, final=last) or unknown
             if last:
-                end_items([item], pieces, place, owner=place)
+                end_items([item], pieces, owner=place)
         else:
             show(raw, place, pieces)
     if isinstance(response.get("output_text"), str):
@@ -92,12 +94,10 @@ def read_item(
     return unknown
 
 
-def end_items(
-    ended: list[Item], pieces: list[Piece], path: Path = (), owner: Path = (), *, closed: bool = True
-) -> None:
+def end_items(ended: list[Item], pieces: list[Piece], owner: Path = (), *, closed: bool = True) -> None:
     """STOP what is open in these items."""
     for item in ended:
-        settle_previews(item, path, pieces, owner)
+        settle_previews(item, pieces, owner)
         for block in item.blocks:
             if not block.closed:
                 block.closed = closed
@@ -112,7 +112,11 @@ def _all_text(text: str, items: Items, path: Path, pieces: list[Piece]) -> None:
         return
     if len(blocks) == 1 and blocks[0].text == text:
         pieces.append(Piece(PieceKind.ECHO, block=blocks[0], path=path, text=text))
-    elif text == "".join(block.text for block in blocks):
+    elif _are_joined(blocks) and text == "".join(block.text for block in blocks):
         pieces.append(Piece(PieceKind.DERIVED, block=blocks[0], path=path, text=text, value=("all", blocks)))
     else:
         texts.own_text("content", text, path, pieces, writable=True)
+
+
+def _are_joined(blocks: list[Block]) -> bool:
+    return all(after.follows is before for before, after in pairwise(blocks))

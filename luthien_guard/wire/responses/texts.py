@@ -23,6 +23,7 @@ def text_of(item: Item, key: tuple[str, Any], channel: Channel, pieces: list[Pie
         writable = not (channel == "reasoning" and item.signed)
         block = item.texts[key] = Block("text", index=item.index, channel=channel, writable=writable)
         block.codec = item
+        item.joined.begin(key[0], block, pieces)
         pieces.append(Piece(PieceKind.START, block=block))
     return block
 
@@ -31,6 +32,7 @@ def delta(
     item: Item, key: tuple[str, Any], channel: Channel, text: str, path: Path, pieces: list[Piece]
 ) -> Block:
     block = text_of(item, key, channel, pieces)
+    item.joined.go_on(key[0], block)
     block.source.append(text)
     pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text))
     return block
@@ -45,11 +47,15 @@ def repeat(
     block = item.texts.get(key)
     if block is None or not block.source:
         return delta(item, key, channel, text, path, pieces)
-    known = block if block.text == text else item.others.get((key, text))
-    if known is not None:
-        pieces.append(Piece(PieceKind.ECHO, block=known, path=path, text=text))
-        return known
-    other = own_text(channel, text, path, pieces, writable=block.writable, index=item.index)
+    for known in (block if block.text == text else None, item.others.get((key, text))):
+        if known is not None and item.joined.repeats(key[0], known):
+            item.joined.go_on(key[0], known)
+            pieces.append(Piece(PieceKind.ECHO, block=known, path=path, text=text))
+            return known
+    own: list[Piece] = []
+    other = own_text(channel, text, path, own, writable=block.writable, index=item.index)
+    item.joined.begin(key[0], other, pieces)
+    pieces += own
     item.also((key, text), other)
     return other
 
