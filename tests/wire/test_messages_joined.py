@@ -1,18 +1,19 @@
-"""Clients read the texts of a message as one: what a policy with look-ahead forbids is forbidden across their borders."""
+"""What clients join that stands in several blocks: texts read as one, and fragments of calls that are said at once."""
 
 from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import anyio
 import pytest
 
-from luthien_guard import Block, ContentChunk, Policy, hookimpl
+from luthien_guard import Block, ContentChunk, Policy, ToolCall, hookimpl
 from luthien_guard.exchange import OutcomeStatus
 from tests.cases.chat_wire import through
 from tests.official_sdks import reads
-from tests.wire.messages_events import begun, delta, finished, message, said, started, stopped, wire
+from tests.wire.messages_events import argued, begun, delta, finished, message, said, started, stopped, wire
 
 pytestmark = pytest.mark.anyio
 API = "anthropic.messages"
@@ -163,3 +164,99 @@ async def test_a_start_before_the_stop_of_the_text_before_leaves_as_it_came() ->
     events = [begun(0), said(0, "a"), begun(1), stopped(0), said(1, "b"), stopped(1), *finished()]
     body = wire(started(), *events)
     assert (await through([Forbids()], body, format=API)).body == body
+
+
+# -- calls -------------------------------------------------------------------------------------------------------------
+
+
+def last_begun(body: bytes) -> list[str]:
+    """The arguments for clients that take a fragment for one of the call that began last."""
+    found: list[str] = []
+    for event in reads(API, body, stream=True):
+        if event.type == "content_block_start":
+            found.append("")
+        elif event.type == "content_block_delta":
+            found[-1] += event.delta.partial_json
+    return found
+
+
+def by_index(body: bytes) -> list[str]:
+    found: dict[int, str] = {}
+    for event in reads(API, body, stream=True):
+        if event.type == "content_block_delta":
+            found[event.index] = found.get(event.index, "") + event.delta.partial_json
+    return [found[index] for index in sorted(found)]
+
+
+def use(at: int) -> dict[str, Any]:
+    return begun(at, "tool_use")
+
+
+class Calls(Policy):
+    """Forbids what holds the mark."""
+
+    @hookimpl
+    def on_tool_call_completed(self, call: ToolCall) -> Block | None:
+        return Block("mark", "NO") if MARK in call.arguments else None
+
+
+MIXED = [
+    [use(0), argued(0, '{"a":'), use(1), argued(1, '{"b":'), argued(0, "1}"), argued(1, "2}")],
+    [use(0), use(1), argued(1, '{"b":2}'), argued(0, '{"a":1}')],
+    [use(0), use(1), argued(0, '{"a":1}'), stopped(0), argued(1, '{"b":2}')],
+    [use(0), argued(0, '{"a":'), use(1), argued(1, '{"b":2}'), stopped(1), argued(0, "1}")],
+]
+
+
+@steps
+@pytest.mark.parametrize("policies", [[], [Calls()], [Forbids()]], ids=["none", "calls", "texts"])
+@pytest.mark.parametrize("events", MIXED)
+async def test_calls_that_are_said_at_the_same_time_leave_one_after_the_other(
+    events: list[Any], policies: list[Policy], step: int
+) -> None:
+    ends = [stopped(at) for at in (0, 1) if stopped(at) not in events]
+    sent = await through(
+        policies, wire(started(), *events, *ends, *finished("tool_use")), format=API, step=step
+    )
+    want = ['{"a":1}', '{"b":2}']
+    assert by_index(sent.body) == want
+    if policies:
+        assert last_begun(sent.body) == want
+
+
+@steps
+async def test_fragments_of_two_calls_say_nothing_that_neither_says(step: int) -> None:
+    events = [
+        use(0),
+        use(1),
+        argued(1, '{"b":"Night'),
+        argued(0, "jar"),
+        argued(1, '"}'),
+        stopped(0),
+        stopped(1),
+    ]
+    sent = await through([Calls()], wire(started(), *events, *finished("tool_use")), format=API, step=step)
+    assert all(MARK not in call for call in [*last_begun(sent.body), *by_index(sent.body)])
+
+
+@steps
+@pytest.mark.parametrize("bad", [0, 1])
+async def test_a_call_that_waits_for_another_may_be_forbidden_too(bad: int, step: int) -> None:
+    events = [use(0), use(1), argued(1 - bad, "{}"), argued(bad, f'{{"a":"{MARK}"}}'), stopped(1), stopped(0)]
+    sent = await through([Calls()], wire(started(), *events, *finished("tool_use")), format=API, step=step)
+    assert texts_of(sent.body, stream=True) == ["NO"]
+    assert MARK.encode() not in sent.body and b'"partial_json": "{}"' in sent.body
+
+
+async def test_calls_that_no_event_ends_leave_with_the_message() -> None:
+    events = [use(0), use(1), argued(1, "{}"), argued(0, "{}"), *finished("tool_use")]
+    sent = await through([Forbids()], wire(started(), *events), format=API)
+    assert sent.body == wire(
+        started(), use(0), argued(0, "{}"), use(1), argued(1, "{}"), *finished("tool_use")
+    )
+
+
+async def test_what_waits_for_a_call_leaves_where_the_bytes_end() -> None:
+    events = [started(), use(0), use(1), argued(1, "{}"), argued(0, "{")]
+    sent = await through([Forbids()], wire(*events), format=API)
+    assert sent.body == wire(started(), use(0), argued(0, "{"), use(1), argued(1, "{}"))

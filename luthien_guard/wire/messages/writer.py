@@ -14,11 +14,11 @@ from luthien_guard.errors import IllegalOutput, WireError
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
 from luthien_guard.wire.json_text import Raw, dumps, loads
 from luthien_guard.wire.messages.blocks import Place, runs_at_client, wire_key
-from luthien_guard.wire.messages.grammar import Grammar
-from luthien_guard.wire.messages.made import error_of, message_of, usage_of
 from luthien_guard.wire.messages.message import arguments_of, changes_of, stop_reason
+from luthien_guard.wire.messages.own import OwnEvents
 from luthien_guard.wire.messages.reader import event_kind
 from luthien_guard.wire.messages.splice import agreed, name_of, patched, replace_text
+from luthien_guard.wire.messages.turns import Turns
 from luthien_guard.wire.sse import canonical
 
 __all__ = ["StreamWriter"]
@@ -31,26 +31,24 @@ class StreamWriter:
     """Implements `Writer` for `stream: true`."""
 
     __slots__ = (
+        "_begun",
         "_gone",
         "_grammar",
-        "_id",
         "_kept",
-        "_model",
-        "_next",
         "_own",
         "_places",
         "_removed",
         "_shifted",
+        "_turns",
         "_unsaid",
     )
 
     def __init__(self, model: str, call_id: str) -> None:
-        self._model = model or "unknown"
-        self._id = f"msg_{call_id}"
-        self._grammar = Grammar()
-        self._next = 0  # the index of the next block that leaves
+        self._own = OwnEvents(model, call_id)
+        self._grammar = self._own.grammar
+        self._turns = Turns()
         self._places: dict[Any, int | None] = {}  # key of an open block -> its index; None: it does not leave
-        self._own: set[Any] = set()  # keys of open blocks whose start is ours
+        self._begun: set[Any] = set()  # keys of open blocks whose start is ours
         self._shifted = False  # an index that left is not upstream's
         self._kept = 0  # calls of the client's
         self._removed = 0
@@ -62,6 +60,7 @@ class StreamWriter:
         return self._grammar.state == "done"
 
     def write(self, chunks: Sequence[ReadChunk]) -> list[Item]:
+        chunks = self._turns.of(chunks)
         if len(chunks) == 1 and (only := self._plain(chunks[0])) is not None:
             return [only]
         out: list[Item] = []
@@ -157,7 +156,7 @@ class StreamWriter:
         return place
 
     def _take(self, key: Any) -> int:
-        place, self._next = self._next, self._next + 1
+        place = self._own.take_index()
         self._places[key] = place
         self._shifted = self._shifted or place != key
         return place
@@ -202,7 +201,7 @@ class StreamWriter:
                 changes[("index",)] = place
         if kind == "content_block_stop":
             del self._places[key]
-            self._own.discard(key)
+            self._begun.discard(key)
         return place
 
     def _orphan(self, pieces: Sequence[Piece], key: Any, out: list[Item]) -> None:
@@ -216,7 +215,7 @@ class StreamWriter:
         if self._goes(block, {}, out):
             self._places[key] = None
             return
-        self._own.add(key)
+        self._begun.add(key)
         if block.kind == "call":
             name = block.new_name if block.new_name is not None else block.name
             raw: dict[str, Any] = {"type": "tool_use", "id": block.id, "name": name, "input": {}}
@@ -224,20 +223,20 @@ class StreamWriter:
             raw = {"type": "thinking", "thinking": "", "signature": ""}
         else:
             raw = {"type": "text", "text": ""}
-        out.append((self._made("content_block_start", self._take(key), content_block=raw), None))
+        out.append((self._own.event("content_block_start", self._take(key), content_block=raw), None))
 
     def _made_stop(self, key: Any, out: list[Item]) -> None:
         self._say_arguments(key, out)
         place = self._places.pop(key)
-        self._own.discard(key)
+        self._begun.discard(key)
         if place is not None:
-            out.append((self._made("content_block_stop", place), None))
+            out.append((self._own.event("content_block_stop", place), None))
 
     def _end_blocks(self, out: list[Item]) -> None:
         """Upstream leaves out the stop of a call that ran into max_tokens: that is its own to say, unless the block is
         ours."""
         for key in list(self._places):
-            if key in self._own:
+            if key in self._begun:
                 self._made_stop(key, out)
             else:
                 self._say_arguments(key, out)
@@ -282,7 +281,7 @@ class StreamWriter:
         block, place = self._unsaid.pop(key, None), self._places[key]
         if block is not None and place is not None and (text := block.released_text) and text != block.text:
             delta = {"type": "input_json_delta", "partial_json": arguments_of(block, text)}
-            out.append((self._made("content_block_delta", place, delta=delta), None))
+            out.append((self._own.event("content_block_delta", place, delta=delta), None))
 
     # -- the message ---------------------------------------------------------------------------------------------------
 
@@ -291,13 +290,13 @@ class StreamWriter:
         if not isinstance(message, dict):
             return
         model, content = message.get("model"), message.get("content")
-        self._model = model if isinstance(model, str) and model else self._model
+        self._own.model = model if isinstance(model, str) and model else self._own.model
         if not isinstance(content, list) or not content:
             return
         changes.update(changes_of(dumps(data), data, ("message",), pieces))
         left = changes.get(("message", "content"))
         # Clients append to these.
-        self._next += len(loads(left.encode()) if isinstance(left, Raw) else content)
+        self._own.take_index(len(loads(left.encode()) if isinstance(left, Raw) else content))
         for piece in pieces:
             if piece.kind is _START and piece.block is not None and runs_at_client(piece.block):
                 self._removed += piece.block.removed
@@ -313,57 +312,16 @@ class StreamWriter:
 
     # -- our own words -------------------------------------------------------------------------------------------------
 
-    def _made(self, kind: str, index: int | None = None, *, strict: bool = False, **fields: Any) -> bytes:
-        data = {"type": kind, **({} if index is None else {"index": index}), **fields}
-        self._grammar.follow(kind, data, index, strict=strict)
-        return canonical(dumps(data).encode(), kind)
-
     def _explain(self, text: str, out: list[Item]) -> None:
-        """A text block. Where a tool_use has left there is no legal place for one: the record has the reason."""
-        if not self._grammar.called:
-            out.append((self._begun(None) + self._said(text), None))
+        if raw := self._own.explanation(text):
+            out.append((raw, None))
             self._shifted = True
 
-    def _said(self, text: str) -> bytes:
-        index, self._next = self._next, self._next + 1
-        return (
-            self._made("content_block_start", index, content_block={"type": "text", "text": ""})
-            + self._made("content_block_delta", index, delta={"type": "text_delta", "text": text})
-            + self._made("content_block_stop", index)
-        )
-
-    def _begun(self, usage: Mapping[str, Any] | None) -> bytes:
-        if self._grammar.state != "new":
-            return b""
-        return self._made("message_start", message=message_of(self._id, self._model, usage, None))
-
     def end(self, message: str, usage: Mapping[str, Any] | None) -> bytes:
-        if self.finished:
-            return b""
-        said = [self._begun(usage)]
-        if self._grammar.state == "open":
-            said += [self._made("content_block_stop", index) for index in list(self._grammar.open)]
-            called = self._grammar.called
-            if not called:
-                said.append(self._said(message))
-            # calls that left have to be answered by the client, or the session is refused from then on; after them
-            # no text may stand: the record has the reason
-            delta = {"stop_reason": "tool_use" if called else "end_turn", "stop_sequence": None}
-            counts = {"output_tokens": usage_of(usage)["output_tokens"]}
-            said.append(self._made("message_delta", strict=True, delta=delta, usage=counts))
-        said.append(self._made("message_stop", strict=True))
-        return b"".join(said)
+        return self._own.end(message, usage)
 
     def fail(self, status: int, code: str, message: str) -> bytes:
-        return (
-            b""
-            if self.finished
-            else self._made("error", strict=True, **_without_type(error_of(status, message)))
-        )
-
-
-def _without_type(error: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in error.items() if key != "type"}
+        return self._own.fail(status, message)
 
 
 def _is_wire(piece: Piece) -> bool:
