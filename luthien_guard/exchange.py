@@ -162,6 +162,12 @@ class ChatRequest:
         values = [self.raw.get(key) for key in self.spellings("max_tokens")]
         return max((value for value in values if is_count(value)), default=None)
 
+    @property
+    def choices(self) -> int:
+        """How many answers are asked for: `n` of openai.chat; one in every other wire format."""
+        value = self.raw.get("n") if self.wire_format == "openai.chat" else None
+        return value if is_count(value) else 1
+
     def replace(self, **changes: Any) -> ChatRequest:
         """A changed copy. Neutral names (`messages`, `max_tokens`, `stop`) are spelled as the wire format does, in
         every spelling that is there; any other name is a key of the raw JSON; `None` removes it."""

@@ -69,7 +69,8 @@ def through(recording: Recording, policies: str, cuts: Sequence[int] = ()) -> tu
     guard = guard_with(policies)
     content_type = "text/event-stream" if recording.stream else "application/json"
     app = replay(recording.body, status=recording.status, content_type=content_type, cuts=cuts)
-    request = json.dumps({"model": "m", "messages": [], "input": []}).encode()
+    asked = (recording.request or {}).get("n") or 1
+    request = json.dumps({"model": "m", "messages": [], "input": [], "n": asked}).encode()
     path = SUFFIX[recording.api]
 
     async def once() -> Reply:

@@ -31,10 +31,7 @@ def refusal(exchange: Exchange, message: str, usage: Mapping[str, Any] | None, *
     if exchange.services.on_block == "error":
         status, code = _REFUSED[exchange.format.name]
         return error_answer(exchange.format, status, code, message)
-    writer = exchange.format.writer(
-        stream=stream, model=exchange.request.model, call_id=exchange.metadata.call_id
-    )
-    return Answer(200, _SSE if stream else _JSON, writer.end(message, usage))
+    return Answer(200, _SSE if stream else _JSON, exchange.writer(stream=stream).end(message, usage))
 
 
 async def unrecorded(exchange: Exchange) -> Answer | None:

@@ -232,10 +232,7 @@ class LocalStream:
             return Release(done=True, answer=problem)
         raw = response.writer.fail(problem.status, "not_recorded", UNRECORDED)
         if not raw and release.items:  # the end that this writer has written is among them
-            writer = exchange.format.writer(
-                stream=response.stream, model=exchange.request.model, call_id=exchange.metadata.call_id
-            )
-            raw = writer.fail(problem.status, "not_recorded", UNRECORDED)
+            raw = exchange.writer(stream=response.stream).fail(problem.status, "not_recorded", UNRECORDED)
         return Release(((raw, None),) if raw else (), done=True)
 
     async def _released(self) -> Release:

@@ -35,7 +35,7 @@ class ChunkHooks:
         self.after = exchange.plan.calls["on_chunk_completed"]
         self.made_by: HookCall | None = None  # the last that put a chunk of its own in the place of another
         #: The response as upstream sent it: where a policy may change its chunks, the engine never sees that.
-        self.came = Transcript(exchange.format.reader(stream=stream)) if self.before else None
+        self.came = Transcript(exchange.reader(stream=stream)) if self.before else None
         self._told: set[tuple[int, str]] = set()  # (policy, kind of chunk) of changes that are on record
         self._noted: Counter[str] = Counter()  # chunks that passed unread, by reason
 

@@ -13,7 +13,7 @@ from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus, RequestM
 from luthien_guard.policy import Retry
 from luthien_guard.records import EventType
 from luthien_guard.registry import HookCall
-from luthien_guard.wire.format import WireFormat
+from luthien_guard.wire.format import Reader, WireFormat, Writer
 
 __all__ = ["Exchange"]
 
@@ -60,6 +60,17 @@ class Exchange(Asking):
         self.response: Response | None = None  # of the last attempt
         self._closed = False
         self._told_failure = False  # the policies know that something failed
+
+    def reader(self, *, stream: bool) -> Reader:
+        """Of an answer to the request."""
+        return self.format.reader(stream=stream, choices=self.request.choices)
+
+    def writer(self, *, stream: bool) -> Writer:
+        """Of an answer to the request."""
+        request = self.request
+        return self.format.writer(
+            stream=stream, model=request.model, call_id=self.metadata.call_id, choices=request.choices
+        )
 
     async def observe(self, hook: str, event: Any) -> None:
         """Call the hooks that only look on, when nothing can be done about it any more."""

@@ -25,10 +25,8 @@ class Leaving:
         exchange = hooks.exchange
         self._hooks = hooks
         self._stream = stream
-        self._writer = exchange.format.writer(
-            stream=stream, model=exchange.request.model, call_id=exchange.metadata.call_id
-        )
-        self.transcript = Transcript(exchange.format.reader(stream=stream))
+        self._writer = exchange.writer(stream=stream)
+        self.transcript = Transcript(exchange.reader(stream=stream))
 
     async def read(self, ready: Sequence[ReadChunk]) -> list[ReadChunk]:
         """What leaves instead of these. Raises Stop, and IllegalOutput for what was decided before."""

@@ -6,7 +6,7 @@ what stood at the same place before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from luthien_guard.engine.plan import TextStagePlan
@@ -27,20 +27,34 @@ _LOOK_BACK: Final = 4096
 _PLACE: Final = 256
 #: Members that say what an event is about.
 _ABOUT: Final = ("index", "output_index", "content_index", "summary_index")
+_AS_THEY_CAME: Final[Mapping[Path, Any]] = {}
 
 
-def place_of(data: Any, path: Path) -> tuple[Any, ...]:
+def place_of(data: Any, path: Path, leaves: Mapping[Path, Any] = _AS_THEY_CAME) -> tuple[Any, ...]:
     """Where clients join it: an element that has an index goes by that, wherever in its list it stands, and so does an
-    event."""
+    event. `leaves`: the indices that leave otherwise than they came."""
     place: list[Any] = []
     if isinstance(data, dict):
         kind = data.get("type")
-        place = [kind if isinstance(kind, str) else "", *(index_of(data.get(name)) for name in _ABOUT)]
-    for key in path:
+        place = [kind if isinstance(kind, str) else ""]
+        place += [index_of(leaves.get((name,), data.get(name))) for name in _ABOUT]
+    for at, key in enumerate(path, 1):
         data = _part(data, key)
-        index = index_of(data.get("index")) if type(key) is int and isinstance(data, dict) else None
+        index = None
+        if type(key) is int and isinstance(data, dict):
+            came = data.get("index")
+            index = index_of(leaves.get((*path[:at], "index"), came) if leaves else came)
         place.append(key if index is None else ("index", index))
     return tuple(place)
+
+
+def _leaving(pieces: Sequence[Piece]) -> Mapping[Path, Any]:
+    """The indices that leave otherwise than they came."""
+    return {
+        piece.path: piece.value[1]
+        for piece in pieces
+        if piece.kind is PieceKind.DERIVED and piece.block is None and piece.path[-1] in _ABOUT
+    }
 
 
 def _part(data: Any, key: str | int) -> Any:
@@ -54,27 +68,35 @@ def _part(data: Any, key: str | int) -> Any:
 class Others:
     """Those of one response."""
 
-    __slots__ = ("_kept", "_later", "_plans", "_response", "_said", "_tails")
+    __slots__ = ("_kept", "_later", "_leaves", "_plans", "_read", "_response", "_said", "_tails")
 
     def __init__(self, response: ResponseState, later: Callable[[Job], None]) -> None:
         """`later` does something beside the answer, which does not wait for it."""
         self._response = response
         self._plans = response.plan.text_by_channel["other"]
         self._later = later
+        self._read = _NO_CHUNK  # the chunk that was looked at last
+        self._leaves = _AS_THEY_CAME  # its indices
         self._kept = 0  # bytes, about
         self._tails: dict[Any, str] = {}
         #: What stood at each place, for policies that judge the whole response.
         self._said: dict[Any, list[str]] | None = {} if response.plan.calls["on_response_completed"] else None
 
-    async def take(self, text: str, data: Any, path: Path) -> None:
-        """Show one string to the text policies; raises Stop on a verdict. `data` is the chunk's JSON."""
+    async def take(self, text: str, read: ReadChunk, path: Path) -> None:
+        """Show one string of a chunk to the text policies; raises Stop on a verdict."""
         if not text or not (self._plans or self._said is not None):
             return
-        place = place_of(data, path)
+        if read is not self._read:
+            self._read, self._leaves = read, _leaving(read.pieces)
+        place = place_of(read.chunk.data, path, self._leaves)
         if self._said is not None:
             self._note(self._said, text, place)
         for plan in self._plans:
             await self._show(plan, text, place)
+
+    async def take_comment(self, line: str) -> None:
+        """The same for a line that WHATWG ignores, whatever else is in its frame."""
+        await self.take(line, _NO_CHUNK, ("comment",))
 
     def _note(self, said: dict[Any, list[str]], text: str, place: Any) -> None:
         self._keep(len(text) if place in said else len(text) + _size(place))

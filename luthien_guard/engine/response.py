@@ -82,7 +82,7 @@ class Response(ResponseState):
                     self.note_usage(piece.value)
         for line in chunk.ignored:
             if not is_keepalive(line):
-                await self._pieces.others.take(line, None, ("comment",))
+                await self._pieces.others.take_comment(line)
         for piece in pieces:
             await self._pieces.take(read, piece)
             if self.done:

@@ -57,10 +57,8 @@ class ResponseState:
         self.plan = exchange.plan
         self.status = status
         self.stream = stream
-        self.reader = exchange.format.reader(stream=stream)
-        self.writer = exchange.format.writer(
-            stream=stream, model=exchange.request.model, call_id=exchange.metadata.call_id
-        )
+        self.reader = exchange.reader(stream=stream)
+        self.writer = exchange.writer(stream=stream)
         self.queue: deque[ReadChunk] = deque()
         self.held_bytes = 0
         self.jobs: list[Job] = []  # verdicts that wait

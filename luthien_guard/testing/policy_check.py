@@ -243,7 +243,7 @@ async def _check_apart(
     cut = Cut("frame by frame", list)
 
     async def one(guard: Guard, at: int, script: Script, found: dict[int, Played]) -> None:
-        request = request_for(wire_format, "Hello", stream=True)
+        request = request_for(wire_format, "Hello", stream=True, choices=script.choices)
         await anyio.lowlevel.checkpoint()
         found[at] = await play(guard, [script], wire_format, stream=True, cut=cut, request=request)
 

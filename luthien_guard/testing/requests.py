@@ -16,12 +16,15 @@ _ABOUT = "Run a command in the shell."
 
 
 def request_for(
-    wire_format: str, prompt: str, *, stream: bool, model: str = "scripted-model"
+    wire_format: str, prompt: str, *, stream: bool, model: str = "scripted-model", choices: int = 1
 ) -> dict[str, Any]:
-    """A plain request with one prompt and one tool, `bash`. Raises KeyError for an unknown wire format."""
+    """A plain request with one prompt and one tool, `bash`. Raises KeyError for an unknown wire format. `choices`: how many
+    answers it asks for, in openai.chat."""
     body = {"model": model, **_MADE[wire_format](prompt), "stream": stream}
     if stream and wire_format == "openai.chat":
         body["stream_options"] = {"include_usage": True}
+    if choices > 1:
+        body["n"] = choices
     return body
 
 

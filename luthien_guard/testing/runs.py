@@ -48,7 +48,8 @@ async def run(
     found: list[Played] = []
     for wire_format in scripts[0].wire_formats if wire_formats is None else wire_formats:
         for stream in streamed:
-            body = {**request_for(wire_format, prompt, stream=stream), **(request or {})}
+            plain = request_for(wire_format, prompt, stream=stream, choices=scripts[0].choices)
+            body = {**plain, **(request or {})}
             rendered = render(scripts[0], wire_format, stream=stream).body
             for cut in cuts_for(cuts, rendered):
                 if isinstance(clock, VirtualClock):

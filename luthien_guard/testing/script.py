@@ -202,8 +202,12 @@ class Script:
     @property
     def wire_formats(self) -> tuple[str, ...]:
         """The wire formats that can say this: several choices exist in openai.chat only."""
-        several = any(getattr(step, "choice", 0) for step in self.steps)
-        return WIRE_FORMATS[:1] if several else WIRE_FORMATS
+        return WIRE_FORMATS[:1] if self.choices > 1 else WIRE_FORMATS
+
+    @property
+    def choices(self) -> int:
+        """How many answers a request must ask for to get all of it."""
+        return 1 + max((getattr(step, "choice", 0) for step in self.steps), default=0)
 
     def _then(self, step: Step) -> Script:
         return replace(self, steps=(*self.steps, step))

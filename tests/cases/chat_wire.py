@@ -57,11 +57,14 @@ async def through(
     stream: bool = True,
     format: str = "openai.chat",
     step: int = 0,
+    n: int = 1,
 ) -> Sent:
-    """The bytes through a guard, whole or cut into steps; verdicts that wait are settled at once."""
+    """The bytes through a guard, whole or cut into steps; verdicts that wait are settled at once. `n`: choices that were
+    asked for."""
     guard = policies if isinstance(policies, Guard) else Guard(policies)
     call_id = new_call_id()
-    await guard.plane.decide_request(RequestMetadata(call_id, 0.0), format, REQUEST)
+    request = REQUEST if n == 1 else json.dumps({**json.loads(REQUEST), "n": n}).encode()
+    await guard.plane.decide_request(RequestMetadata(call_id, 0.0), format, request)
     guarded = await guard.plane.open_stream(StreamingContext(call_id, format, 200, stream))
     cuts = [body[at : at + step] for at in range(0, len(body), step)] if step else [body]
     out = b""

@@ -80,7 +80,7 @@ async def test_s4_choices_of_a_stream_stay_apart() -> None:
         chunk({"content": "a"}, index=0) + chunk({"content": "b"}, index=1)
         + chunk({"content": "c"}, index=0) + chunk({}, finish="stop") + chunk({}, finish="stop", index=1) + DONE
     )  # fmt: skip
-    sent = await through([{"use": "uppercase-nth-word", "config": {"n": 1}}], body)
+    sent = await through([{"use": "uppercase-nth-word", "config": {"n": 1}}], body, n=2)
     assert sent.left.choices == {0: "AC", 1: "B"}
 
 

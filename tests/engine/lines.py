@@ -114,10 +114,10 @@ class Lines:
     def write_request(self, body: bytes, original: ChatRequest, request: ChatRequest) -> bytes:
         return body if request == original else json.dumps(dict(request.raw)).encode()
 
-    def reader(self, *, stream: bool) -> LinesReader:
+    def reader(self, *, stream: bool, choices: int | None = None) -> LinesReader:
         return LinesReader()
 
-    def writer(self, *, stream: bool, model: str, call_id: str) -> LinesWriter:
+    def writer(self, *, stream: bool, model: str, call_id: str, choices: int | None = None) -> LinesWriter:
         return LinesWriter()
 
     def error(self, status: int, code: str, message: str) -> bytes:

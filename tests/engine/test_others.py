@@ -58,9 +58,11 @@ def detail(index: int, text: str) -> dict[str, Any]:
 
 START = {"role": "assistant", "content": "a"}
 JOINED = {
+    "choices that nobody asked for": [((0, {**START, "foo": "ZQX"}),), ((1, {"foo": "JKV!"}),)],
     "a field that nobody knows": [((0, {**START, "foo": "ZQX"}),), ((0, {"foo": "JKV!"}),)],
     "inside of one": [((0, {**START, "foo": {"x": "ZQX"}}),), ((0, {"foo": {"x": "JKV!"}}),)],
     "at once": [((0, {**START, "foo": MARKER}),)],
+    "a choice whose index is no number": [((1, {**START, "foo": "ZQX"}),), ((True, {"foo": "JKV!"}),)],
     "choices that swap": [
         ((0, START), (1, START)),
         ((0, {"foo": "ZQX"}),),
@@ -76,18 +78,22 @@ JOINED = {
         ((0, {"reasoning_details": [detail(1, "JKV!")]}),),
     ],
 }
+SEVERAL = {"choices that swap", "choices in turn", "a choice whose index is no number"}
 
 
-async def left_of(policy: Policy, events: list[Any]) -> bytes:
+async def left_of(policy: Policy, events: list[Any], n: int = 1) -> bytes:
     body = b"".join(chunk(*each) for each in events) + chunk((0, {}), finish="stop") + b"data: [DONE]\n\n"
     app = GuardMiddleware(replay(body, status=200, content_type="text/event-stream"), guard=Guard([policy]))
-    return (await ask(app, "/v1/chat/completions", b'{"model":"m","messages":[],"stream":true}')).body
+    request = {"model": "m", "messages": [], "stream": True, "n": n}
+    return (await ask(app, "/v1/chat/completions", json.dumps(request).encode())).body
 
 
 @pytest.mark.parametrize("policy", [Whole, Window, Held])
-@pytest.mark.parametrize("events", JOINED.values(), ids=JOINED)
-async def test_what_clients_join_is_joined_for_policies(policy: type[Policy], events: list[Any]) -> None:
-    left = await left_of(policy(), events)
+@pytest.mark.parametrize(("name", "events"), JOINED.items(), ids=JOINED)
+async def test_what_clients_join_is_joined_for_policies(
+    policy: type[Policy], name: str, events: list[Any]
+) -> None:
+    left = await left_of(policy(), events, n=2 if name in SEVERAL else 1)
     assert b"JKV!" not in left
     assert "Blocked" in read(left, "openai.chat", stream=True).text
 
@@ -96,7 +102,7 @@ async def test_what_clients_join_is_joined_for_policies(policy: type[Policy], ev
 async def test_what_nobody_joins_is_not_joined(policy: type[Policy]) -> None:
     events: list[Any] = [((0, {**START, "foo": "ZQX"}),), ((1, {**START, "foo": "JKV!"}),)]
     events += [((0, {"bar": "JKV!"}),)]
-    assert b"Blocked" not in await left_of(policy(), events)
+    assert b"Blocked" not in await left_of(policy(), events, n=2)
 
 
 async def test_calls_that_share_an_index_are_apart_for_clients_too() -> None:

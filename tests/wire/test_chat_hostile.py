@@ -209,7 +209,7 @@ async def test_a_choice_that_clients_take_for_another_is_that_one(index: Any, st
         + chunk({}, index=1, finish="stop")
         + DONE
     )
-    sent = await through([Redact()], came, step=step)
+    sent = await through([Redact()], came, step=step, n=2)
     assert sent.left.choices == {1: "[gone]"}
     assert {
         type(one["index"]) for data in sent.chunks if isinstance(data, dict) for one in data["choices"]
@@ -363,7 +363,7 @@ STRANGE: dict[str, Any] = {
 async def test_what_has_another_shape_is_unknown(data: Any, stream: bool, step: int) -> None:
     raw = json.dumps(data).encode()
     came = b"data: " + raw + b"\n\n" + DONE if stream else raw
-    sent = await through(Guard([Judge()], unknown="block"), came, stream=stream, step=step)
+    sent = await through(Guard([Judge()], unknown="block"), came, stream=stream, step=step, n=2)
     assert sent.outcome.status is OutcomeStatus.BLOCKED
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from luthien_guard import Block, Guard, Policy, ToolCall, hookimpl
+from luthien_guard import Block, ChatRequest, Guard, Policy, ToolCall, hookimpl
 from luthien_guard.events import Chunk, ContentCompleted
 from luthien_guard.exchange import OutcomeStatus
 from luthien_guard.wire.chat import CHAT
@@ -124,8 +124,11 @@ def named(event: str, frame: bytes) -> bytes:
 
 
 def choices(*contents: str) -> bytes:
-    each = [{"index": 0, "delta": {"content": one}} for one in contents]
-    data = {"object": "chat.completion.chunk", "id": "c1", "choices": each}
+    return in_one(*({"index": 0, "delta": {"content": one}} for one in contents))
+
+
+def in_one(*choices: dict[str, Any]) -> bytes:
+    data = {"object": "chat.completion.chunk", "id": "c1", "choices": choices}
     return b"data: " + json.dumps(data).encode() + b"\n\n"
 
 
@@ -170,6 +173,11 @@ CASES: dict[str, bytes] = {
     "reasoning under another name in between": chunk({"reasoning": "MARK"})
     + chunk({"reasoning": "x", "reasoning_content": " !"}),
     "text behind the end": text("MARK") + DONE + text(" !"),
+    "a choice that was not asked for": ROLE + text("MARK") + text(" !", index=1),
+    "one that was not asked for before it": ROLE
+    + text("MARK")
+    + in_one({"index": 1, "delta": {}}, {"index": 0, "delta": {"content": "x"}})
+    + text(" !"),
 }
 
 
@@ -191,14 +199,14 @@ UNTOUCHED = {
     "both names of reasoning": chunk({"reasoning": "a", "reasoning_content": "a"}) * 2,
     "arguments as one object": calls(begun({"c": "x"})),
     "an object without a text": text("a") + chunk({}, object="") + chunk(object="") + text("b"),
-    "choices side by side": text("a") + text("b", index=1) + text("a") + text("b", index=1),
+    "choices side by side, as asked for": text("a") + text("b", index=1) + text("a") + text("b", index=1),
 }
 
 
 @steps
 @pytest.mark.parametrize("said", UNTOUCHED.values(), ids=UNTOUCHED)
 async def test_what_all_clients_read_alike_leaves_as_it_came(said: bytes, step: int) -> None:
-    sent = await through([NoMark()], said + END, step=step)
+    sent = await through([NoMark()], said + END, step=step, n=2)
     assert sent.body == said + END
 
 
@@ -247,6 +255,33 @@ async def test_calls_of_one_index_in_one_chunk_are_calls() -> None:
 async def test_reasoning_goes_on_under_its_first_name() -> None:
     sent = await through([NoMark()], chunk({"reasoning": "a"}) + chunk({"reasoning_content": "b"}) + END)
     assert [delta for delta in deltas(sent.body) if delta] == [{"reasoning": "a"}, {"reasoning": "b"}]
+
+
+async def test_who_asked_for_one_choice_gets_one() -> None:
+    """Some servers count tokens, or the blocks of another wire format, where the index of the choice belongs."""
+    words = b"".join(text(f"w{at} ", index=at) for at in range(300))
+    sent = await through([NoMark()], words + chunk({}, finish="stop", index=299) + DONE)
+    assert first_choice(sent.body) == "".join(f"w{at} " for at in range(300))
+    assert sent.left.choices == {0: first_choice(sent.body)}
+    assert sent.body == b"".join(text(f"w{at} ") for at in range(300)) + END
+
+
+async def test_an_explanation_is_said_where_the_call_was_in_whatever_choice_it_came() -> None:
+    said = ROLE + text("a", index=1) + chunk({"tool_calls": [begun(MARK)]}, index=2)
+    sent = await through([NoMark()], said + chunk({}, finish="tool_calls", index=2) + DONE)
+    assert (sent.left.choices, sent.left.finish) == ({0: "a\n\nNO"}, ("stop",))
+
+
+@pytest.mark.parametrize(("n", "choices"), [(None, 1), (0, 1), (1, 1), (2, 2)])
+def test_a_request_says_how_many_answers_it_asks_for(n: int | None, choices: int) -> None:
+    raw = {"model": "m", "messages": [], "n": n}
+    assert ChatRequest("openai.chat", raw).choices == choices
+    assert ChatRequest("openai.responses", raw).choices == 1
+
+
+async def test_who_only_observes_changes_no_index() -> None:
+    said = text("a", index=1) + END
+    assert (await through(Guard([NoMark()], mode="observe"), said)).body == said
 
 
 async def test_a_choice_that_stands_twice_still_ends() -> None:

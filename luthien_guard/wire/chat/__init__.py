@@ -46,11 +46,11 @@ class Chat:
     def write_request(self, body: bytes, original: ChatRequest, request: ChatRequest) -> bytes:
         return write_request(body, original, request)
 
-    def reader(self, *, stream: bool) -> Reader:
-        return StreamReader() if stream else BodyReader()
+    def reader(self, *, stream: bool, choices: int | None = None) -> Reader:
+        return StreamReader(choices) if stream else BodyReader()
 
-    def writer(self, *, stream: bool, model: str, call_id: str) -> Writer:
-        return StreamWriter(model, call_id) if stream else BodyWriter(model, call_id)
+    def writer(self, *, stream: bool, model: str, call_id: str, choices: int | None = None) -> Writer:
+        return StreamWriter(model, call_id, choices) if stream else BodyWriter(model, call_id)
 
     def error(self, status: int, code: str, message: str) -> bytes:
         kind = _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")

@@ -24,10 +24,11 @@ _TABLE: Final = {
 class Grammar:
     """Where the stream stands. `advance` follows a chunk; with `strict` it raises IllegalOutput on an illegal one."""
 
-    __slots__ = ("choices", "done")
+    __slots__ = ("_last", "choices", "done")
 
-    def __init__(self) -> None:
+    def __init__(self, last: int) -> None:
         self.choices: dict[int, str] = {}
+        self._last = last
         self.done = False
 
     def advance(self, data: Any, *, strict: bool) -> None:
@@ -51,7 +52,9 @@ class Grammar:
             raise _illegal("a choice without an index")
         if not isinstance(choice, dict):
             return
-        number: int = index if type(index) is int and index in self.choices else choice_of(index)
+        number: int = (
+            index if type(index) is int and index in self.choices else choice_of(index, last=self._last)
+        )
         state = self.choices.get(number, "new")
         delta = choice.get("delta")
         steps = ["delta"] if delta else []

@@ -12,7 +12,7 @@ from luthien_guard.events import Chunk
 from luthien_guard.wire.chat.calls import Calls, read_whole, read_whole_legacy
 from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of
 from luthien_guard.wire.chat.heading import Heading
-from luthien_guard.wire.chat.indices import MAX_CHOICES, choice_of, read_choice_index
+from luthien_guard.wire.chat.indices import MAX_CHOICES, choice_of, last_choice, read_choice_index
 from luthien_guard.wire.chat.texts import Texts
 from luthien_guard.wire.format import Path, Piece, PieceKind
 from luthien_guard.wire.indices import leaves_as
@@ -36,15 +36,26 @@ class _Choice:
 class StreamReader:
     """Implements `Reader` for `stream: true`."""
 
-    __slots__ = ("_choices", "_done", "_envelope", "_heading", "_last", "id", "model", "unknown")
+    __slots__ = (
+        "_choices",
+        "_done",
+        "_envelope",
+        "_heading",
+        "_last",
+        "_last_choice",
+        "id",
+        "model",
+        "unknown",
+    )
 
     repeats = True
 
-    def __init__(self) -> None:
+    def __init__(self, choices: int | None = None) -> None:
         self.model = ""
         self.id = ""
         self.unknown = ""
         self._choices: dict[int, _Choice] = {}
+        self._last_choice = last_choice(choices)
         self._envelope = Envelope()
         self._done = False
         self._heading = Heading()
@@ -150,7 +161,7 @@ class StreamReader:
         here: set[int] = set()
         for at, raw in enumerate(choices):
             if type(raw) is dict:
-                number = choice_of(raw.get("index"))
+                number = choice_of(raw.get("index"), last=self._last_choice)
                 raw = self._unsaid(raw, ("choices", at), pieces) if number in here else raw
                 here.add(number)
             found.append(raw)
@@ -166,7 +177,7 @@ class StreamReader:
 
     def _choice(self, index: Any, path: Path, pieces: list[Piece]) -> tuple[int, _Choice]:
         """A choice that is new, or whose index is not spelled as usual."""
-        number, why = read_choice_index(index, 0, path, pieces)
+        number, why = read_choice_index(index, 0, path, pieces, self._last_choice)
         if why:
             self._strange(why)
         choice = self._choices.get(number)

@@ -9,7 +9,7 @@ from typing import Any
 from luthien_guard.wire.chat.changes import put, without_empty_lists
 from luthien_guard.wire.chat.grammar import Grammar
 from luthien_guard.wire.chat.heading import FRAME, under
-from luthien_guard.wire.chat.indices import choice_of
+from luthien_guard.wire.chat.indices import choice_of, last_choice
 from luthien_guard.wire.chat.places import Places
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
 from luthien_guard.wire.json_text import DELETE, dumps
@@ -36,16 +36,17 @@ class _Written:
 class StreamWriter:
     """Implements `Writer` for `stream: true`."""
 
-    __slots__ = ("_choices", "_envelope", "_grammar", "_removing")
+    __slots__ = ("_choices", "_envelope", "_grammar", "_last_choice", "_removing")
 
-    def __init__(self, model: str, call_id: str) -> None:
+    def __init__(self, model: str, call_id: str, choices: int | None = None) -> None:
         self._envelope: dict[str, Any] = {
             "id": f"chatcmpl-{call_id}",
             "object": "chat.completion.chunk",
             "created": int(time.time()),
             "model": model or "unknown",
         }
-        self._grammar = Grammar()
+        self._last_choice = last_choice(choices)
+        self._grammar = Grammar(self._last_choice)
         self._choices: dict[int, _Written] = {}
         self._removing = False  # a call of this response was removed
 
@@ -123,7 +124,7 @@ class StreamWriter:
             if isinstance(delta, dict):
                 number = choice.get("index")
                 written = self._choices.get(number) if type(number) is int else None
-                written = written or self._choice(choice_of(number))
+                written = written or self._choice(choice_of(number, last=self._last_choice))
                 written.role = written.role or bool(delta.get("role"))
                 written.said = written.said or bool(delta.get("content"))
 

@@ -43,10 +43,10 @@ class Responses:
     def write_request(self, body: bytes, original: ChatRequest, request: ChatRequest) -> bytes:
         return write_request(body, original, request)
 
-    def reader(self, *, stream: bool) -> Reader:
+    def reader(self, *, stream: bool, choices: int | None = None) -> Reader:
         return ResponsesReader()
 
-    def writer(self, *, stream: bool, model: str, call_id: str) -> Writer:
+    def writer(self, *, stream: bool, model: str, call_id: str, choices: int | None = None) -> Writer:
         return StreamWriter(model, call_id) if stream else BodyWriter(model, call_id)
 
     def error(self, status: int, code: str, message: str) -> bytes:
