@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from luthien_guard.records import EventType
+
+T = TypeVar("T")
 
 __all__ = [
     "CALL_COLUMNS",
     "EVENT_COLUMNS",
     "NONSENSE",
+    "PAGE",
     "Call",
     "CallFilter",
     "Row",
@@ -32,6 +35,7 @@ __all__ = [
     "id_at",
     "intact",
     "merge",
+    "paged",
     "payload_of",
     "plain",
     "projected",
@@ -233,6 +237,21 @@ def usage_of(column: str | None) -> Mapping[str, Any] | None:
     return found if found is None or isinstance(found, dict) else {"unreadable": column}
 
 
+#: Characters of payloads that are read at once: of the largest requests a few hundred rows would fill the memory.
+PAGE: Final = 16 * 1024 * 1024
+
+
+def paged(items: Iterable[T], payload: Callable[[T], object]) -> Iterator[T]:
+    """As many as are within PAGE, and at least one. (A payload that is no text was never written.)"""
+    left = PAGE
+    for each in items:
+        yield each
+        text = payload(each)
+        left -= len(text) if isinstance(text, str | bytes) else 0
+        if left <= 0:
+            return
+
+
 @dataclass(frozen=True, slots=True)
 class CallFilter:
     """Which calls: every condition that is not None holds. `text` is looked for in the payloads of the events
@@ -295,7 +314,8 @@ class Store(Protocol):
 
     def tail(self, position: int | None = None, *, limit: int = 500) -> tuple[int, list[Row]]:
         """Rows in the order in which they were stored, after `position`; with None no rows and the position of now.
-        Returns the position to go on from: a number that says nothing else. From 0 every row is seen; and who follows goes
+        Returns the position to go on from: a number that says nothing else. No more than `limit` rows, and fewer where
+        they are large (`paged`); none only where there are none. From 0 every row is seen; and who follows goes
         on where a file was replaced or pruned meanwhile, though a look may find nothing on the way."""
         ...
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from luthien_guard.errors import SinkError
 from luthien_guard.sinks.sqlite.batches import Insert, in_batches
-from luthien_guard.store import EVENT_COLUMNS, Row, Written
+from luthien_guard.store import EVENT_COLUMNS, Row, Written, paged
 
 __all__ = ["Spool"]
 
@@ -81,10 +81,15 @@ class Spool:
         return Written(stored, len(rows) - stored)
 
     def peek(self, limit: int = 500) -> list[tuple[int, Row]]:
-        """The oldest rows with their positions."""
+        """The oldest rows with their positions: `limit` of them, or fewer where they are large."""
         query = f"SELECT position, {_NAMES} FROM spool ORDER BY position LIMIT ?"
-        found: list[Any] = self._do(lambda db: db.execute(query, (limit,)).fetchall())
-        return [(position, Row(*columns)) for position, *columns in found]
+
+        def read(db: sqlite3.Connection) -> list[tuple[int, Row]]:
+            with contextlib.closing(db.execute(query, (limit,))) as cursor:
+                found = ((position, Row(*columns)) for position, *columns in cursor)
+                return list(paged(found, lambda each: each[1].payload))
+
+        return self._do(read)
 
     def forget(self, positions: Sequence[int]) -> None:
         """The store has them."""

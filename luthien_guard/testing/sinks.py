@@ -66,6 +66,7 @@ def check_sink(make: Callable[[], Store], *, keeps: bool = True) -> None:
         _prunes_events(store)
         if keeps:
             _is_followed_over_a_prune(store, make)
+            _tails_large_rows_a_few_at_a_time(store)
         _prunes_what_was_seen(store)
     finally:
         store.close()
@@ -197,6 +198,19 @@ def _tails(store: Store) -> None:
     _, rest = store.tail(first, limit=500)
     _same("a tail gives what was stored since, in order", [*some, *rest], fresh)
     _same("a tail gives nothing twice", store.tail(store.tail()[0])[1], [])
+
+
+def _tails_large_rows_a_few_at_a_time(store: Store) -> None:
+    """They would fill the memory of who reads them."""
+    position, _ = store.tail()
+    large = exchange_rows(60, *["x" * 1_000_000] * 40)
+    store.write(large)
+    seen: list[Row] = []
+    while found := store.tail(position)[1]:
+        _same("not all at once", len(found) < len(large), True)
+        position, _ = store.tail(position)
+        seen += found
+    _same("a tail gives large rows, too", seen == large, True)
 
 
 def _knows_the_unfinished(store: Store) -> None:

@@ -147,6 +147,20 @@ def test_a_poison_row_does_not_hold_up_the_spool(tmp_path: Path) -> None:
     assert len((tmp_path / "q").read_text().splitlines()) == 2
 
 
+def test_large_rows_leave_the_spool_a_few_at_a_time(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s.spool")
+    spool.open()
+    rows = [chained("c", seq, 1.0, "usage", None, '"' + "x" * 1_000_000 + '"', "") for seq in range(40)]
+    spool.write(rows)
+    carried: list[Row] = []
+    while found := spool.peek():
+        assert len(found) < 20
+        carried += [row for _, row in found]
+        spool.forget([position for position, _ in found])
+    assert carried == rows
+    spool.close()
+
+
 def test_a_spool_is_full_by_what_waits_in_it(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "s", max_bytes=60_000)
     spool.open()

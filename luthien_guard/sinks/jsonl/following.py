@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from luthien_guard.sinks import positions
 from luthien_guard.sinks.jsonl.files import end_of, has_name
-from luthien_guard.sinks.jsonl.lines import lines_in
-from luthien_guard.store import Row
+from luthien_guard.sinks.jsonl.lines import Line, lines_in
+from luthien_guard.store import Row, paged
 
 __all__ = ["Following"]
 
@@ -86,12 +86,16 @@ def _reader(file: FileIO) -> BinaryIO:
 def _rows(file: FileIO, place: int, limit: int) -> tuple[int, list[Row]]:
     found: list[Row] = []
     with _reader(file) as reader:
-        for _, end, row in lines_in(reader, place):
+        for _, end, row in paged(lines_in(reader, place), _payload):
             place = end
             found += [] if row is None else [row]
             if len(found) == limit:
                 break
     return place, found
+
+
+def _payload(line: Line) -> object:
+    return None if line[2] is None else line[2].payload
 
 
 def _ends_a_line(file: FileIO, place: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from luthien_guard.store import (
     CALL_COLUMNS,
     EVENT_COLUMNS,
+    PAGE,
     Call,
     CallFilter,
     id_at,
@@ -93,8 +94,11 @@ UPSERT_CALLS: Final = (
 )
 SELECT_CALLS: Final = f"SELECT {_CALLS} FROM conversation_calls c"
 SELECT_EVENTS: Final = f"SELECT {_EVENTS} FROM conversation_events"
+#: Without those before which there are more bytes of payloads than are read at once.
 TAIL: Final = (
-    f"SELECT position, {_EVENTS} FROM conversation_events WHERE position >= $1 ORDER BY position LIMIT $2"
+    f"SELECT position, {_EVENTS} FROM (SELECT *, sum(octet_length(payload)) OVER (ORDER BY position) "
+    "- octet_length(payload) AS before FROM (SELECT * FROM conversation_events WHERE position >= $1 "
+    f"ORDER BY position LIMIT $2) AS wanted) AS measured WHERE before < {PAGE} ORDER BY position"
 )
 STATS: Final = (
     "SELECT (SELECT count(*) FROM conversation_calls) AS calls, (SELECT count(*) FROM conversation_events) AS events, "

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,13 +20,14 @@ from luthien_guard.sinks.sqlite import retention, statements
 from luthien_guard.sinks.sqlite.batches import in_batches
 from luthien_guard.sinks.sqlite.transactions import transaction
 from luthien_guard.sinks.sqlite.values import line_of, readable, row_of
-from luthien_guard.store import EVENT_COLUMNS, Call, CallFilter, Row, Written, begun, plain, projected
+from luthien_guard.store import EVENT_COLUMNS, Call, CallFilter, Row, Written, begun, paged, plain, projected
 
 __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
 
 _columns: Final = attrgetter(*EVENT_COLUMNS)
+_PAYLOAD: Final = itemgetter(1 + EVENT_COLUMNS.index("payload"))  # of a row behind its position
 
 _PATIENCE: Final = 10.0
 _AGAIN: Final = 0.02  # seconds
@@ -111,7 +112,7 @@ class SqliteStore:
             db = self._opened()
             file, place = positions.split(position)
             first = positions.next_row(place if file == self._files else 0)
-            found = _fetched(db, statements.TAIL, (first, limit))
+            found = _fetched(db, statements.TAIL, (first, limit), _page)
             if found:
                 position = positions.position(self._files, positions.after_row(found[-1][0]))
             elif self._renewed():  # all of the old one was seen
@@ -266,15 +267,29 @@ def _on_read_only_disk(path: Path) -> bool:
     return bool(flags & getattr(os, "ST_RDONLY", 0)) and not path.with_name(f"{path.name}-wal").exists()
 
 
-def _fetched(db: sqlite3.Connection, query: str, values: Sequence[Any]) -> list[Any]:
+def _all(cursor: sqlite3.Cursor) -> list[Any]:
+    return cursor.fetchall()
+
+
+def _page(cursor: sqlite3.Cursor) -> list[Any]:
+    with contextlib.closing(cursor):
+        return list(paged(cursor, _PAYLOAD))
+
+
+def _fetched(
+    db: sqlite3.Connection,
+    query: str,
+    values: Sequence[Any],
+    read: Callable[[sqlite3.Cursor], list[Any]] = _all,
+) -> list[Any]:
     try:
-        return db.execute(query, values).fetchall()
+        return read(db.execute(query, values))
     except sqlite3.OperationalError as error:
         if "decode" not in str(error):
             raise
     db.text_factory = readable  # slow: only for who has to look at what somebody broke
     try:
-        return db.execute(query, values).fetchall()
+        return read(db.execute(query, values))
     finally:
         db.text_factory = str
 
