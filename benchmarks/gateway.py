@@ -109,9 +109,8 @@ def main() -> None:
         percentiles(
             found, lambda each: each.load.gaps(), "a chunk on its way, 5 paced streams", "added: min-base"
         )
-        print(
-            f"\nmemory after it all: {', '.join(f'{name} {each.memory():.0f} MB' for name, each in everyone.items())}"
-        )
+        held = {name: [each.memory()] for name, each in everyone.items()}
+        report("memory after it all", "MB", held, baseline=_BASE)
 
 
 if __name__ == "__main__":

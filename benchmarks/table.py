@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+_OPTIONS = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+_OPTIONS.add_argument("--json")
 
 
 def interleaved(variants: Mapping[str, Callable[[], float]], *, rounds: int = 7) -> dict[str, list[float]]:
@@ -35,8 +38,7 @@ def report(title: str, unit: str, found: Mapping[str, list[float]], *, baseline:
         rows.append({"variant": name, "min": low, "median": mid, "runs": values})
     if note:
         print(f"  {note}")
-    if "--json" in sys.argv:
-        path = Path(sys.argv[sys.argv.index("--json") + 1])
-        with path.open("a") as file:
+    if path := _OPTIONS.parse_known_args()[0].json:
+        with Path(path).open("a") as file:
             line = {"title": title, "unit": unit, "baseline": baseline, "rows": rows}
             file.write(json.dumps(line) + "\n")
