@@ -1,4 +1,5 @@
-"""uvicorn's HTTP, with two things more: an answer's head leaves with its first bytes, and who does not read is left."""
+"""uvicorn's HTTP, with three things more: an answer's head leaves with its first bytes, who does not read is left, and so
+is who never comes to the end of a request's head."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 __all__ = ["JoinedWrites", "Protocol"]
 
 _HEAD: Final = b"HTTP/1.1 "
+_LONGEST: Final = 64 * 1024  # bytes of a head, of trailers: without any of a body between them
 
 
 class JoinedWrites:
@@ -68,21 +70,44 @@ class JoinedWrites:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, over such a transport."""
+    """uvicorn's, over such a transport. `arrival`: seconds in which the head of a request has to come, from the connection's
+    beginning or the first byte after the answer before."""
 
-    def __init__(self, *arguments: Any, patience: float, **more: Any) -> None:
+    def __init__(self, *arguments: Any, patience: float, arrival: float, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._patience = patience
+        self._arrival = arrival
         self._joined: JoinedWrites | None = None
+        self._awaited: Any = None  # the timer of a head
+        self._size = 0  # bytes since the last head, or bytes of a body
 
     def connection_made(self, transport: Any) -> None:
         self._joined = JoinedWrites(transport, self.loop, self._patience)
         super().connection_made(self._joined)  # type: ignore[arg-type]
+        self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._await_nothing()
         if self._joined is not None:
             self._joined.expect_nothing()
+
+    def data_received(self, data: bytes) -> None:
+        self._size += len(data)
+        super().data_received(data)
+        if self._size > _LONGEST and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
+        elif self._awaited is None and not self._is_asked():
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._size = 0
+        self._await_nothing()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._size = 0
+        super().on_body(body)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -93,3 +118,20 @@ class Protocol(HttpToolsProtocol):
         super().resume_writing()
         if self._joined is not None and not self._joined.is_closing():
             self._joined.expect_nothing()
+
+    def _is_asked(self) -> bool:
+        """There is a request, and its answer is not complete."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _await_head(self) -> None:
+        self._awaited = self.loop.call_later(self._arrival, self._late)
+
+    def _await_nothing(self) -> None:
+        if self._awaited is not None:
+            self._awaited.cancel()
+            self._awaited = None
+
+    def _late(self) -> None:
+        self._awaited = None
+        if not self._is_asked():
+            self.transport.abort()

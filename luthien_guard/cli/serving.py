@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -169,7 +169,7 @@ def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Confi
     return uvicorn.Config(
         app,
         factory=factory,
-        http=_protocol(loaded.config.limits.get("idle_timeout", Limits().idle_timeout)),
+        http=_protocol(loaded.config.limits),
         host=server.host,
         port=server.port,
         workers=server.workers,
@@ -182,12 +182,17 @@ def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Confi
     )
 
 
-def _protocol(patience: float) -> Any:
+def _protocol(limits: Mapping[str, Any]) -> Any:
     try:
         from luthien_guard.cli.http_protocol import Protocol
     except ImportError:  # no httptools here
         return "auto"
-    return partial(Protocol, patience=patience)
+    usual = Limits()
+    return partial(
+        Protocol,
+        patience=limits.get("idle_timeout", usual.idle_timeout),
+        arrival=limits.get("request_timeout", usual.request_timeout),
+    )
 
 
 def _hand_down(loaded: Loaded) -> None:

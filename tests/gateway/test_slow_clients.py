@@ -26,7 +26,7 @@ from tests.gateway.harness import (
     head,
     native,
 )
-from tests.gateway.test_disconnects import FIRST, call
+from tests.gateway.test_disconnects import FIRST, call, until
 
 
 def flooding() -> Wire:
@@ -43,11 +43,11 @@ def flooding() -> Wire:
 
 
 @contextmanager
-def served(guard: Guard, url: str, *, patience: float = 30.0) -> Generator[Gateway]:
-    """As `luthien-guard serve` does it. `patience`: seconds for who reads nothing."""
+def served(guard: Guard, url: str, *, patience: float = 30.0, arrival: float = 30.0) -> Generator[Gateway]:
+    """As `luthien-guard serve` does it. `patience`: seconds for who reads nothing; `arrival`: for a request's head."""
     app = create_app(guard, [native(url)])
     listener = socket.create_server(("127.0.0.1", 0))
-    protocol: Any = partial(Protocol, patience=patience)
+    protocol: Any = partial(Protocol, patience=patience, arrival=arrival)
     server = uvicorn.Server(uvicorn.Config(app, http=protocol, log_config=None, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
@@ -101,3 +101,66 @@ def test_serve_waits_for_who_reads_slowly() -> None:
         (call_id,) = guard.recent_calls
         assert gate.outcome_of(call_id) == "success"
         connection.close()
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n"
+
+
+def connected(gate: Gateway) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", gate.port), timeout=20)
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What comes until the other side hangs up, be it with a reset."""
+    data = b""
+    try:
+        while more := connection.recv(65536):
+            data += more
+    except ConnectionError:
+        pass
+    return data
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /hea", HEALTH, b"\r\n"], ids=str)
+def test_serve_does_not_wait_for_ever_for_a_head(said: bytes) -> None:
+    with served(Guard(), "http://127.0.0.1:1", arrival=0.1) as gate, connected(gate) as connection:
+        connection.sendall(said)
+        assert rest(connection) == b""
+
+
+def test_serve_does_not_wait_for_ever_for_the_next_head() -> None:
+    with served(Guard(), "http://127.0.0.1:1", arrival=0.1) as gate, connected(gate) as connection:
+        connection.sendall(HEALTH + b"\r\n")
+        until(connection, b'"reasons"')
+        connection.sendall(b"GET /hea")
+        assert b"HTTP/1.1" not in rest(connection)
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"),
+    [
+        (HEALTH, b"x-a: b\r\n" * 1000),
+        (HEALTH + b"x-a: ", b"b" * 10_000),
+        (b"GET /", b"a" * 10_000),
+        (HEALTH + b"transfer-encoding: chunked\r\n\r\n0\r\n", b"x-a: b\r\n" * 1000),
+    ],
+    ids=["headers", "a header", "a path", "trailers"],
+)
+def test_serve_hears_no_head_without_end(begins: bytes, goes_on: bytes) -> None:
+    with (
+        served(Guard(), "http://127.0.0.1:1") as gate,
+        connected(gate) as connection,
+        pytest.raises(ConnectionError),
+    ):
+        connection.sendall(begins)
+        for _ in range(10_000):
+            connection.sendall(goes_on)
+
+
+def test_serve_takes_a_long_body_in_the_smallest_chunks() -> None:
+    body = b'{"model": "x", "messages": []}' + b" " * 40_000
+    asked = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n"
+    with served(Guard(), "http://127.0.0.1:1") as gate, connected(gate) as connection:
+        connection.sendall(asked + b"content-type: application/json\r\nconnection: close\r\n\r\n")
+        connection.sendall(b"".join(chunked(body[at : at + 1]) for at in range(len(body))) + b"0\r\n\r\n")
+        assert rest(connection).startswith(b"HTTP/1.1 502")
