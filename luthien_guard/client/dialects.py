@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jiter
@@ -45,6 +45,10 @@ class Dialect(Hashable, Protocol):
         """litellm's object for a whole answer, with what litellm noted on the original (None if there is none)."""
         ...
 
+    def text(self, chunks: Sequence[Any]) -> str:
+        """What the first choice of these chunks says."""
+        ...
+
     def stream_base(self) -> type:
         """The class of litellm's streams, which others check for."""
         ...
@@ -71,6 +75,10 @@ class _Chat:
 
     def answer(self, data: dict[str, Any], original: Any) -> Any:
         return _noted(litellm().ModelResponse(**data), original)
+
+    def text(self, chunks: Sequence[Any]) -> str:
+        first = (choice.delta for chunk in chunks for choice in chunk.choices if choice.index == 0)
+        return "".join(delta.content or "" for delta in first)
 
     def stream_base(self) -> type:
         base: type = litellm().CustomStreamWrapper
@@ -107,6 +115,10 @@ class _Responses:
         _manage(data, original)
         return _noted(ResponsesAPIResponse(**data), original)
 
+    def text(self, chunks: Sequence[Any]) -> str:
+        deltas = (each for each in chunks if getattr(each, "type", "") == "response.output_text.delta")
+        return "".join(each.delta for each in deltas)
+
     def stream_base(self) -> type:
         from litellm.responses.streaming_iterator import BaseResponsesAPIStreamingIterator
 
@@ -130,6 +142,9 @@ class _Messages:
 
     def answer(self, data: dict[str, Any], original: Any) -> Any:
         return data
+
+    def text(self, chunks: Sequence[Any]) -> str:
+        return ""  # nobody goes on from bytes
 
     def stream_base(self) -> type:
         return object

@@ -71,6 +71,7 @@ class GuardedIterator:
             raise
         except BaseException as error:
             self._over = True
+            self._retell(error)
             await self._close_inner()
             await self._exchange.failed(error)
             raise
@@ -95,6 +96,11 @@ class GuardedIterator:
             f"a guarded stream was not closed: {exchange.call_id}", ResourceWarning, stacklevel=2, source=self
         )
         _close_unheard(exchange)
+
+    def _retell(self, error: BaseException) -> None:
+        """litellm's exception quotes what it has heard, for who wants to go on from there: that is what has left."""
+        if self._guarded is not None and hasattr(error, "generated_content"):
+            error.generated_content = self._exchange.dialect.text(self.chunks)
 
     # -- one step ------------------------------------------------------------------------------------------------------
 

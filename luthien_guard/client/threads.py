@@ -92,6 +92,7 @@ class _SyncChat:
     json = staticmethod(CHAT.json)
     chunk = staticmethod(CHAT.chunk)
     answer = staticmethod(CHAT.answer)
+    text = staticmethod(CHAT.text)
     stream_base = staticmethod(CHAT.stream_base)
 
     @property
