@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from luthien_guard.events import ContentChunk, ToolCall
 from luthien_guard.exchange import ChatRequest, is_count
@@ -12,9 +11,6 @@ from luthien_guard.policies.prompt import said
 from luthien_guard.policy import Block, Policy, PolicyContext, hookimpl
 
 __all__ = ["DefaultLimits"]
-
-#: "ı" and "İ" are an "I" to who reads over them, though folding case does not say so.
-_DOTS: Final = {ord("ı"): "i", ord("İ"): "i"}
 
 
 class DefaultLimits(Policy):
@@ -27,7 +23,7 @@ class DefaultLimits(Policy):
         words = _words(forbidden_words)
         self.max_tokens = max_tokens
         self.forbidden_words = words
-        self._sought = tuple(dict.fromkeys([*map(str.casefold, words), *map(_undotted, words)]))
+        self._sought = tuple(dict.fromkeys([*map(_folded, words), *map(_undotted, words)]))
         # each letter of a text is one letter or more of what it is folded to, so that no match is longer
         self.lookahead = max(map(len, self._sought), default=0)
 
@@ -50,8 +46,8 @@ class DefaultLimits(Policy):
         return self._find(call.name) or self._find_in_json(call.arguments)
 
     def _find(self, text: str) -> Block | None:
-        """Case is folded in full ("ß" is "SS"), with the dots of an "i" and without."""
-        if self._holds(text.casefold()) or (_has_dots(text) and self._holds(_undotted(text))):
+        """Case is folded in full ("ß" is "SS"), and "İ" read with its dot and without."""
+        if self._holds(_folded(text)) or ("İ" in text and self._holds(_undotted(text))):
             return Block("a forbidden word", "⛔ Blocked: it holds a word that is not allowed here.")
         return None
 
@@ -81,12 +77,13 @@ def _words(given: object) -> tuple[str, ...]:
     return found
 
 
-def _has_dots(text: str) -> bool:
-    return not text.isascii() and ("ı" in text or "İ" in text)
+def _folded(text: str) -> str:
+    """Folding case leaves "ı" alone, which is an "I" to who reads over it."""
+    return text.casefold().replace("ı", "i")
 
 
 def _undotted(text: str) -> str:
-    return text.translate(_DOTS).casefold()
+    return _folded(text.replace("İ", "i"))
 
 
 def _clamped(request: ChatRequest, limit: int) -> ChatRequest | None:

@@ -94,6 +94,7 @@ _ALIKE = [
     ("\u03b9\u0308\u0301", "xΐx"),
     ("ΛΌΓΟΣ", "ο λόγος"),
     ("hidden", "it is hıdden"),  # what the case of other languages made of it
+    ("İıµ", "xi\u0307I\u039c"),
 ]
 
 
