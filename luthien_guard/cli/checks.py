@@ -54,14 +54,14 @@ def extras(loaded: Loaded) -> Finding:
 def port(loaded: Loaded) -> Finding:
     """Free, or taken by a gateway that answers, or taken by somebody else."""
     from luthien_guard.cli.background import is_gateway
-    from luthien_guard.cli.serving import bound
+    from luthien_guard.cli.serving import bound, url_of
 
     server = loaded.config.server
     where = f"{server.host}:{server.port}"
     try:
         bound(server.host, server.port).close()
     except ConfigError as error:
-        if is_gateway(f"http://{server.host}:{server.port}"):
+        if is_gateway(url_of(server.host, server.port)):
             return Finding("port", "ok", f"a gateway answers on {where}")
         return Finding("port", "failure", str(error))
     return Finding("port", "ok", f"{where} is free")

@@ -31,7 +31,7 @@ from luthien_guard.limits import Limits
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["bound", "end_with_parent", "serve"]
+__all__ = ["bound", "end_with_parent", "serve", "url_of"]
 
 _BACKLOG: Final = 2048
 _PATIENCE: Final = 60.0  # seconds for all workers to start
@@ -58,7 +58,7 @@ def serve(loaded: Loaded, announce: Path | None = None, *, told: Callable[[str],
     private_folder(data_folder())
     _hand_down(loaded)
     listening = bound(loaded.config.server.host, loaded.config.server.port)
-    notice = _Notice(announce or data_folder() / ANNOUNCED, _url(listening), loaded.path)
+    notice = _Notice(announce or data_folder() / ANNOUNCED, url_of(*listening.getsockname()[:2]), loaded.path)
 
     def up() -> None:
         notice.write()
@@ -207,8 +207,9 @@ def _hand_down(loaded: Loaded) -> None:
         os.environ[VARIABLE] = str(loaded.path.absolute())
 
 
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
+def url_of(host: str, port: int) -> str:
+    """Where a client on this machine asks a gateway that listens there."""
+    host = host.strip("[]")
     if host in ("0.0.0.0", "::"):  # noqa: S104 -- where everybody may ask, so may we
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -8,18 +8,25 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 from click.testing import CliRunner, Result
 
+from luthien_guard import Guard
 from luthien_guard.cli import main
-from luthien_guard.cli.checks import clock, reachable
+from luthien_guard.cli.checks import clock, port, reachable
+from luthien_guard.cli.serving import bound
 from luthien_guard.cli.terminal import columns, printable
-from luthien_guard.config.settings import UpstreamSettings
+from luthien_guard.config.load import Loaded
+from luthien_guard.config.origin import Origins
+from luthien_guard.config.settings import GuardConfig, ServerSettings, UpstreamSettings
+from luthien_guard.gateway import create_app
 from luthien_guard.testing.provider import serving
-from tests.cli.processes import Upstream, run
+from tests.cli.processes import Upstream, eventually, run
 
 FULL = """\
 policies: [{use: noop, mode: shadow}, {use: default-limits, config: {forbidden_words: [hunter2]}, on_error: allow}]
@@ -261,6 +268,21 @@ def test_the_doctor_finds_nothing_where_nothing_is_broken(home: Path, upstream: 
     (home / "keys.db").chmod(0o644)
     result = invoke(home, "doctor", "--offline", "--config", "guard.yaml")
     assert "can be read by others" in findings(result)["keys"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "[::1]"])
+def test_the_doctor_knows_a_gateway_on_any_address(host: str) -> None:
+    with bound(host, 0) as listening:
+        settings = ServerSettings(host=host, port=listening.getsockname()[1])
+        gateway = create_app(Guard(), server=settings)
+        server = uvicorn.Server(uvicorn.Config(gateway, log_config=None))
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        eventually(lambda: server.started)
+        finding = port(Loaded(GuardConfig(server=settings), Origins()))
+        server.should_exit = True
+        thread.join(10)
+    assert (finding.state, "a gateway answers" in finding.says) == ("ok", True), finding
 
 
 def test_the_doctor_sends_no_credential() -> None:
