@@ -44,7 +44,7 @@ class Held(Policy):
         return Block("held") if any(MARKER in each for each in said) else None
 
 
-def chunk(*choices: tuple[int, dict[str, Any]], finish: str | None = None) -> bytes:
+def chunk(*choices: tuple[int | None, dict[str, Any]], finish: str | None = None) -> bytes:
     data = {
         "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
         "choices": [{"index": at, "delta": delta, "finish_reason": finish} for at, delta in choices],
@@ -59,6 +59,7 @@ def detail(index: int, text: str) -> dict[str, Any]:
 START = {"role": "assistant", "content": "a"}
 JOINED = {
     "choices that nobody asked for": [((0, {**START, "foo": "ZQX"}),), ((1, {"foo": "JKV!"}),)],
+    "a choice without an index": [((0, {**START, "foo": "ZQX"}),), ((None, {"foo": "JKV!"}),)],
     "a field that nobody knows": [((0, {**START, "foo": "ZQX"}),), ((0, {"foo": "JKV!"}),)],
     "inside of one": [((0, {**START, "foo": {"x": "ZQX"}}),), ((0, {"foo": {"x": "JKV!"}}),)],
     "at once": [((0, {**START, "foo": MARKER}),)],

@@ -173,6 +173,10 @@ CASES: dict[str, bytes] = {
     "reasoning under another name in between": chunk({"reasoning": "MARK"})
     + chunk({"reasoning": "x", "reasoning_content": " !"}),
     "text behind the end": text("MARK") + DONE + text(" !"),
+    "a choice without an index in between": ROLE
+    + text("MARK")
+    + in_one({"delta": {"content": ""}}, {"index": 0, "delta": {"content": "x"}})
+    + text(" !"),
     "a choice that was not asked for": ROLE + text("MARK") + text(" !", index=1),
     "one that was not asked for before it": ROLE
     + text("MARK")
@@ -277,6 +281,14 @@ def test_a_request_says_how_many_answers_it_asks_for(n: int | None, choices: int
     raw = {"model": "m", "messages": [], "n": n}
     assert ChatRequest("openai.chat", raw).choices == choices
     assert ChatRequest("openai.responses", raw).choices == 1
+
+
+@pytest.mark.parametrize("index", [{}, {"index": None}, {"index": 3}])
+async def test_the_one_choice_is_choice_0_also_without_an_index(index: dict[str, Any]) -> None:
+    sent = await through([NoMark()], ROLE + in_one({**index, "delta": {"content": "a"}}) + END)
+    assert [
+        choice["index"] for each in sent.chunks if isinstance(each, dict) for choice in each["choices"]
+    ] == [0] * 3
 
 
 async def test_who_only_observes_changes_no_index() -> None:
