@@ -262,7 +262,16 @@ def test_a_name_is_put_before_whatever_the_frame_is(end: bytes) -> None:
 
 @pytest.mark.parametrize("content", [[], [{"type": "text", "text": "x"}]], ids=["empty", "with a text"])
 async def test_a_second_message_start_does_not_leave(content: list[Any]) -> None:
-    events = [begun(0), begun(1, text="SEC"), begun(2), said(2, "RE"), stopped(0), stopped(1), *finished()]
+    events = [
+        begun(0),
+        begun(1),
+        said(1, "SEC"),
+        begun(2),
+        said(2, "RE"),
+        stopped(0),
+        stopped(1),
+        *finished(),
+    ]
     sent = await through([Judges()], wire(started(), started(*content), *events), format=API)
     assert sent.body == wire(started(), *events)
     strict = Guard([Judges()], unknown="block")

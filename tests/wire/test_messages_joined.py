@@ -166,6 +166,24 @@ async def test_a_start_before_the_stop_of_the_text_before_leaves_as_it_came() ->
     assert (await through([Forbids()], body, format=API)).body == body
 
 
+@steps
+async def test_what_a_text_says_in_its_start_is_read_by_those_that_print_deltas(step: int) -> None:
+    """`text_stream` of the official SDK skips the "x", and would be "Nightjar"."""
+    events = [
+        begun(0),
+        said(0, "Night"),
+        stopped(0),
+        begun(1, text="x"),
+        said(1, "jar"),
+        stopped(1),
+        *finished(),
+    ]
+    sent = await through([Forbids()], wire(started(), *events), format=API, step=step)
+    deltas = [each for each in reads(API, sent.body, stream=True) if each.type == "content_block_delta"]
+    assert "".join(each.delta.text for each in deltas) == "Nightxjar"
+    assert texts_of(sent.body, stream=True) == ["Night", "xjar"]
+
+
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 

@@ -107,6 +107,7 @@ class StreamWriter:
         kind, data = event_kind(read.chunk), read.chunk.data
         changes = agreed(read.pieces)
         place: int | None = None
+        first: dict[str, Any] | None = None
         if kind == "content_block_delta" or kind == "content_block_stop":
             found = self._inside(read, kind, changes, out)
             if found is None:
@@ -116,6 +117,7 @@ class StreamWriter:
             place = self._begin(read, data, changes, out)
             if place is None:
                 return
+            first = _first_delta(data, changes) if read.source is not None else None
         elif kind == "message_start":
             if self._grammar.begun and read.source is not None:
                 return  # clients would not agree on what it begins
@@ -131,6 +133,8 @@ class StreamWriter:
         name = name_of(read.chunk, kind)
         raw = patched(read.chunk, changes) if changes else read.chunk.raw
         out.append((name + raw, None if changes or name else read.source))
+        if first is not None:
+            out.append((self._own.event("content_block_delta", place, delta=first), None))
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
@@ -322,6 +326,20 @@ class StreamWriter:
 
     def fail(self, status: int, code: str, message: str) -> bytes:
         return self._own.fail(status, message)
+
+
+def _first_delta(data: dict[str, Any], changes: dict[Path, Any]) -> dict[str, Any] | None:
+    """What a text says in its start already, as a delta: clients that print deltas skip the start."""
+    raw = data.get("content_block")
+    kind = raw.get("type") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or kind not in ("text", "thinking"):
+        return None
+    path = ("content_block", kind)
+    text = changes.get(path, raw.get(kind))
+    if not isinstance(text, str) or not text:
+        return None
+    changes[path] = ""
+    return {"type": f"{kind}_delta", kind: text}
 
 
 def _is_wire(piece: Piece) -> bool:
