@@ -302,3 +302,10 @@ async def test_a_delta_of_a_block_that_nobody_knows_leaves_as_it_came() -> None:
     new = [begun(0, "new", text=""), delta(0, "new_delta", text="x"), stopped(0)]
     body = wire(started(), *new, *finished())
     assert (await through([Judges()], body, format=API)).body == body
+
+
+async def test_a_text_beside_arguments_that_are_none_does_not_leave_in_a_block_that_nobody_knows() -> None:
+    block = {"type": "content_block_start", "index": 0, "content_block": {"type": "zork"}}
+    strange = delta(0, "input_json_delta", partial_json=5, text="SEC")
+    sent = await through([Judges()], wire(started(), block, strange, stopped(0), *finished()), format=API)
+    assert b"SEC" not in sent.body

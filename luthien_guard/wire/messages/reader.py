@@ -236,7 +236,8 @@ class StreamReader:
         if block is not None and block.kind == "call" and kind not in _KNOWN and delta.keys() != {"type"}:
             beside(block, delta, ("delta",), pieces)
         envelope(delta, ("delta",), pieces, names=("type",))
-        if block is not None or key not in self._open:  # of a block of an unknown type nobody joins anything
+        # Of a block of an unknown type nobody joins what is of no type that is joined.
+        if block is not None or key not in self._open or (type(kind) is str and kind in _DELTAS):
             _unsay(delta, "", pieces)
         if type(kind) is str and kind in _DELTAS:  # with something else where its text should stand
             pieces.append(leaves_as(("delta", _DELTAS[kind][0]), ""))
