@@ -45,5 +45,4 @@ def clock_from(source: Callable[[], float]) -> Clock:
     """`source` itself if it can make scopes; any other callable is taken for real seconds."""
     if isinstance(source, Clock):
         return source
-    # anyio's clock looks the event loop up at every call: ten times the cost of the same seconds from the system
-    return MonotonicClock() if source is anyio.current_time else MonotonicClock(source)
+    return MonotonicClock(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,7 @@ class Guard:
         _one_of("on_unrecorded", on_unrecorded, _ON_UNRECORDED)
         self.on_block: OnBlock = on_block
         self.limits = _checked(limits)
-        self.clock: Callable[[], float] = clock if clock is not None else anyio.current_time
+        self.clock: Callable[[], float] = time.monotonic if clock is None else clock
         self.formats: Mapping[str, WireFormat] = FORMATS
         self._plans: Mapping[str | None, Plan] = plans(
             policies, policy_sets, mode=mode, allow_paths=allow_paths
