@@ -10,7 +10,7 @@ import anyio
 from luthien_guard.gateway.key import Key, key_of, row_of
 from luthien_guard.gateway.shared.pace import MICRO, Pace
 from luthien_guard.sinks.loop_thread import LoopThread
-from luthien_guard.sinks.postgresql.connection import checked, connected, told, where
+from luthien_guard.sinks.postgresql.connection import checked, connected, is_broken, told, where
 from luthien_guard.sinks.postgresql.driver import Database
 
 __all__ = ["PostgresShared", "from_url"]
@@ -121,20 +121,14 @@ class PostgresShared:
             return self._thread.call(lambda: self._bounded(work))
 
     async def _bounded(self, work: Callable[[Database], Awaitable[T]]) -> T:
-        import asyncpg  # type: ignore[import-untyped, unused-ignore]
-
         try:
             self._one = self._one or anyio.Lock()
             with anyio.fail_after(_PATIENCE):
                 async with self._one:
                     return await work(await self._live())
-        except asyncpg.PostgresError as error:
-            # The connection, or the server goes; or one can only read there since another server took over.
-            if (getattr(error, "sqlstate", None) or "08")[:2] in ("08", "25", "57"):
+        except BaseException as error:
+            if is_broken(error):
                 await self._dropped()
-            raise
-        except BaseException:
-            await self._dropped()
             raise
 
     async def _live(self) -> Database:

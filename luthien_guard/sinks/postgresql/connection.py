@@ -15,13 +15,16 @@ from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.sinks.loop_thread import LoopThread
 from luthien_guard.sinks.postgresql.driver import Database
 
-__all__ = ["COMMAND", "Connection", "checked", "connected", "told", "where"]
+__all__ = ["COMMAND", "Connection", "checked", "connected", "is_broken", "told", "where"]
 
 T = TypeVar("T")
 
 COMMAND: Final = 30.0  # seconds for one command
 _CONNECT: Final = 5.0  # seconds
 _SLACK: Final = 5.0  # what a whole piece of work may take longer than one command
+# The classes of failures after which one connects anew: the connection failed; one can only read there, since another
+# server took over; the server goes.
+_BROKEN: Final = ("08", "25", "57")
 # The server ends what we no longer wait for, also when we are gone: else a lock could outlive its holder. By SET, for
 # poolers refuse what they do not know among the start-up parameters.
 _SETTINGS: Final = (
@@ -85,6 +88,15 @@ def told(url: str) -> Generator[None]:
         raise SinkError(f"{where(url)}: {error}") from None
 
 
+def is_broken(error: BaseException) -> bool:
+    """Whether the connection is of no more use after this failure. A server that refused something is still there."""
+    import asyncpg  # type: ignore[import-untyped, unused-ignore]
+
+    if not isinstance(error, asyncpg.PostgresError):
+        return True
+    return (getattr(error, "sqlstate", None) or "08")[:2] in _BROKEN
+
+
 def _clean(url: str, message: str) -> str:
     parts = urlsplit(url)
     quoted = parts.netloc.rpartition("@")[0].partition(":")[2]
@@ -129,16 +141,11 @@ class Connection:
             return self._thread.call(lambda: self._bounded(work, (seconds or self._patience) + _SLACK))
 
     async def _bounded(self, work: Callable[[Database], Awaitable[T]], seconds: float) -> T:
-        import asyncpg  # type: ignore[import-untyped, unused-ignore]
-
         try:
             with anyio.fail_after(seconds):
                 return await work(await self._live())
         except BaseException as error:
-            # a server that refused something is still there; 08 and 57: the connection failed, the server goes
-            if not isinstance(error, asyncpg.PostgresError) or (getattr(error, "sqlstate", None) or "08")[
-                :2
-            ] in ("08", "57"):
+            if is_broken(error):
                 self._dropped()
             raise
 
