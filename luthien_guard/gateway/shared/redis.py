@@ -14,7 +14,7 @@ from luthien_guard.gateway.key import Key, key_of, row_of
 from luthien_guard.gateway.shared.pace import MICRO, Pace
 from luthien_guard.gateway.shared.redis_scripts import Client
 from luthien_guard.sinks.loop_thread import LoopThread
-from luthien_guard.sinks.redis_failures import place_of, told
+from luthien_guard.sinks.redis_failures import left_if_replica, place_of, told
 
 __all__ = ["RedisShared", "from_url"]
 
@@ -91,7 +91,9 @@ class RedisShared:
 
     async def _bounded(self, work: Callable[[Client], Awaitable[T]]) -> T:
         with anyio.fail_after(_PATIENCE):
-            return await work(await self._live())
+            client = await self._live()
+            with left_if_replica(client.redis):
+                return await work(client)
 
     async def _live(self) -> Client:
         """Asks nobody yet: the driver connects with its first command."""

@@ -18,7 +18,7 @@ from luthien_guard.errors import ConfigError
 from luthien_guard.pubsub import Notice
 from luthien_guard.sinks.loop_thread import LoopThread
 from luthien_guard.sinks.pubsub.mailbox import gap
-from luthien_guard.sinks.redis_failures import Closed, told
+from luthien_guard.sinks.redis_failures import Closed, left_if_replica, told
 
 __all__ = ["RedisPubSub", "from_url"]
 
@@ -109,7 +109,7 @@ class RedisPubSub:
         from coredis.tokens import PureToken
 
         async def add() -> None:
-            with anyio.fail_after(2 * _PATIENCE):
+            with anyio.fail_after(2 * _PATIENCE), left_if_replica(self._client):
                 async with self._client.pipeline(transaction=False) as pipeline:
                     for each in notices:
                         pipeline.xadd(

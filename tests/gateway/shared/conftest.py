@@ -13,9 +13,9 @@ import pytest
 
 from luthien_guard.gateway.shared.service import KeyTable, Shared
 from luthien_guard.gateway.shared.urls import open_shared
-from tests.sinks.servers import database, postgres, redis
+from tests.sinks.servers import database, postgres, primary, redis
 
-__all__ = ["database", "postgres", "redis"]
+__all__ = ["database", "postgres", "primary", "redis"]
 
 Open = Callable[[], Shared]
 

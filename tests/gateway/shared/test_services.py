@@ -19,10 +19,12 @@ from luthien_guard.gateway.shared.memory import MemoryShared
 from luthien_guard.gateway.shared.pace import Pace, pace_of, taken
 from luthien_guard.gateway.shared.postgresql import PostgresShared
 from luthien_guard.gateway.shared.reach import Reach
+from luthien_guard.gateway.shared.redis import RedisShared
 from luthien_guard.gateway.shared.service import KeyTable, Shared
 from luthien_guard.gateway.shared.sqlite import SqliteShared
-from tests.gateway.shared.conftest import Open
-from tests.sinks.servers import admin
+from tests.gateway.shared.conftest import Open, redis_url
+from tests.sinks.proxy import proxied
+from tests.sinks.servers import admin, demoted
 
 DAY = 86400.0
 ROOT = Path(__file__).parents[3]
@@ -113,6 +115,20 @@ async def test_a_database_that_is_written_to_elsewhere_since_is_connected_to_ane
     assert await allowed(shared, name, pace_of(2, DAY), 2) == 1
     for each in (made, shared):
         await run_sync(each.close)
+
+
+async def test_a_redis_that_was_made_a_replica_is_left_for_the_one_that_took_over(
+    primary: str, redis: str, name: str
+) -> None:
+    with proxied(primary) as proxy:
+        shared = RedisShared(redis_url(proxy.url))
+        assert await allowed(shared, name, pace_of(2, DAY), 1) == 1
+        await run_sync(demoted, primary)
+        proxy.lead(redis)
+        with pytest.raises(SinkError, match="read only replica"):
+            await shared.take(name, pace_of(2, DAY))
+        assert await allowed(shared, name, pace_of(2, DAY), 3) == 2
+        await run_sync(shared.close)
 
 
 def emptied(folder: Path) -> None:
