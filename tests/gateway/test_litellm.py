@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from luthien_guard import Block, Policy, hookimpl
+from luthien_guard import Block, Guard, Policy, hookimpl
 from luthien_guard.config.settings import UpstreamSettings
+from luthien_guard.errors import ConfigError
+from luthien_guard.gateway import create_app
 from luthien_guard.gateway.auth import Anyone
 from luthien_guard.gateway.authentication import Passthrough
 from luthien_guard.testing import Script
@@ -295,3 +297,34 @@ def test_a_key_in_a_header_is_what_every_provider_is_asked_with(model: str, head
     assert b"in-headers" not in asked and b"sk-caller" not in asked
     wanted = {"anthropic/claude-x": b"x-api-key: sk-own", "gemini/gemini-x": b"x-goog-api-key: sk-own"}
     assert wanted.get(model, b"authorization: bearer sk-own") in asked.lower()
+
+
+# -- what an entry may not say ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"n": 2}, r"litellm\.n"),
+        ({"n": True}, r"litellm\.n"),
+        ({"extra_body": {"n": 3}}, r"litellm\.extra_body\.n"),
+        ({"extra_body": {"stream": True}}, r"litellm\.extra_body\.stream"),
+        ({"tools": []}, r"litellm\.tools"),
+        ({"messages": []}, r"litellm\.messages"),
+        ({"instructions": "x"}, r"litellm\.instructions"),
+        ({"previous_response_id": "x"}, r"litellm\.previous_response_id"),
+        ({"modalities": ["audio"]}, r"litellm\.modalities"),
+        ({"background": True}, r"litellm\.background"),
+    ],
+    ids=str,
+)
+def test_what_policies_read_in_a_request_is_said_by_no_entry(given: dict[str, Any], name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}: .* in the request"):
+        create_app(Guard(), [UpstreamSettings(litellm=given)])
+
+
+@pytest.mark.parametrize(
+    "given", [{"n": 1}, {"extra_body": {"n": 1, "top_k": 3}}, {"logprobs": True}], ids=str
+)
+def test_what_changes_nothing_of_what_was_asked_is_said_by_an_entry(given: dict[str, Any]) -> None:
+    create_app(Guard(), [UpstreamSettings(litellm=given)])

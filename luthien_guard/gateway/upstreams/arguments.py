@@ -5,6 +5,7 @@ wire format itself knows may become one."""
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, Final
 
 from luthien_guard.client.litellm_api import litellm
@@ -17,8 +18,15 @@ from luthien_guard.gateway.upstreams.types import Call, UpstreamError
 
 __all__ = ["Arguments", "credential_of"]
 
-#: Said by the gateway itself for every call.
-_OURS: Final = ("model", "stream", "messages", "input", "api_key", "api_base", "base_url")
+#: Said by the entry in its own words.
+_OURS: Final = ("model", "api_key", "api_base", "base_url")
+#: Policies, and the guard that counts choices, go by what a request says of these.
+_THE_REQUEST_S: Final = frozenset(
+    """
+    audio background conversation functions input instructions mcp_servers messages modalities n
+    previous_response_id prompt stream system tools
+    """.split()  # noqa: SIM905 -- a name a line otherwise
+)
 #: litellm asks nobody without an `api_key`. Stands for a header that holds none (`Basic ...`), and may outweigh it.
 _IN_HEADERS: Final = "in-headers"
 #: As litellm and the SDKs below it write the same names: another spelling would be a second header.
@@ -32,11 +40,7 @@ class Arguments:
 
     def __init__(self, settings: UpstreamSettings, name: str) -> None:
         given = dict(settings.litellm or {})
-        for key in _OURS:
-            if key in given:
-                raise ConfigError(
-                    f"upstream {name}: litellm.{key}: use the upstream's own api_key, base_url and model"
-                )
+        _check(given, f"upstream {name}: litellm")
         self._allowed = frozenset(given.get("allowed_openai_params") or ())
         self._given = given
         self._settings = settings
@@ -92,6 +96,20 @@ class Arguments:
         if self._has_credential:
             return self._settings.api_key or key_in_headers(self._settings.headers) or _IN_HEADERS
         return credential_of(call) if call.forwards_credential else None
+
+
+def _check(given: Mapping[str, Any], place: str) -> None:
+    """Raises ConfigError."""
+    for key, value in given.items():
+        if key in _OURS:
+            raise ConfigError(f"{place}.{key}: use the upstream's own api_key, base_url and model")
+        if key in _THE_REQUEST_S and not (key == "n" and value == 1 and value is not True):
+            raise ConfigError(
+                f"{place}.{key}: policies go by what a request says of it: say it in the request, or let a policy "
+                "change the request"
+            )
+        if key == "extra_body" and isinstance(value, Mapping):
+            _check(value, f"{place}.{key}")
 
 
 def _has_environment(model: str) -> bool:
