@@ -27,15 +27,17 @@ _LOOK_BACK: Final = 4096
 _PLACE: Final = 256
 #: Members that say what an event is about.
 _ABOUT: Final = ("index", "output_index", "content_index", "summary_index")
+#: No client asks what a chunk is about that has choices: it joins what stands in these.
+_CHOICES: Final = ("choices",)
 _AS_THEY_CAME: Final[Mapping[Path, Any]] = {}
 
 
 def place_of(data: Any, path: Path, leaves: Mapping[Path, Any] = _AS_THEY_CAME) -> tuple[Any, ...]:
     """Where clients join it: an element that has an index goes by that, wherever in its list it stands, and so does an
-    event. `leaves`: the indices that leave otherwise than they came."""
+    event. `leaves`: what leaves otherwise than it came."""
     place: list[Any] = []
-    if isinstance(data, dict):
-        kind = data.get("type")
+    if isinstance(data, dict) and path[:1] != _CHOICES:
+        kind = leaves.get(("type",), data.get("type"))
         place = [kind if isinstance(kind, str) else ""]
         place += [index_of(leaves.get((name,), data.get(name))) for name in _ABOUT]
     for at, key in enumerate(path, 1):
@@ -49,12 +51,33 @@ def place_of(data: Any, path: Path, leaves: Mapping[Path, Any] = _AS_THEY_CAME) 
 
 
 def _leaving(pieces: Sequence[Piece]) -> Mapping[Path, Any]:
-    """The indices that leave otherwise than they came."""
+    """What leaves otherwise than it came, whatever policies say."""
     return {
         piece.path: piece.value[1]
         for piece in pieces
-        if piece.kind is PieceKind.DERIVED and piece.block is None and piece.path[-1] in _ABOUT
+        if piece.kind is PieceKind.DERIVED and piece.block is None
     }
+
+
+def _stays(text: str, path: Path, leaves: Mapping[Path, Any]) -> bool:
+    """False for a string that is not in what leaves: clients join what stood before it to what comes after it."""
+    return not leaves or all(
+        path[:at] not in leaves or _has(leaves[path[:at]], path[at:], text) for at in range(1, len(path) + 1)
+    )
+
+
+def _has(value: Any, path: Path, text: str) -> bool:
+    for key in path:
+        known = isinstance(value, dict) and key in value
+        if not known and not (isinstance(value, list) and type(key) is int and key < len(value)):
+            return False
+        value = value[key]
+    return bool(value == text or (path and path[-1] == text))
+
+
+def _calls_in(pieces: Sequence[Piece]) -> Mapping[Path, Block]:
+    """The call that each element of the chunk is of."""
+    return {piece.owner: piece.block for piece in pieces if piece.owner and piece.block is not None}
 
 
 def _part(data: Any, key: str | int) -> Any:
@@ -68,7 +91,7 @@ def _part(data: Any, key: str | int) -> Any:
 class Others:
     """Those of one response."""
 
-    __slots__ = ("_kept", "_later", "_leaves", "_plans", "_read", "_response", "_said", "_tails")
+    __slots__ = ("_calls", "_kept", "_later", "_leaves", "_plans", "_read", "_response", "_said", "_tails")
 
     def __init__(self, response: ResponseState, later: Callable[[Job], None]) -> None:
         """`later` does something beside the answer, which does not wait for it."""
@@ -76,19 +99,19 @@ class Others:
         self._plans = response.plan.text_by_channel["other"]
         self._later = later
         self._read = _NO_CHUNK  # the chunk that was looked at last
-        self._leaves = _AS_THEY_CAME  # its indices
+        self._leaves = _AS_THEY_CAME  # what of it leaves otherwise
+        self._calls: Mapping[Path, Block] = {}  # of its elements
         self._kept = 0  # bytes, about
         self._tails: dict[Any, str] = {}
         #: What stood at each place, for policies that judge the whole response.
         self._said: dict[Any, list[str]] | None = {} if response.plan.calls["on_response_completed"] else None
 
-    async def take(self, text: str, read: ReadChunk, path: Path) -> None:
+    async def take(self, piece: Piece, read: ReadChunk) -> None:
         """Show one string of a chunk to the text policies; raises Stop on a verdict."""
+        text = piece.text
         if not text or not (self._plans or self._said is not None):
             return
-        if read is not self._read:
-            self._read, self._leaves = read, _leaving(read.pieces)
-        place = place_of(read.chunk.data, path, self._leaves)
+        place = self._place(piece, read)
         if self._said is not None:
             self._note(self._said, text, place)
         for plan in self._plans:
@@ -96,7 +119,18 @@ class Others:
 
     async def take_comment(self, line: str) -> None:
         """The same for a line that WHATWG ignores, whatever else is in its frame."""
-        await self.take(line, _NO_CHUNK, ("comment",))
+        await self.take(Piece(PieceKind.OPAQUE, path=("comment",), text=line), _NO_CHUNK)
+
+    def _place(self, piece: Piece, read: ReadChunk) -> tuple[Any, ...]:
+        if read is not self._read:
+            self._read, self._leaves, self._calls = read, _leaving(read.pieces), _calls_in(read.pieces)
+        place = place_of(read.chunk.data, piece.path, self._leaves)
+        call = self._calls.get(piece.owner)
+        if (
+            call is not None and call.policed
+        ):  # it leaves at a place of its own, wherever upstream said that it stands
+            place = (call, *place[len(piece.owner) - len(piece.path) :])
+        return place if _stays(piece.text, piece.path, self._leaves) else ("does not leave", *place)
 
     def _note(self, said: dict[Any, list[str]], text: str, place: Any) -> None:
         self._keep(len(text) if place in said else len(text) + _size(place))

@@ -66,7 +66,7 @@ class Pieces:
         elif kind is PieceKind.STOP:
             await self._stop(read, piece, block)
         elif kind is PieceKind.OPAQUE:
-            await self.others.take(piece.text, read, piece.path)
+            await self.others.take(piece, read)
         elif kind is PieceKind.FINISH:
             self._response.finish_reasons[piece.value or 0] = piece.text
             self._response.terminal = True
@@ -220,7 +220,7 @@ class Pieces:
             self._barrier = None
 
     async def _failure(self, read: ReadChunk, piece: Piece) -> None:
-        await self.others.take(piece.text, read, piece.path)
+        await self.others.take(piece, read)
         self._response.failed = piece.text
         exchange = self._response.exchange
         exchange.decide_outcome(

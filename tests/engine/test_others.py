@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthien_guard import Block, ContentChunk, Guard, GuardMiddleware, Limits, Policy, PolicyContext, hookimpl
+from luthien_guard import (
+    Block,
+    ContentChunk,
+    Guard,
+    GuardMiddleware,
+    Limits,
+    Policy,
+    PolicyContext,
+    ToolCall,
+    hookimpl,
+)
 from luthien_guard.engine.others import place_of
 from luthien_guard.events import ContentCompleted, ResponseCompleted
 from luthien_guard.testing import read
@@ -56,6 +66,15 @@ def detail(index: int, text: str) -> dict[str, Any]:
     return {"index": index, "type": "reasoning.text", "text": text}
 
 
+def payload(text: str) -> dict[str, Any]:
+    return {"function": {"input": text}}
+
+
+def entry(id: str, **more: str) -> dict[str, Any]:
+    """Of one index, whosever it is."""
+    return {"index": 0, "id": id, "type": "function", "function": {"arguments": "", **more}}
+
+
 START = {"role": "assistant", "content": "a"}
 JOINED = {
     "choices that nobody asked for": [((0, {**START, "foo": "ZQX"}),), ((1, {"foo": "JKV!"}),)],
@@ -77,6 +96,16 @@ JOINED = {
     "elements with an index": [
         ((0, {**START, "reasoning_details": [detail(0, "q"), detail(1, "ZQX")]}),),
         ((0, {"reasoning_details": [detail(1, "JKV!")]}),),
+    ],
+    "a choice that stands twice in between": [
+        ((0, {**START, "foo": "ZQX"}),),
+        ((0, {}), (0, {"foo": "x"})),
+        ((0, {"foo": "JKV!"}),),
+    ],
+    "a payload that does not leave in between": [
+        ((0, {**START, "tool_calls": [entry("a", input="ZQX")]}),),
+        ((0, {"tool_calls": [{**entry("b"), "type": "custom", "custom": {"name": "b"}, **payload("x")}]}),),
+        ((0, {"tool_calls": [entry("a", input="JKV!")]}),),
     ],
 }
 SEVERAL = {"choices that swap", "choices in turn", "a choice whose index is no number"}
@@ -104,6 +133,39 @@ async def test_what_nobody_joins_is_not_joined(policy: type[Policy]) -> None:
     events: list[Any] = [((0, {**START, "foo": "ZQX"}),), ((1, {**START, "foo": "JKV!"}),)]
     events += [((0, {"bar": "JKV!"}),)]
     assert b"Blocked" not in await left_of(policy(), events, n=2)
+
+
+@pytest.mark.parametrize("policy", [Whole, Window, Held])
+@pytest.mark.parametrize("about", [{"type": "a"}, {"index": 7}, {"output_index": 1}], ids=repr)
+async def test_what_a_chunk_with_choices_says_it_is_about_keeps_nothing_apart(
+    policy: type[Policy], about: dict[str, Any]
+) -> None:
+    said = unknown({"foo": "ZQX"}) + unknown({"foo": "JKV!"}, **about) + b"data: [DONE]\n\n"
+    sent = await through([policy()], said)
+    assert b"JKV!" not in sent.body
+
+
+class Calls(Whole):
+    """Decides on calls, too: then no two of them leave under one index."""
+
+    @hookimpl
+    def on_tool_call_completed(self, call: ToolCall, ctx: PolicyContext) -> None:
+        return None
+
+
+@pytest.mark.parametrize("policy", [Calls, Held])
+async def test_strings_of_a_call_are_joined_whatever_another_of_its_index_says(policy: type[Policy]) -> None:
+    said = [entry("a", foo="ZQX"), entry("b", foo="x"), entry("a", foo="JKV!")]
+    events: list[Any] = [((0, {"tool_calls": [each]}),) for each in said]
+    assert b"JKV!" not in await left_of(policy(), [((0, START),), *events])
+
+
+@pytest.mark.parametrize("policy", [Calls, Held])
+async def test_strings_of_two_calls_are_apart_where_these_leave_apart(policy: type[Policy]) -> None:
+    events: list[Any] = [
+        ((0, {"tool_calls": [each]}),) for each in (entry("a", foo="ZQX"), entry("b", foo="JKV!"))
+    ]
+    assert b"Blocked" not in await left_of(policy(), [((0, START),), *events])
 
 
 async def test_calls_that_share_an_index_are_apart_for_clients_too() -> None:
@@ -146,7 +208,7 @@ TOO_MUCH = "more of what the wire format does not know is kept than the limit al
 GROWING = {
     "places": unknown(*MANY, {"last": "x"}),
     "long names": unknown(*({f"k{at}" * 1000: "x"} for at in range(10)), {"last": "x"}),
-    "long types": b"".join(unknown({"foo": "x"}, type=f"k{at}" * 1000) for at in range(10))
+    "long types": b"".join(unknown(foo="x x", type=f"k{at}" * 1000) for at in range(10))
     + unknown({"last": "x"}),
 }
 

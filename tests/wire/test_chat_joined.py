@@ -256,6 +256,31 @@ async def test_calls_of_one_index_in_one_chunk_are_calls() -> None:
     assert [entry["index"] for entry in entries(sent.body)] == [0, 1]
 
 
+@pytest.mark.parametrize("index", [0, False, "0", 0.0], ids=repr)
+async def test_no_two_calls_leave_under_one_index_however_it_is_spelled(index: Any) -> None:
+    bare, named = ({**call(None, id, "sh", "MARK"), "index": index} for id in (None, "z"))
+    again = [{**each, "function": {"name": "sh", "arguments": " !"}} for each in (bare, named)]
+    sent = await through([NoMark()], calls(bare, named) + calls(*again) + END)
+    indices = [entry["index"] for entry in entries(sent.body)]
+    assert sorted(indices) == list(range(len(sent.left.tool_calls)))
+
+
+async def test_fragments_that_leave_as_one_leave_at_the_index_of_their_call() -> None:
+    said = calls(begun(MARK)) + calls(call(1, "b", "sh", "{"))
+    sent = await through(
+        [NoMark()], said + calls(call(None, None, None, '"a"'), call(1, "b", None, ":1}")) + END
+    )
+    assert [(entry.get("index"), entry["id"]) for entry in entries(sent.body)] == [(0, "b"), (0, "b")]
+
+
+async def test_fragments_that_leave_as_one_leave_under_the_id_of_their_call() -> None:
+    said = calls(begun("{}")) + calls(call(1, "a", "sh", "{"))
+    sent = await through(
+        [NoMark()], said + calls(call(1, None, None, '"a"'), call(1, "a", None, ":1}")) + END
+    )
+    assert [entry["id"] for entry in entries(sent.body)] == ["a", "a_1", "a_1"]
+
+
 async def test_reasoning_goes_on_under_its_first_name() -> None:
     sent = await through([NoMark()], chunk({"reasoning": "a"}) + chunk({"reasoning_content": "b"}) + END)
     assert [delta for delta in deltas(sent.body) if delta] == [{"reasoning": "a"}, {"reasoning": "b"}]

@@ -85,8 +85,6 @@ class Calls:
     ) -> str:
         notes: CallNotes = block.codec
         notes.entries += 1
-        # even a fragment that says nothing belongs to its call, and goes when the call goes
-        pieces.append(Piece(PieceKind.DERIVED, block=block, path=owner, owner=owner, value="entry"))
         if not notes.where:
             notes.where = payload_of(raw)
             block.tool_kind = kind_of(notes.where)
@@ -95,7 +93,11 @@ class Calls:
             strange = self._read_rest(block, raw, owner, pieces)
         elif notes.where:
             strange = self._read_payload(block, raw.get(notes.where), (*owner, notes.where), owner, pieces)
-        return self._read_members(block, raw, owner, envelope, pieces) or strange
+        strange = self._read_members(block, raw, owner, envelope, pieces) or strange
+        # Even a fragment that says nothing belongs to its call, and goes when the call goes. Behind what stands in it: no
+        # other piece has a say about the place that its call got.
+        pieces.append(Piece(PieceKind.DERIVED, block=block, path=owner, owner=owner, value="entry"))
+        return strange
 
     def read_legacy(self, raw: Any, number: int, path: Path, pieces: list[Piece]) -> str:
         """The same for a `function_call`, of which a choice has one."""

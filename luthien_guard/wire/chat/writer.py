@@ -246,16 +246,16 @@ def finish_after_removal(reason: str, *, removed: int, kept: int) -> str:
 
 
 def _place(data: Any, owner: Path, block: Block, changes: dict[Path, Any]) -> None:
-    """The index and the id of a fragment, as its call got them."""
+    """The index and the id of a fragment, as its call got them, whatever else would have left there."""
     out, id = block.codec.out, block.codec.id
     if out is None:
         return
     entry = data["choices"][owner[1]]["delta"]["tool_calls"][owner[4]]
-    index = entry.get("index")
+    index = changes.get((*owner, "index"), entry.get("index"))
     index = 0 if index is None else index
     if type(index) is not int or index != out:
         changes[(*owner, "index")] = out
-    if id and entry.get("id"):
+    if id and changes.get((*owner, "id"), entry.get("id")):
         changes[(*owner, "id")] = id
 
 
