@@ -11,7 +11,9 @@ from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.handle import ExchangeHandle
 from luthien_guard.asgi.headers import frozen
+from luthien_guard.asgi.request import ClientGone, RequestTimeout, read_body
 from luthien_guard.asgi.types import Headers, Receive, Scope, Send
+from luthien_guard.clock import MonotonicClock
 from luthien_guard.errors import BodyTooLarge
 from luthien_guard.gateway.auth import Principal
 from luthien_guard.gateway.metrics import Metrics
@@ -21,10 +23,11 @@ from luthien_guard.gateway.vigil import kept
 from luthien_guard.limits import Limits
 from luthien_guard.wire.formats import FORMATS
 
-__all__ = ["PRINCIPAL", "Relay", "answer_error", "own_path", "read_all"]
+__all__ = ["PRINCIPAL", "Relay", "answer_error", "own_path"]
 
 #: Where the doorway leaves who asks: `scope["state"][PRINCIPAL]`.
 PRINCIPAL: Final = "luthien_principal"
+_CLOCK: Final = MonotonicClock()
 _JSON: Final = (b"content-type", b"application/json")
 _LONGEST: Final = 2000  # characters of what an upstream says for people
 _LOOKS: Final = 4  # while a silence may last
@@ -56,11 +59,11 @@ class Relay:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.upstreams.start()
         try:
-            body = await read_all(receive, self.limits.max_request_bytes)
-        except BodyTooLarge as error:
-            await answer_error(send, self.wire_format, error.status, error.code, str(error))
+            body = await read_body(receive, [], self.limits, _CLOCK)
+        except ClientGone:
             return
-        if body is None:
+        except (BodyTooLarge, RequestTimeout) as error:  # on a guarded path the middleware was first
+            await answer_error(send, self.wire_format, error.status, error.code, str(error))
             return
         await _Passage(
             self, call_of(scope, self.wire_format, body, self.upstreams.inject), receive, send
@@ -184,23 +187,6 @@ def call_of(scope: Scope, wire_format: str, body: bytes, inject: Injector = untr
         record=nowhere if handle is None else handle.record,
         inject=inject,
     )
-
-
-async def read_all(receive: Receive, limit: int) -> bytes | None:
-    """The request's body; None when the client is gone. Raises BodyTooLarge (on a guarded path the middleware was
-    first)."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            raise BodyTooLarge(f"the body is larger than {limit} bytes")
-        if not message.get("more_body", False):
-            return b"".join(parts)
 
 
 async def answer_error(

@@ -81,7 +81,7 @@ class Gateway:
     def ask(
         self, path: str, body: Any = None, *, method: str = "POST", headers: Mapping[str, str] | None = None
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
         kind = {"content-type": "application/json"} if data is not None else {}
         version = {"anthropic-version": "2023-06-01"} if "/messages" in path else {}

@@ -48,7 +48,7 @@ def sent(gate: Gateway, name: bytes, value: bytes) -> bytes:
     body = json.dumps(request("openai.chat", model="openai/m", stream=False)).encode()
     lines = [b"POST /v1/chat/completions HTTP/1.1", b"host: 127.0.0.1", b"content-type: application/json"]
     lines += [b"content-length: %d" % len(body), b"connection: close", name + b": " + value]
-    with socket.create_connection(("127.0.0.1", gate.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=60) as connection:
         connection.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         return b"".join(iter(lambda: connection.recv(65536), b""))
 

@@ -319,7 +319,7 @@ def test_it_may_be_mounted() -> None:
 def test_a_websocket_is_told_to_come_back_over_http() -> None:
     with (
         gateway_to(FakeProvider()) as gate,
-        socket.create_connection(("127.0.0.1", gate.port), timeout=5) as raw,
+        socket.create_connection(("127.0.0.1", gate.port), timeout=60) as raw,
     ):
         raw.sendall(
             b"GET /v1/responses HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"

@@ -14,6 +14,7 @@ import uvicorn
 
 from luthien_guard import Guard, Limits
 from luthien_guard.cli.http_protocol import Protocol
+from luthien_guard.config.settings import ServerSettings
 from luthien_guard.gateway import create_app
 from luthien_guard.testing import Script, render
 from tests.gateway.harness import (
@@ -103,11 +104,25 @@ def test_serve_waits_for_who_reads_slowly() -> None:
         connection.close()
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "embeddings", "responses/resp_1/cancel"])
+def test_a_body_that_does_not_arrive_is_waited_for_on_no_path_for_ever(path: str) -> None:
+    passing, limits = ServerSettings(unknown_paths="pass"), Limits(request_timeout=0.1)
+    asked = f"POST /v1/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n"
+    with (
+        gateway([native("http://127.0.0.1:1")], server=passing, limits=limits) as gate,
+        connected(gate) as connection,
+    ):
+        connection.sendall(asked.encode() + b"connection: close\r\n\r\n{")
+        said = rest(connection)
+        assert said.startswith(b"HTTP/1.1 408")
+        assert b"request_timeout" in said
+
+
 HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n"
 
 
 def connected(gate: Gateway) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", gate.port), timeout=20)
+    return socket.create_connection(("127.0.0.1", gate.port), timeout=60)
 
 
 def rest(connection: socket.socket) -> bytes:
