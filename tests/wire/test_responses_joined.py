@@ -144,3 +144,93 @@ async def test_repeats_of_a_word_that_is_cut_say_what_left(step: int) -> None:
     events, output = TOLD["items"]
     sent = await answered(*events, output=output, step=step, policy=Redacts())
     assert {text for text in said(sent.body).values() if text} == {"Night[it]"}
+
+
+# -- what a text says in its start -------------------------------------------------------------------------------------
+
+
+def begun(n: int, start: str, where: str, *deltas: str) -> list[dict[str, Any]]:
+    """The message `n`, which says `start` where it, or its part, is announced, and then the deltas."""
+    item, part, *_ = message(n)
+    said = message(n, start, *deltas)[3:]
+    if where == "part":
+        return [item, {**part, "part": {**part["part"], "text": start}}, *said]
+    return [{**item, "item": {**item["item"], "content": [{**part["part"], "text": start}]}}, *said]
+
+
+def printed(body: bytes, kind: str = "response.output_text.delta") -> str:
+    return "".join(event["delta"] for event in parsed(body) if event["type"] == kind)
+
+
+def kept(body: bytes) -> dict[int, list[str]]:
+    """The parts of each item, as clients have them that append what is announced, and to that the deltas."""
+    found: dict[int, list[str]] = {}
+    for event in parsed(body):
+        if event["type"] == "response.output_item.added":
+            found[event["output_index"]] = [each["text"] for each in event["item"]["content"]]
+        elif event["type"] == "response.content_part.added":
+            found[event["output_index"]].append(event["part"]["text"])
+        elif event["type"] == "response.output_text.delta":
+            found[event["output_index"]][event["content_index"]] += event["delta"]
+    return found
+
+
+starts = pytest.mark.parametrize("where", ["part", "item"])
+
+
+@steps
+@starts
+async def test_what_a_text_says_in_its_start_is_read_by_those_that_print_deltas(
+    where: str, step: int
+) -> None:
+    """They skip the "x", and would have "Nightjar"."""
+    events = [*message(0, "Night"), *begun(1, "x", where, "jar")]
+    sent = await answered(*events, output=[message_item(0, "Night"), message_item(1, "xjar")], step=step)
+    assert sent.outcome.status is OutcomeStatus.SUCCESS
+    assert printed(sent.body) == "Nightxjar"
+    assert kept(sent.body)[1][0] == "xjar"
+    numbers = [event["sequence_number"] for event in parsed(sent.body)]
+    assert numbers == list(range(len(numbers)))
+
+
+@steps
+@starts
+async def test_a_word_of_which_a_start_says_a_part_is_seen(where: str, step: int) -> None:
+    events = [*message(0, "Ni"), *begun(1, "ght", where), *message(2, "jar")]
+    output = [message_item(at, each) for at, each in enumerate(["Ni", "ght", "jar"])]
+    sent = await answered(*events, output=output, step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+    assert MARK not in printed(sent.body)
+
+
+@steps
+async def test_what_a_policy_changes_in_a_start_leaves_as_a_delta(step: int) -> None:
+    events = begun(0, f"the {MARK} ", "part", "sings")
+    sent = await answered(*events, output=[message_item(0, f"the {MARK} sings")], step=step, policy=Redacts())
+    assert printed(sent.body) == "the [it] sings"
+    assert set(said(sent.body).values()) - {""} == {"the [it] sings"}
+
+
+@steps
+async def test_what_a_summary_says_in_its_start_leaves_as_a_delta(step: int) -> None:
+    def events(n: int, start: str, text: str) -> list[dict[str, Any]]:
+        place = {"item_id": f"rs_{n}", "output_index": n}
+        item = {"id": f"rs_{n}", "type": "reasoning", "summary": []}
+        prefix, at = "response.reasoning_summary", {**place, "summary_index": 0}
+        return [
+            {"type": "response.output_item.added", "output_index": n, "item": item},
+            {"type": f"{prefix}_part.added", **at, "part": {"type": "summary_text", "text": start}},
+            {"type": f"{prefix}_text.delta", **at, "delta": text},
+        ]
+
+    sent = await answered(*events(0, "", "Night"), *events(1, "x", "jar"), output=[], step=step)
+    assert printed(sent.body, "response.reasoning_summary_text.delta") == "Nightxjar"
+
+
+@steps
+async def test_deltas_do_not_go_on_from_a_text_that_was_said_as_a_whole(step: int) -> None:
+    """Clients that print deltas would read "Nightjar", by the items it is "Night" and "xjar"."""
+    item, part, delta, *rest = message(1, "jar")
+    events = [*message(0, "Night"), item, part, {**rest[0], "text": "x"}, delta]
+    sent = await answered(*events, output=[ITEMS[0], message_item(1, "xjar")], step=step)
+    assert MARK not in printed(sent.body)

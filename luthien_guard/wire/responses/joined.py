@@ -18,7 +18,8 @@ class Joined:
 
     def __init__(self) -> None:
         self.reading = ""
-        self._begun: dict[int, int] = {}  # ids of blocks: how many had begun before
+        #: By the ids of blocks: how many had begun before, and whether it was a delta that began it.
+        self._begun: dict[int, tuple[int, bool]] = {}
         #: What was said last, by type of event and kind of text.
         self._latest: dict[tuple[str, str], Block] = {}
         self._said: dict[str, Block] = {}  # by kind: what a delta said last
@@ -34,7 +35,7 @@ class Joined:
         if self.reading.endswith(".added"):  # deltas go on from there
             before = self._said.get(kind, before)
         block.follows = before
-        self._begun[id(block)] = len(self._begun)
+        self._begun[id(block)] = len(self._begun), self.reading.endswith(".delta")
         self.go_on(kind, block)
         if before is not None and not before.closed:
             before.closed = True
@@ -47,11 +48,12 @@ class Joined:
             self._said[kind] = block
 
     def is_over(self, kind: str, block: Block | None) -> bool:
-        """Whether deltas have begun another text since: more of this one would be read behind that."""
-        said = self._said.get(kind)
-        if block is None or said is None or said is block:
+        """Whether more of a text would be read behind another one: deltas have begun that since, or never this one."""
+        if block is None:
             return False
-        return self._begun.get(id(block), 0) < self._begun[id(said)]
+        number, spoken = self._begun.get(id(block), (0, True))
+        said = self._said.get(kind)
+        return not spoken or (said is not None and number < self._begun[id(said)][0])
 
     def repeats(self, kind: str, block: Block) -> bool:
         """Whether a repeat of a text is read behind nothing but what it was read behind before."""

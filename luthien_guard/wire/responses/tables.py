@@ -20,6 +20,7 @@ __all__ = [
     "RESPONSE",
     "RESPONSES",
     "TERMINAL",
+    "VOICES",
     "TextEvent",
 ]
 
@@ -74,6 +75,8 @@ DELTAS: Final[dict[str, TextEvent]] = {
     "response.reasoning_summary.delta": TextEvent("summary", "reasoning", "summary_index", "delta"),
     "response.audio.transcript.delta": TextEvent("audio", "audio_transcript", "content_index", "delta"),
 }
+#: By the kind of a text: the deltas that say it, where nothing else is known of them.
+VOICES: Final = {event.kind: kind for kind, event in reversed(DELTAS.items())}
 DONES: Final[dict[str, TextEvent]] = {
     "response.output_text.done": TextEvent("text", "content", "content_index", "text"),
     "response.refusal.done": TextEvent("refusal", "refusal", "content_index", "refusal"),

@@ -8,7 +8,8 @@ from luthien_guard.events import Channel
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.responses.items import Item
 from luthien_guard.wire.responses.shown import fields, show
-from luthien_guard.wire.responses.tables import PART, PARTS
+from luthien_guard.wire.responses.starts import Start
+from luthien_guard.wire.responses.tables import DELTAS, PART, PARTS, VOICES
 from luthien_guard.wire.strings import strings_in
 
 __all__ = ["citations", "delta", "is_begun", "logprobs", "own_text", "part", "repeat"]
@@ -38,6 +39,18 @@ def delta(
     return block
 
 
+def _start(
+    item: Item, key: tuple[str, Any], channel: Channel, text: str, path: Path, pieces: list[Piece]
+) -> Block:
+    """The first words of a text, where it is announced: they leave as a delta, and so they are read."""
+    joined, voice = item.joined, item.voices.setdefault(key[0], VOICES[key[0]])
+    announced, joined.reading = joined.reading, voice
+    block = delta(item, key, channel, text, path, pieces)
+    joined.reading = announced
+    pieces[-1].value = Start(voice, DELTAS[voice].part, key[1])
+    return block
+
+
 def repeat(
     item: Item, key: tuple[str, Any], channel: Channel, text: str, path: Path, pieces: list[Piece]
 ) -> Block | None:
@@ -46,7 +59,8 @@ def repeat(
         return None
     block = item.texts.get(key)
     if block is None or not block.source:
-        return delta(item, key, channel, text, path, pieces)
+        begin = _start if item.joined.reading.endswith(".added") else delta
+        return begin(item, key, channel, text, path, pieces)
     for known in (block if block.text == text else None, item.others.get((key, text))):
         if known is not None and item.joined.repeats(key[0], known):
             item.joined.go_on(key[0], known)

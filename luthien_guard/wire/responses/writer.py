@@ -17,6 +17,7 @@ from luthien_guard.wire.responses.listing import ANNOUNCES, Listing
 from luthien_guard.wire.responses.made import blank_response, message_events, unicode, usage_of
 from luthien_guard.wire.responses.sent import Sent
 from luthien_guard.wire.responses.splice import applied, delta_spliced, spliced
+from luthien_guard.wire.responses.starts import deltas, started
 from luthien_guard.wire.sse import canonical
 
 __all__ = ["StreamWriter"]
@@ -97,6 +98,7 @@ class StreamWriter:
             self._counting = True
             return
         changes = changes_of(read.pieces, self._stand_ins)
+        starts = started(read.pieces, changes)
         placed = self._place(data, changes, out)
         numbered = self._number(read, data, changes)
         left = applied(data, changes) if changes else data
@@ -108,6 +110,9 @@ class StreamWriter:
             self._listing.keep(*placed)
         self._next += numbered
         self._follow(kind if isinstance(kind, str) else "", left)
+        for delta in deltas(starts, left):
+            self._counting = True
+            out.append((self._made(delta), None))
 
     def _follow(self, kind: str, data: dict[str, Any]) -> None:
         self._listing.follow(kind, data)
