@@ -78,7 +78,8 @@ class ClientKeys:
 
     def _principal(self, key: Key) -> Principal | Refusal:
         policies = key.settings.get("policies")
-        if policies is not None and policies not in self._policy_sets():
+        known = isinstance(policies, str) and policies in self._policy_sets()
+        if policies is not None and not known:
             logger.error("key %s wants the policy set %r, which is not configured", key.id, policies)
             return _NO_POLICIES
         return Principal(id=key.id, forwards_credential=False, scopes=key.scopes, policy_set=policies)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
-__all__ = ["Key", "Keys", "key_of", "looks_like_key", "new_key", "parse_key", "row_of"]
+__all__ = ["Key", "KeyReader", "Keys", "key_of", "looks_like_key", "new_key", "parse_key", "row_of"]
+
+T = TypeVar("T")
+logger = logging.getLogger("luthien_guard")
 
 _SHAPE: Final = re.compile(r"lg_([0-9a-f]{12})_([0-9a-f]{64})")
 
@@ -107,8 +112,55 @@ def row_of(key: Key) -> tuple[Any, ...]:
     return key.id, key.mac, key.name, scopes, key.created_at, key.expires_at, key.revoked_at, settings
 
 
-def key_of(row: tuple[Any, ...]) -> Key:
+def key_of(row: Sequence[Any]) -> Key:
+    """Raises ValueError for a row that is no key's."""
     id, mac, name, scopes, created_at, expires_at, revoked_at, settings = row
-    return Key(
-        id, mac, name, frozenset(json.loads(scopes)), created_at, expires_at, revoked_at, json.loads(settings)
-    )
+    if not all(map(_is_text, (id, name, scopes, settings))):
+        raise ValueError(f"{id!r} is no key: it is not in UTF-8")
+    if not all(map(_is_time, (created_at, expires_at or 0, revoked_at or 0))):
+        raise ValueError(f"{id!r} is no key: its times are no numbers")
+    may, more = _parsed(id, "scopes", scopes), _parsed(id, "settings", settings)
+    if not isinstance(may, list) or not all(isinstance(each, str) for each in may):
+        raise ValueError(f"{id!r} is no key: its scopes are no list of names")
+    if not isinstance(more, dict):
+        raise ValueError(f"{id!r} is no key: its settings are no JSON object")
+    return Key(id, mac, name, frozenset(may), created_at, expires_at, revoked_at, more)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, (int, float)) and not math.isnan(value)
+
+
+def _parsed(id: str, column: str, text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{id!r} is no key: its {column} are not JSON") from None
+
+
+class KeyReader:
+    """Reads the rows at `place`. Who spoils one by hand must not lock out the others: what cannot be read is nobody's key,
+    and the log says so once."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._told: set[str] = set()
+
+    def keys(self, rows: Iterable[T], key_of: Callable[[T], Key]) -> list[Key]:
+        """`key_of` raises ValueError for a row that is no key's."""
+        found: list[Key] = []
+        for row in rows:
+            try:
+                found.append(key_of(row))
+            except ValueError as error:
+                self._tell(f"{self._place}: {error}")
+        return found
+
+    def _tell(self, problem: str) -> None:
+        if problem not in self._told:
+            self._told.add(problem)
+            logger.error("%s", problem)

@@ -11,11 +11,12 @@ import sqlite3
 import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from luthien_guard.errors import ConfigError
-from luthien_guard.gateway.key import Key, key_of, new_key, row_of
+from luthien_guard.gateway.key import Key, KeyReader, key_of, new_key, row_of
 from luthien_guard.gateway.pepper import Pepper
 
 __all__ = ["KeyFile"]
@@ -35,6 +36,7 @@ class KeyFile:
         self.path = path
         self.place = str(path)
         self._pepper = Pepper(path.parent, pepper)
+        self._reader = KeyReader(self.place)
         self._stamp: object = ()
         self._keys: Mapping[str, Key] = {}
 
@@ -79,7 +81,7 @@ class KeyFile:
                 rows = database.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id").fetchall()  # noqa: S608
         except sqlite3.Error as error:
             raise ConfigError(f"{self.path}: {error}") from None
-        return [key_of(row) for row in rows]
+        return self._reader.keys(rows, key_of)
 
     def mac(self, text: str) -> bytes:
         return self._pepper.mac(text)
@@ -114,4 +116,7 @@ class KeyFile:
 
     def _connection(self) -> sqlite3.Connection:
         # a rollback journal, not WAL: every change shows in the file's own stamp
-        return sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
+        database = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
+        # One text that is not in UTF-8 would make all rows unreadable: `key_of` finds the one.
+        database.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+        return database

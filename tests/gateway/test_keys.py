@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import threading
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,49 @@ def test_an_empty_pepper_is_none(tmp_path: Path) -> None:
     (tmp_path / "pepper").write_bytes(b"")
     with pytest.raises(ConfigError, match="pepper"):
         KeyFile(tmp_path / "keys.db").create("me")
+
+
+SPOILED = {
+    "scopes": ["", "[", '"chat"', '{"*": 1}', "[1]", "null", "[" * 100_000],
+    "settings": ["", "[]", "null", "{", "7"],
+}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(column, value) for column, values in SPOILED.items() for value in values],
+    ids=lambda each: each[:30],
+)
+async def test_a_row_that_cannot_be_read_is_nobody_s_key_and_the_others_open(
+    file: KeyFile, column: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (spoiled, its), (_, other) = file.create("spoiled"), file.create("other")
+    with closing(sqlite3.connect(file.path)) as database, database:
+        database.execute(f"UPDATE keys SET {column} = ? WHERE id = ?", (value, spoiled.id))
+    auth = ClientKeys(file)
+    assert [await code(auth, bearer(each)) for each in (its, other, its)] == [
+        "invalid_api_key",
+        "ok",
+        "invalid_api_key",
+    ]
+    file.create("third")
+    assert [await code(auth, bearer(each)) for each in (its, other)] == ["invalid_api_key", "ok"]
+    assert [spoiled.id in each.getMessage() for each in caplog.records] == [True]
+    assert file.revoke(spoiled.id)
+
+
+async def test_a_key_whose_policies_are_no_name_opens_nothing(file: KeyFile) -> None:
+    _, text = file.create("me", settings={"policies": ["strict"]})
+    auth = ClientKeys(file, policy_sets=lambda: {"strict"})
+    assert await code(auth, bearer(text)) == "policies_missing"
+
+
+async def test_a_row_in_another_encoding_is_nobody_s_key(file: KeyFile) -> None:
+    (spoiled, its), (_, other) = file.create("spoiled"), file.create("other")
+    with closing(sqlite3.connect(file.path)) as database, database:
+        database.execute("UPDATE keys SET name = CAST(x'4dfc' AS TEXT) WHERE id = ?", (spoiled.id,))
+    auth = ClientKeys(file)
+    assert [await code(auth, bearer(each)) for each in (its, other)] == ["invalid_api_key", "ok"]
 
 
 # -- client_key --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 import anyio
 
-from luthien_guard.gateway.key import Key, key_of, row_of
+from luthien_guard.gateway.key import Key, KeyReader, key_of, row_of
 from luthien_guard.gateway.shared.pace import MICRO, Pace
 from luthien_guard.sinks.loop_thread import LoopThread
 from luthien_guard.sinks.postgresql.connection import checked, connected, is_broken, told, where
@@ -74,6 +74,7 @@ class PostgresShared:
     def __init__(self, url: str) -> None:
         self.place = where(url)
         self.at_once = 1
+        self._reader = KeyReader(self.place)
         self._url = url
         self._thread = LoopThread("luthien-guard-shared", wakes=True)
         self._one: anyio.Lock | None = None  # of the thread's own loop
@@ -90,7 +91,7 @@ class PostgresShared:
 
     async def find(self, ids: Collection[str]) -> list[Key]:
         query = f"SELECT {_COLUMNS} FROM gateway_keys WHERE id = ANY($1::text[])"  # noqa: S608
-        return [key_of(tuple(row)) for row in await self._asked(lambda db: db.fetch(query, list(ids)))]
+        return self._reader.keys(await self._asked(lambda db: db.fetch(query, list(ids))), key_of)
 
     def add(self, key: Key) -> None:
         query = f"INSERT INTO gateway_keys ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"  # noqa: S608
@@ -102,7 +103,7 @@ class PostgresShared:
 
     def all(self) -> list[Key]:
         query = f"SELECT {_COLUMNS} FROM gateway_keys ORDER BY created_at, id"  # noqa: S608
-        return [key_of(tuple(row)) for row in self._waited(lambda db: db.fetch(query))]
+        return self._reader.keys(self._waited(lambda db: db.fetch(query)), key_of)
 
     def close(self) -> None:
         if self._thread.running:

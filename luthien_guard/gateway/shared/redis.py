@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from importlib import import_module
 from typing import Final, TypeVar
 
 import anyio
 
-from luthien_guard.gateway.key import Key, key_of, row_of
+from luthien_guard.gateway.key import Key, KeyReader, key_of, row_of
 from luthien_guard.gateway.shared.pace import MICRO, Pace
 from luthien_guard.gateway.shared.redis_scripts import Client
 from luthien_guard.sinks.loop_thread import LoopThread
@@ -19,7 +18,6 @@ from luthien_guard.sinks.redis_failures import left_if_replica, place_of, told
 __all__ = ["RedisShared", "from_url"]
 
 T = TypeVar("T")
-logger = logging.getLogger("luthien_guard")
 
 _PATIENCE: Final = 2.0  # seconds for one question, that of connecting included
 _AT_ONCE: Final = 64  # questions on the way over one connection
@@ -40,6 +38,7 @@ class RedisShared:
     def __init__(self, url: str) -> None:
         self.place = place_of(url)
         self.at_once = _AT_ONCE
+        self._reader = KeyReader(self.place)
         self._url = url
         self._thread = LoopThread("luthien-guard-shared", wakes=True)
         self._open: tuple[Client, anyio.Event] | None = None
@@ -56,7 +55,7 @@ class RedisShared:
         return dict(zip(found[::2], found[1::2], strict=True))
 
     async def find(self, ids: Collection[str]) -> list[Key]:
-        return await self._asked(lambda to: _found(to, ids))
+        return self._reader.keys(await self._asked(lambda to: _found(to, ids)), _key)
 
     def add(self, key: Key) -> None:
         async def work(to: Client) -> None:
@@ -70,10 +69,10 @@ class RedisShared:
         return int(self._waited(lambda to: to.revoke([_name(id)], [repr(at)]))) == 1
 
     def all(self) -> list[Key]:
-        async def work(to: Client) -> list[Key]:
+        async def work(to: Client) -> list[Mapping[str, str]]:
             return await _found(to, await to.redis.smembers(_KEYS))
 
-        found = self._waited(work)
+        found = self._reader.keys(self._waited(work), _key)
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
     def close(self) -> None:
@@ -118,13 +117,13 @@ class RedisShared:
             entered.set()
 
 
-async def _found(to: Client, ids: Collection[str]) -> list[Key]:
+async def _found(to: Client, ids: Collection[str]) -> list[Mapping[str, str]]:
+    """The fields of those that are there."""
     if not ids:
         return []
     async with to.redis.pipeline(transaction=False) as pipeline:
         asked = [pipeline.hgetall(_name(id)) for id in ids]
-    found = [_key(await each) for each in asked]
-    return [key for key in found if key is not None]
+    return [fields for fields in [await each for each in asked] if fields]
 
 
 def _name(id: str) -> str:
@@ -140,16 +139,15 @@ def _fields(key: Key) -> dict[str, str]:
     }
 
 
-def _key(fields: Mapping[str, str]) -> Key | None:
-    if not fields:
-        return None
+def _key(fields: Mapping[str, str]) -> Key:
+    """Raises ValueError."""
     try:
         times = [_time(fields.get(name)) for name in ("created_at", "expires_at", "revoked_at")]
         words = fields["id"], bytes.fromhex(fields["mac"]), fields["name"], fields["scopes"]
-        return key_of((*words, *times, fields["settings"]))
-    except (KeyError, ValueError):  # who asks for others at the same time gets theirs
-        logger.error("%s is no key", _name(fields.get("id", "?")))
-        return None
+        row = (*words, *times, fields["settings"])
+    except (KeyError, TypeError, ValueError):  # the driver leaves what is not in UTF-8 as bytes
+        raise ValueError(f"{fields.get('id')!r} is no key: fields are missing or spoiled") from None
+    return key_of(row)
 
 
 def _time(text: str | None) -> float | None:

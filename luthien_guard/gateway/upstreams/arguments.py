@@ -103,7 +103,7 @@ def _check(given: Mapping[str, Any], place: str) -> None:
     for key, value in given.items():
         if key in _OURS:
             raise ConfigError(f"{place}.{key}: use the upstream's own api_key, base_url and model")
-        if key in _THE_REQUEST_S and not (key == "n" and value == 1 and value is not True):
+        if key in _THE_REQUEST_S and (key, repr(value)) != ("n", "1"):
             raise ConfigError(
                 f"{place}.{key}: policies go by what a request says of it: say it in the request, or let a policy "
                 "change the request"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -230,6 +231,52 @@ async def test_a_key_is_the_same_on_every_machine(tables: Callable[[], KeyTable]
     assert not one.revoke(key.id, 10.0)
     (found,) = await one.find([key.id])
     assert found.revoked_at == 9.5
+
+
+@pytest.mark.parametrize("settings", ["", "[]", '{"a":'])
+async def test_a_row_that_cannot_be_read_is_nobody_s_key_and_who_asks_beside_gets_theirs(
+    tables: Callable[[], KeyTable], key: Key, settings: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tables()
+    other = replace(key, id=f"{key.id}-other")
+    for each in (key, other):
+        table.add(each)
+    await run_sync(spoil, table, key.id, settings)
+    for _ in range(2):
+        assert await table.find([key.id, other.id]) == [other]
+    assert [each.id for each in await run_sync(table.all) if each.id.startswith(key.id)] == [other.id]
+    assert [each for each in caplog.messages if key.id in each] == caplog.messages[:1]
+
+
+def spoil(table: KeyTable, id: str, settings: str) -> None:
+    """As by hand."""
+    if isinstance(table, PostgresShared):
+        admin(table._url, f"UPDATE gateway_keys SET settings = '{settings}' WHERE id = '{id}' RETURNING id")
+        return
+    assert isinstance(table, RedisShared)
+    table._waited(lambda to: to.redis.hset(f"luthien_guard:key:{id}", {"settings": settings}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("expires_at", "nan"),
+        ("mac", "x"),
+        ("mac", b"\xff"),
+        ("created_at", ""),
+        ("name", b"\xff"),
+        ("scopes", b"\xff"),
+    ],
+)
+async def test_a_key_of_redis_with_a_spoiled_field_is_nobody_s(
+    redis: str, key: Key, field: str, value: object
+) -> None:
+    shared, other = RedisShared(redis), replace(key, id=f"{key.id}-other")
+    for each in (key, other):
+        shared.add(each)
+    await run_sync(shared._waited, lambda to: to.redis.hset(f"luthien_guard:key:{key.id}", {field: value}))
+    assert await shared.find([key.id, other.id]) == [other]
+    await run_sync(shared.close)
 
 
 def test_nobody_is_revoked(tables: Callable[[], KeyTable]) -> None:
