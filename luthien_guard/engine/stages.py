@@ -188,9 +188,10 @@ class _Window(Stage):
                 edits = []
             if edits and not final:
                 edits, decided = self._due(result, window, len(held), edits, decided)
+        end = decided
         if edits:
             self._note_change()
-        end = max([decided, *(edit[1] for edit in edits)])
+            end = max(decided, *(edit[1] for edit in edits))
         out, self.held = cut(self.held, end, edits)
         self._begun = self._begun or end > 0
         return out
