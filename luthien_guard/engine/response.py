@@ -67,12 +67,12 @@ class Response(ResponseState):
 
     async def _read(self, chunk: Chunk, number: int | None) -> None:
         pieces = self.reader.read(chunk) if chunk.kind in READABLE else []
-        if chunk.kind not in (
-            "comment",
-            "done",
-        ):  # what nobody can read may be all: proxies answer with pages
+        # What nobody can read may be all: proxies answer with pages.
+        if not self._started and chunk.kind not in ("comment", "done"):
             await self._start()
-        if not await self._passes(chunk):
+        # Asked here first: it is a step less for nearly every chunk.
+        suspect = chunk.kind == "unknown" or getattr(self.reader, "unknown", False)
+        if suspect and not await self._passes(chunk):
             return
         read = ReadChunk(chunk, pieces, number)
         self.hold(read)
@@ -96,8 +96,6 @@ class Response(ResponseState):
         return not unknown or await self._hooks.lets_pass(chunk, inspectable=True, reason=unknown)
 
     async def _start(self) -> None:
-        if self._started:
-            return
         self._started = True
         event = ResponseStarted(self.status, self.reader.model, self.reader.id, self.stream)
         for call in self.plan.calls["on_response_started"]:
@@ -121,7 +119,8 @@ class Response(ResponseState):
         if tail.pieces:
             self.queue.append(tail)
         try:
-            await self._start()
+            if not self._started:
+                await self._start()
             for piece in tail.pieces:
                 await self._pieces.take(tail, piece)
         except Stop as stop:
