@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
@@ -57,7 +57,7 @@ _before: list[Any] = []  # for each judge that is asked, how loud litellm was be
 
 
 @contextmanager
-def _quiet(api: Any) -> Iterator[None]:
+def _quiet(api: Any) -> Generator[None]:
     """Where a call fails, litellm prints a request for feedback to standard output, which may be somebody's protocol.
     That is one switch for the process: it is put back when the last judge has answered, unless somebody else has set it
     by then."""

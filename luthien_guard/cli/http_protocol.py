@@ -121,7 +121,8 @@ class Protocol(HttpToolsProtocol):
 
     def _is_asked(self) -> bool:
         """There is a request, and its answer is not complete."""
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle: Any = self.cycle  # None before the first; uvicorn's types do not say so
+        return cycle is not None and not cycle.response_complete
 
     def _await_head(self) -> None:
         self._awaited = self.loop.call_later(self._arrival, self._late)

@@ -97,7 +97,7 @@ class GuardedIterator:
         )
         _close_unheard(exchange)
 
-    def _retell(self, error: BaseException) -> None:
+    def _retell(self, error: Any) -> None:
         """litellm's exception quotes what it has heard, for who wants to go on from there: that is what has left."""
         if self._guarded is not None and hasattr(error, "generated_content"):
             error.generated_content = self._exchange.dialect.text(self.chunks)

@@ -73,7 +73,7 @@ def dead_writers(folder: Path, *more: str) -> Iterator[Writer]:
 def alone_in(folder: Path) -> Generator[None]:
     """Nobody else who asks for it takes or leaves writers of this folder meanwhile: they go to one heir together, for
     the rows of one may wait in the spool of another."""
-    file = os.open(folder, os.O_RDONLY) if os.name == "posix" else None
+    file = _opened(folder)
     try:
         end = time.monotonic() + _PATIENCE
         while file is not None and not _lock(file) and time.monotonic() < end:
@@ -82,6 +82,16 @@ def alone_in(folder: Path) -> Generator[None]:
     finally:
         if file is not None:
             os.close(file)
+
+
+def _opened(folder: Path) -> int | None:
+    """None where folders cannot be opened."""
+    try:
+        return os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        if os.name == "posix":
+            raise
+        return None
 
 
 def _lock(file: int) -> bool:

@@ -68,11 +68,16 @@ def _stays(text: str, path: Path, leaves: Mapping[Path, Any]) -> bool:
 
 def _has(value: Any, path: Path, text: str) -> bool:
     for key in path:
-        known = isinstance(value, dict) and key in value
-        if not known and not (isinstance(value, list) and type(key) is int and key < len(value)):
+        if not _is_in(value, key):
             return False
         value = value[key]
     return bool(value == text or (path and path[-1] == text))
+
+
+def _is_in(value: Any, key: str | int) -> bool:
+    if isinstance(value, list):
+        return type(key) is int and key < len(value)
+    return isinstance(value, dict) and key in value
 
 
 def _calls_in(pieces: Sequence[Piece]) -> Mapping[Path, Block]:
