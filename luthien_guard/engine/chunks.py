@@ -22,6 +22,7 @@ from luthien_guard.wire.sse import canonical
 __all__ = ["ChunkHooks"]
 
 _REASONS: Final = 64  # that are told apart
+_KINDS: Final = 64  # of changed chunks: an upstream may name a new one in every event
 
 
 class ChunkHooks:
@@ -80,8 +81,11 @@ class ChunkHooks:
         return made
 
     def _changed(self, call: HookCall, chunk: Chunk) -> None:
-        """On record once for each kind of chunk: there may be thousands, and each such record is waited for."""
-        kind = chunk.event or chunk.kind
+        """On record once for each kind of chunk: there may be thousands, and each such record is waited for. Those beyond
+        the bound are one kind, "" on record."""
+        kind = (chunk.event or chunk.kind)[:200]
+        if len(self._told) >= _KINDS and (call.position, kind) not in self._told:
+            kind = ""
         if (call.position, kind) not in self._told:
             self._told.add((call.position, kind))
             self.exchange.record(EventType.CHANGED, policy=call.registered.name, chunk=kind)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from luthien_guard import Block, ContentChunk, Guard, GuardMiddleware, Limits, Policy, ToolCall, hookimpl
+from luthien_guard.events import Chunk
 from luthien_guard.policy import Abort
 from tests.asgi_drive import ask, replay
 
@@ -147,3 +148,18 @@ async def test_many_kinds_of_what_nobody_knows_are_told_apart_up_to_a_bound() ->
     frames = [b'data: {"object": "x%d"}\n\n' % at for at in range(1000)]
     found = await recorded([Watches()], b"".join(frames) + STREAM, mode="observe")
     assert len(found.get("response.noted", [])) < 100
+
+
+class Marks(Policy):
+    @hookimpl
+    def on_chunk_started(self, chunk: Chunk) -> Chunk | None:
+        return chunk.replace(data={**chunk.data, "marked": 1}) if isinstance(chunk.data, dict) else None
+
+
+async def test_kinds_of_changed_chunks_are_told_apart_up_to_a_bound() -> None:
+    data = frame(0, {"content": "a"})
+    named = [b"event: %d%s\n%s" % (at, b"x" * 999, data) for at in range(1000)]
+    found = await recorded([Marks()], data + b"".join(named) + b"data: [DONE]\n\n")
+    kinds = [each["chunk"] for each in found["policy.changed"]]
+    assert 2 < len(kinds) < 100
+    assert max(map(len, kinds)) < 1000

@@ -10,7 +10,7 @@ import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
 from luthien_guard import Block, ChatRequest, Guard, Policy, ToolCall, hookimpl
-from luthien_guard.events import Chunk, ContentCompleted
+from luthien_guard.events import Chunk, ContentChunk, ContentCompleted
 from luthien_guard.exchange import OutcomeStatus
 from luthien_guard.wire.chat import CHAT
 from tests.cases.chat_wire import DONE, call, chunk, through
@@ -39,6 +39,14 @@ class NoMark(Policy):
     def on_tool_call_completed(self, call: ToolCall) -> Block | None:
         self._seen.append((call.name, call.arguments))
         return Block("mark", "NO") if MARK in call.arguments else None
+
+
+class Cuts(Policy):
+    """Ends the answer where the mark comes."""
+
+    @hookimpl
+    def on_content_chunk(self, chunk: ContentChunk) -> Block | None:
+        return Block("mark", "NO") if MARK in chunk.text else None
 
 
 class Rewrites(Policy):
@@ -227,6 +235,22 @@ async def test_a_chunk_leaves_under_the_heading_of_the_first_that_says_something
     sent = await through([NoMark()], said + END)
     kept = [one for one in chunks_of(sent.body, stream=True) if one.data and b'"content"' in one.raw][1:]
     assert [(one.event, one.data["object"]) for one in kept] == [("odd", "x")] * 3
+
+
+@pytest.mark.parametrize(("policy", "bad"), [(Cuts, text(MARK)), (NoMark, calls(begun(MARK)))])
+async def test_our_own_words_leave_under_that_heading_too(policy: type[Policy], bad: bytes) -> None:
+    said = named("odd", ROLE) + named("odd", text("a")) + chunk({}, object="odd")
+    sent = await through([policy()], said + named("odd", bad) + END, step=1)
+    (ours,) = [one for one in chunks_of(sent.body, stream=True) if b"NO" in one.raw]
+    assert (ours.event, ours.data["object"]) == ("odd", "chat.completion.chunk")
+    assert "NO" in official(sent.body)
+
+
+async def test_where_upstream_names_no_object_our_own_words_do() -> None:
+    sent = await through([NoMark()], text("a", object=None) + calls(begun(MARK)) + END)
+    assert [one["object"] for one in sent.chunks if isinstance(one, dict) and "NO" in str(one)] == [
+        "chat.completion.chunk"
+    ]
 
 
 async def test_fragments_of_a_call_in_one_chunk_leave_as_one() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from luthien_guard.wire.chat.changes import put, without_empty_lists
 from luthien_guard.wire.chat.grammar import Grammar
-from luthien_guard.wire.chat.heading import FRAME, under
+from luthien_guard.wire.chat.heading import FRAME, Heading, under
 from luthien_guard.wire.chat.indices import choice_of, last_choice
 from luthien_guard.wire.chat.places import Places
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
@@ -36,7 +36,7 @@ class _Written:
 class StreamWriter:
     """Implements `Writer` for `stream: true`."""
 
-    __slots__ = ("_choices", "_envelope", "_grammar", "_last_choice", "_removing")
+    __slots__ = ("_choices", "_envelope", "_grammar", "_heading", "_last_choice", "_removing")
 
     def __init__(self, model: str, call_id: str, choices: int | None = None) -> None:
         self._envelope: dict[str, Any] = {
@@ -47,6 +47,7 @@ class StreamWriter:
         }
         self._last_choice = last_choice(choices)
         self._grammar = Grammar(self._last_choice)
+        self._heading = Heading()
         self._choices: dict[int, _Written] = {}
         self._removing = False  # a call of this response was removed
 
@@ -72,6 +73,8 @@ class StreamWriter:
         data, pieces = read.chunk.data, read.pieces
         if len(pieces) == 1 and self._quick(read, pieces[0], out):
             return
+        if not self._heading.known and isinstance(data, dict):
+            self._begin(read)
         self._explain(read, out)
         if isinstance(data, dict):
             self._grammar.advance(data, strict=read.source is None)
@@ -112,10 +115,16 @@ class StreamWriter:
                 return True
         return False
 
+    def _begin(self, read: ReadChunk) -> None:
+        """What we say ourselves leaves under the heading of what upstream said."""
+        self._heading.begin(read.chunk, read.pieces)
+        if self._heading.known and isinstance(self._heading.object, str):
+            self._envelope["object"] = self._heading.object
+
     def _note(self, data: dict[str, Any]) -> None:
         """Remember what a chunk of our own has to repeat, and what has been said."""
         if data.get("id"):
-            for key in self._envelope:
+            for key in ("id", "created", "model"):
                 if isinstance(data.get(key), (str, int)):
                     self._envelope[key] = data[key]
         choices = data.get("choices")
@@ -165,7 +174,7 @@ class StreamWriter:
     def _chunk(self, choices: list[dict[str, Any]], *, strict: bool = True, **more: Any) -> bytes:
         data = {**self._envelope, "choices": choices, **more}
         self._grammar.advance(data, strict=strict)
-        return canonical(dumps(data).encode())
+        return canonical(dumps(data).encode(), self._heading.event)
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
