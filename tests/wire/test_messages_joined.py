@@ -266,6 +266,20 @@ async def test_a_call_that_waits_for_another_may_be_forbidden_too(bad: int, step
     assert MARK.encode() not in sent.body and b'"partial_json": "{}"' in sent.body
 
 
+@steps
+async def test_nothing_overtakes_a_call_that_begins_anew_while_it_waits(step: int) -> None:
+    # of no known type, and all in its start: what its deltas say is a call of its own
+    again = {
+        "type": "content_block_start",
+        "index": 1,
+        "content_block": {"type": "zork_call", "x": "", "id": "u"},
+    }
+    events = [use(0), again, argued(1, MARK), stopped(0), argued(1, MARK), argued(1, "z"), stopped(1)]
+    sent = await through([Calls()], wire(started(), *events, *finished("tool_use")), format=API, step=step)
+    assert texts_of(sent.body, stream=True) == ["NO"]
+    assert MARK.encode() not in sent.body
+
+
 async def test_calls_that_no_event_ends_leave_with_the_message() -> None:
     events = [use(0), use(1), argued(1, "{}"), argued(0, "{}"), *finished("tool_use")]
     sent = await through([Forbids()], wire(started(), *events), format=API)

@@ -86,13 +86,15 @@ class Turns:
         return read
 
     def _waiting(self) -> Iterator[ReadChunk]:
-        """Block by block, up to a call that is not over yet."""
+        """Block by block, up to a call that is not over yet. One that begins anew further behind is: nothing comes to it."""
         while self._later and self._open is None:
             key, group = self._later.popleft()
             if self._groups[key] is group:
                 del self._groups[key]
             for read in group:
                 yield self._left(read, *_about(read))
+            if key in self._groups and self._open == key:
+                self._open = None
 
     def _rest(self) -> Iterator[ReadChunk]:
         """Everything that waits: no call is ended any more."""
