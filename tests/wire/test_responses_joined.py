@@ -234,3 +234,27 @@ async def test_deltas_do_not_go_on_from_a_text_that_was_said_as_a_whole(step: in
     events = [*message(0, "Night"), item, part, {**rest[0], "text": "x"}, delta]
     sent = await answered(*events, output=[ITEMS[0], message_item(1, "xjar")], step=step)
     assert MARK not in printed(sent.body)
+
+
+def _open(at: int, text: str) -> list[dict[str, Any]]:
+    """A message that says something and does not end."""
+    return message(at, text)[:3]
+
+
+@steps
+@pytest.mark.parametrize(
+    "events",
+    [
+        [*_open(1, "jar"), *message(0, "Night"), *_open(2, MARK)],
+        [*message(1, "jar"), *message(0, "Night"), *_open(2, MARK)],
+        [*_open(0, "jar"), *message(1, "Night"), *_open(2, MARK)],
+    ],
+    ids=["the second first", "both are over", "one that ends last"],
+)
+async def test_what_we_repeat_of_a_blocked_answer_is_in_the_order_in_which_it_was_judged(
+    events: list[Any], step: int
+) -> None:
+    sent = await answered(*events, output=[], step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+    assert all(MARK not in each for each in said(sent.body).values())
+    assert said(sent.body)["output_text"].endswith("NO")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -43,28 +44,36 @@ _FAILED: Final = frozenset({"web_search_call", "image_generation_call"})
 class SentItem:
     """An item as it has left: its parts by (field, index), True while they are open."""
 
-    __slots__ = ("done", "item", "parts", "said", "spelled")
+    __slots__ = ("done", "item", "last", "parts", "said", "spelled")
 
     def __init__(self, item: dict[str, Any]) -> None:
         self.item = item
         self.done = False
+        self.last: dict[str, int] = {}  # by field: the part of which an event told last
         self.parts: dict[tuple[str, Any], dict[str, Any]] = {}
         self.said: dict[tuple[str, Any], list[str]] = {}
         self.spelled: list[str] = []  # arguments
 
 
 class Sent:
-    """Follows the events that leave, as they leave."""
+    """Follows the events that leave, as they leave.
+
+    `tangled`: something was said of what stands before what was already said. Policies have judged it in the order in which
+    it came; a repeat that we make ourselves would say it in the order in which it stands, so there is none.
+    """
 
     def __init__(self) -> None:
         self.response: dict[str, Any] | None = None  # as the last event that carried it
         self.items: dict[Any, SentItem] = {}  # by output index
         self.begun = False
         self.ended = False
-        self._next: Any = None
+        self.tangled = False
+        self._last = -1  # the item of which an event told last
+        self._ours = math.inf  # the first item that is ours
 
     def delta(self, kind: str, data: dict[str, Any], text: str) -> None:
         """A delta that leaves with this text."""
+        self._tells(data)
         item = self.items.get(data.get("output_index"))
         if item is None:
             return
@@ -82,6 +91,7 @@ class Sent:
 
     def follow(self, kind: str, data: dict[str, Any]) -> None:
         """Any other event that leaves with this data."""
+        self._tells(data)
         index = data.get("output_index")
         index = index if type(index) is int else 0
         if kind in RESPONSES:
@@ -106,17 +116,38 @@ class Sent:
         return max((index for index in self.items if type(index) is int), default=-1) + 1
 
     def output(self) -> list[dict[str, Any]]:
-        """The items that are done, in order."""
-        return [self.items[index].item for index in sorted(self.items) if self.items[index].done]
+        """The items that are done, in order; of tangled ones, ours."""
+        first = self._ours if self.tangled else -1
+        return [
+            self.items[index].item
+            for index in sorted(self.items)
+            if self.items[index].done and index >= first
+        ]
 
     def closing(self) -> Iterator[dict[str, Any]]:
         """The events that end the items which are open, with what was really said."""
-        for index in sorted(self.items):
-            if not self.items[index].done:
-                yield from _close(index, self.items[index])
+        self._ours = self.next_index
+        left = [index for index in sorted(self.items) if not self.items[index].done]
+        self.tangled = self.tangled or any(index < self._last for index in left)
+        for index in left:
+            yield from _close(index, self.items[index], silent=self.tangled)
+
+    def _tells(self, data: dict[str, Any]) -> None:
+        index = data.get("output_index")
+        if type(index) is not int:
+            return
+        self.tangled = self.tangled or index < self._last
+        self._last = index
+        item = self.items.get(index)
+        for field in ("content_index", "summary_index"):
+            at = data.get(field)
+            if item is not None and type(at) is int:
+                self.tangled = self.tangled or at < item.last.get(field, at)
+                item.last[field] = at
 
 
-def _close(index: int, sent: SentItem) -> Iterator[dict[str, Any]]:
+def _close(index: int, sent: SentItem, *, silent: bool) -> Iterator[dict[str, Any]]:
+    """`silent`: the events alone, without what was said."""
     item = dict(sent.item)
     place = {"item_id": item.get("id", ""), "output_index": index}
     parts: dict[str, list[dict[str, Any]]] = {}
@@ -124,7 +155,7 @@ def _close(index: int, sent: SentItem) -> Iterator[dict[str, Any]]:
         kind, name = _DONE.get(str(part.get("type")), ("", "text"))
         if not kind:
             continue
-        text = str(part.get(name) or "") + "".join(sent.said.get((field, at), ()))
+        text = "" if silent else str(part.get(name) or "") + "".join(sent.said.get((field, at), ()))
         whole = _whole(part, name, text)
         parts.setdefault(field, []).append(whole)
         where = {**place, f"{field}_index": at}
@@ -133,7 +164,7 @@ def _close(index: int, sent: SentItem) -> Iterator[dict[str, Any]]:
         prefix = "response.reasoning_summary_part" if field == "summary" else "response.content_part"
         yield {"type": f"{prefix}.done", **where, "part": whole}
     item.update(parts)
-    yield from _close_call(sent, item, place)
+    yield from _close_call(sent, item, place, silent=silent)
     if "status" in item or item.get("type") == "message":
         item["status"] = _status(str(item.get("type")))
     yield {"type": "response.output_item.done", "output_index": index, "item": item}
@@ -144,13 +175,15 @@ def _whole(part: dict[str, Any], name: str, text: str) -> dict[str, Any]:
     return {**blank, **part, name: text}
 
 
-def _close_call(sent: SentItem, item: dict[str, Any], place: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _close_call(
+    sent: SentItem, item: dict[str, Any], place: dict[str, Any], *, silent: bool
+) -> Iterator[dict[str, Any]]:
     """Only a call that no policy covers has left in part; it says of itself that it is incomplete."""
     known = _CALLS.get(str(item.get("type")))
     if known is None:
         return
     event, field = known
-    item[field] = str(item.get(field) or "") + "".join(sent.spelled)
+    item[field] = "" if silent else str(item.get(field) or "") + "".join(sent.spelled)
     name = {"name": item.get("name", "")} if item.get("type") == "function_call" else {}
     yield {"type": f"{event}.done", **place, **name, field: item[field]}
 
