@@ -161,8 +161,8 @@ def _remade(made: list[Chunk], original: Chunk) -> list[Chunk]:
     if original.kind == "body" and len(made) != 1:
         raise ValueError("a body stays one body")
     out: list[Chunk] = []
+    came = _as_it_came(original)
     for each in made:
-        came = _as_it_came(original)
         chunk = original if _is_same(each, came) else _written(each, came)
         # the same one twice: only the first leaves as it came
         out.append(_as_it_came(chunk).replace() if any(chunk is one for one in out) else chunk)

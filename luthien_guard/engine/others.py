@@ -131,9 +131,8 @@ class Others:
             self._read, self._leaves, self._calls = read, _leaving(read.pieces), _calls_in(read.pieces)
         place = place_of(read.chunk.data, piece.path, self._leaves)
         call = self._calls.get(piece.owner)
-        if (
-            call is not None and call.policed
-        ):  # it leaves at a place of its own, wherever upstream said that it stands
+        # it leaves at a place of its own, wherever upstream said that it stands
+        if call is not None and call.policed:
             place = (call, *place[len(piece.owner) - len(piece.path) :])
         return place if _stays(piece.text, piece.path, self._leaves) else ("does not leave", *place)
 

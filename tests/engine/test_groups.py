@@ -49,42 +49,35 @@ class Meeting:
         self.there = 0
 
 
-class OnRequest(Policy):
+class Meets(Policy):
     waits = True
 
     def __init__(self, meeting: Meeting) -> None:
         self.meeting = meeting
 
+
+class OnRequest(Meets):
     @hookimpl
     async def on_request_started(self, request: ChatRequest) -> None:
         await self.meeting.wait()
 
 
-class OnText(OnRequest):
+class OnText(Meets):
     channels = frozenset({"content"})
-
-    @hookimpl
-    async def on_request_started(self, request: ChatRequest) -> None: ...
 
     @hookimpl
     async def on_content_completed(self, content: ContentCompleted) -> None:
         await self.meeting.wait()
 
 
-class OnCall(OnRequest):
-    @hookimpl
-    async def on_request_started(self, request: ChatRequest) -> None: ...
-
+class OnCall(Meets):
     @hookimpl
     async def on_tool_call_completed(self, call: ToolCall) -> None:
         await self.meeting.wait()
 
 
-class OnResponse(OnRequest):
+class OnResponse(Meets):
     hold = "response"
-
-    @hookimpl
-    async def on_request_started(self, request: ChatRequest) -> None: ...
 
     @hookimpl
     async def on_response_completed(self, response: ResponseCompleted) -> None:

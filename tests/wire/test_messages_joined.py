@@ -13,20 +13,11 @@ from luthien_guard import Block, ContentChunk, Policy, ToolCall, hookimpl
 from luthien_guard.exchange import OutcomeStatus
 from tests.cases.chat_wire import through
 from tests.official_sdks import reads
+from tests.wire.joined import MARK, Forbids, steps
 from tests.wire.messages_events import argued, begun, delta, finished, message, said, started, stopped, wire
 
 pytestmark = pytest.mark.anyio
 API = "anthropic.messages"
-MARK = "Nightjar"
-steps = pytest.mark.parametrize("step", [0, 1], ids=["whole", "byte by byte"])
-
-
-class Forbids(Policy):
-    lookahead = len(MARK)
-
-    @hookimpl
-    def on_content_chunk(self, chunk: ContentChunk) -> Block | None:
-        return Block("mark", "NO") if MARK in chunk.text else None
 
 
 class Asks(Policy):

@@ -7,24 +7,15 @@ from typing import Any
 
 import pytest
 
-from luthien_guard import Block, ContentChunk, Policy, hookimpl
+from luthien_guard import ContentChunk, Policy, hookimpl
 from luthien_guard.exchange import OutcomeStatus
 from tests.cases.chat_wire import Sent, through
 from tests.official_sdks import reads
+from tests.wire.joined import MARK, Forbids, steps
 from tests.wire.responses_events import call, message, message_item, parsed, response, stream
 
 pytestmark = pytest.mark.anyio
 API = "openai.responses"
-MARK = "Nightjar"
-steps = pytest.mark.parametrize("step", [0, 1], ids=["whole", "byte by byte"])
-
-
-class Forbids(Policy):
-    lookahead = len(MARK)
-
-    @hookimpl
-    def on_content_chunk(self, chunk: ContentChunk) -> Block | None:
-        return Block("mark", "NO") if MARK in chunk.text else None
 
 
 async def answered(*events: Any, output: list[Any], step: int = 0, policy: Policy | None = None) -> Sent:

@@ -28,10 +28,10 @@ class Turns:
 
     def __init__(self) -> None:
         self._open: Any = None  # the key of the call that is open
-        self._later: deque[tuple[Any, list[ReadChunk]]] = (
-            deque()
-        )  # blocks that wait, in the order of their starts
-        self._groups: dict[Any, list[ReadChunk]] = {}  # of those, the last one of each key
+        #: Blocks that wait, in the order of their starts...
+        self._later: deque[tuple[Any, list[ReadChunk]]] = deque()
+        #: ... and of those the last one of each key.
+        self._groups: dict[Any, list[ReadChunk]] = {}
 
     def of(self, chunks: Sequence[ReadChunk]) -> Sequence[ReadChunk]:
         """What leaves now."""
@@ -61,14 +61,14 @@ class Turns:
             self._open = None  # a start where no stop was
             yield from self._waiting()
         if self._open is None:
-            yield self._left(read, kind, key)
+            yield self._left(read, kind, key, block)
         elif kind in _BLOCKS and key != self._open:
             self._wait(read, key, begins=block is not None)
         elif kind in _ENDS:
             yield from self._rest()
             yield read
         else:
-            yield self._left(read, kind, key)
+            yield self._left(read, kind, key, block)
             yield from self._waiting()
 
     def _wait(self, read: ReadChunk, key: Any, *, begins: bool) -> None:
@@ -77,8 +77,7 @@ class Turns:
             self._later.append((key, self._groups[key]))
         self._groups[key].append(read)
 
-    def _left(self, read: ReadChunk, kind: Any, key: Any) -> ReadChunk:
-        block = _begun(read)
+    def _left(self, read: ReadChunk, kind: Any, key: Any, block: Block | None) -> ReadChunk:
         if block is not None and block.kind == "call":
             self._open = key
         if kind == "content_block_stop" and key == self._open:
@@ -92,7 +91,7 @@ class Turns:
             if self._groups[key] is group:
                 del self._groups[key]
             for read in group:
-                yield self._left(read, *_about(read))
+                yield self._left(read, *_about(read), _begun(read))
             if key in self._groups and self._open == key:
                 self._open = None
 

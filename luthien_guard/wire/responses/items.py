@@ -71,9 +71,8 @@ class Item:
         # Names of indices of which some part is not where it was announced.
         self.astray: frozenset[str] = frozenset()
         self.previews: dict[Any, list[str]] = {}  # parts of arguments that were spelled out
-        self.besides = (
-            ""  # the member of the arguments, as policies see them, that holds what the item did not say
-        )
+        #: The member of the arguments, as policies see them, that holds what the item did not say.
+        self.besides = ""
         self.strings: frozenset[str] | None = None  # of the arguments, once they are whole
         self.voices: dict[str, str] = {}  # by what is said bit by bit: the type of the events that say it
         self.shown = Shown()  # what was OPAQUE: repeats are not shown again
