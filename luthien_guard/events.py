@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, TypeAlias
 
+from luthien_guard.unique_keys import unique_keys
+
 __all__ = [
     "CHANNELS",
     "Channel",
@@ -194,7 +196,7 @@ class ToolCall(_Replace):
         try:
             value = json.loads(
                 self.arguments,
-                object_pairs_hook=_no_duplicates,
+                object_pairs_hook=unique_keys,
                 parse_constant=_not_json,
                 parse_float=_finite,
             )
@@ -250,10 +252,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError("a number out of range")
     return value
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("duplicate key")
-    return result

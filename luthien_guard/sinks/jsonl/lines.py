@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from luthien_guard.store import EVENT_COLUMNS, Row
+from luthien_guard.unique_keys import unique_keys
 
 __all__ = ["Line", "line_of", "lines", "lines_in", "row_of"]
 
@@ -43,15 +44,8 @@ def row_of(line: bytes) -> Row | None:
     return Row(**found) if -_FAR < found["at"] < _FAR else None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
 #: `json.loads` with a hook makes a decoder anew for every line.
-_decoded: Final = json.JSONDecoder(object_pairs_hook=_once).decode
+_decoded: Final = json.JSONDecoder(object_pairs_hook=unique_keys).decode
 
 
 def lines(path: Path, position: int = 0) -> Iterator[Line]:
