@@ -167,7 +167,8 @@ async def test_each_has_a_deadline_of_its_own() -> None:
         async def on_tool_call_completed(self, call: ToolCall, ctx: PolicyContext) -> Any:
             await anyio.sleep_forever()
 
-    policies = group(Judge(), Hangs(), timeout=0.01)
+    policies = group(Judge(), Hangs())
+    policies[1]["timeout"] = 0.01
     runs = await run(policies, SCRIPT, cuts="whole", clock=anyio.current_time)
     runs.assert_outcome("policy_error").no_leak("/srv")
     assert {each.outcome.policy for each in runs} == {"p1"}
