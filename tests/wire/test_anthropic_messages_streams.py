@@ -303,6 +303,32 @@ def test_explanations_come_before_the_first_call(which: set[str]) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["server_tool_use", "mcp_tool_use", "zork_call"])
+def test_behind_a_call_of_the_clients_every_explanation_comes_before_it(kind: str) -> None:
+    calls = [*call(0, "a", '{"a":1}'), *call(1, "b", '{"b":1}', kind=kind)]
+    read = read_of(START, *calls, finish("tool_use"), STOP)
+    remove_calls(read, "⛔", only=lambda block: block.name == "b")
+    assert appending(out_of(read)) == [["text", "⛔"], ["tool_use", '{"a":1}']]
+    body = {**START["message"], "stop_reason": "tool_use", "content": [
+        {"type": each, "id": name, "name": name, "input": {name: 1}}
+        for each, name in (("tool_use", "a"), (kind, "b"))
+    ]}  # fmt: skip
+    whole = read_all(MESSAGES, chunks_of(json.dumps(body).encode(), stream=False), stream=False)
+    remove_calls(whole, "⛔", only=lambda block: block.name == "b")
+    left = json.loads(write_all(MESSAGES, whole, stream=False))["content"]
+    assert [_whole(raw) for raw in left] == [["text", "⛔"], ["tool_use", '{"a":1}']]
+
+
+@pytest.mark.parametrize("kind", ["tool_use", "server_tool_use"])
+def test_what_was_removed_beside_a_call_is_explained_with_it(kind: str) -> None:
+    begun, *rest = call(0, "a", '{"a":1}', kind=kind)
+    strange = {"type": "content_block_delta", "index": 0, "delta": {"type": "x_delta", "x": "bad"}}
+    read = read_of(START, begun, strange, *rest, finish(), STOP)
+    remove_calls(read, "⛔", only=lambda block: "bad" in block.text)
+    first, second = appending(out_of(read))
+    assert (first, second[0]) == (["text", "⛔"], kind)
+
+
 def test_a_changed_call_without_arguments_gets_them() -> None:
     read = read_of(START, begin(0, "tool_use", id="t", name="n"), stop(0), finish("tool_use"), STOP)
     (block,) = blocks_of(read)

@@ -340,6 +340,18 @@ async def test_the_one_choice_is_choice_0_also_without_an_index(index: dict[str,
     ] == [0] * 3
 
 
+@steps
+@pytest.mark.parametrize("index", [{}, {"index": None}])
+async def test_a_choice_without_an_index_is_choice_0_also_of_several(
+    index: dict[str, Any], step: int
+) -> None:
+    """Clients that go by the index would read another choice there, and "MARK !" in choice 0."""
+    said = text("MARK") + in_one({**index, "delta": {"content": "x"}}) + text(" !") + text("b", index=1)
+    sent = await through([NoMark()], said + END, step=step, n=2)
+    found = [choice for each in sent.chunks if isinstance(each, dict) for choice in each["choices"]]
+    assert [each["index"] for each in found] == [0, 0, 0, 1, 0]
+
+
 async def test_who_only_observes_changes_no_index() -> None:
     said = text("a", index=1) + END
     assert (await through(Guard([NoMark()], mode="observe"), said)).body == said

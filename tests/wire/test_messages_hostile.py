@@ -218,8 +218,8 @@ async def test_what_a_strange_delta_says_of_a_call_is_judged_and_goes_alone() ->
     strange = delta(0, "x_delta", x="rm -rf")
     call = [begun(0, "tool_use"), argued(0, '{"c":'), strange, argued(0, "1}"), stopped(0)]
     sent = await through([judges], wire(started(), *call, *finished("tool_use")), format=API)
-    call.remove(strange)
-    assert sent.body == wire(started(), *call, *finished("tool_use"))
+    assert b"rm" not in sent.body
+    assert (sent.left.text, [each.arguments for each in sent.left.tool_calls]) == ("no", ['{"c":1}'])
     assert judges.saw == ['{"type":"x_delta","x":"rm -rf"}', '{"c":1}']
 
 

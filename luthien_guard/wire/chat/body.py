@@ -79,7 +79,8 @@ class BodyReader:
             opaque(choice, path, pieces)
             self._strange("a choice that is no object")
             return
-        number, why = read_choice_index(choice.get("index"), at, path, pieces)
+        index = choice.get("index")
+        number, why = read_choice_index(at if index is None else index, at, path, pieces)
         if why:
             self._strange(why)
         content = None

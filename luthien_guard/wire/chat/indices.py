@@ -39,9 +39,8 @@ def read_choice_index(
     """(the choice, why its index is of no known kind). Where it says so in another way than all clients understand, it
     is made to say so."""
     number = choice_of(raw, default, last)
-    # none at all is 0 for most clients, and beside 0 another one for some; of several choices each has to have one
-    said = raw is not None or last == 0
-    if said and (type(raw) is not int or raw != number):
+    # also none at all: that is 0 for most clients, and beside 0 another one for some
+    if type(raw) is not int or raw != number:
         pieces.append(leaves_as((*path, "index"), number))
     if number == MAX_CHOICES:
         return number, f"more than {MAX_CHOICES} choices"

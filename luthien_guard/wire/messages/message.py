@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from luthien_guard.errors import IllegalOutput, WireError
@@ -24,6 +24,7 @@ from luthien_guard.wire.strings import opaque
 __all__ = [
     "arguments_of",
     "changes_of",
+    "explanations",
     "read_message",
     "read_stop",
     "read_usage",
@@ -138,14 +139,25 @@ def _decided(piece: Piece, changes: dict[Path, Any]) -> None:
         changes[piece.path] = piece.out
 
 
+def explanations(calls: Iterable[tuple[Block, Block]]) -> dict[Block, str]:
+    """What explains removed calls, by the call before which it is said: text may not follow a call of the client's, so
+    from the first of those on all of it is said there. `calls`: each with the one in whose place it stands."""
+    found: dict[Block, list[str]] = {}
+    first: Block | None = None
+    for call, place in calls:
+        first = place if first is None and runs_at_client(place) else first
+        if call.removed and call.replacement:
+            found.setdefault(first or place, []).append(call.replacement)
+    return {place: "\n\n".join(texts) for place, texts in found.items()}
+
+
 def _rebuilt(
     text: str, data: Any, path: Path, calls: dict[Any, Block], changes: dict[Path, Any]
 ) -> dict[Path, Any]:
-    """The content list anew, each element as it stands. What explains removed calls of the client's comes before the
-    first of them: text may not follow a tool_use."""
+    """The content list anew, each element as it stands."""
     place = (*path, "content")
     gone = {block.id for block in calls.values() if block.removed and block.id and not runs_at_client(block)}
-    said = [b.replacement for b in calls.values() if b.removed and b.replacement and runs_at_client(b)]
+    said = explanations((block, block) for block in calls.values())
     stands = Elements(text, place)
     inner: dict[Any, dict[Path, Any]] = {}
     outer: dict[Path, Any] = {}
@@ -155,17 +167,11 @@ def _rebuilt(
         else:
             outer[where] = value
     elements: list[str] = []
-    called = False
     for at, element in enumerate(value_at(data, place)):
         block = calls.get(at)
-        if block is not None and runs_at_client(block):
-            elements += [_text("\n\n".join(said))] if said else []
-            said = []
-            called = called or not block.removed
-        if block is not None and block.removed:
-            if block.replacement and not runs_at_client(block) and not called:
-                elements.append(_text(block.replacement))
-        elif not _belongs_to(element, gone):
+        if block in said:
+            elements.append(_text(said[block]))
+        if not (block is not None and block.removed) and not _belongs_to(element, gone):
             elements.append(patch(stands[at], inner.get(at, {})))
     return {**outer, place: Raw("[" + ",".join(elements) + "]")}
 

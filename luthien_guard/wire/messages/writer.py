@@ -2,19 +2,19 @@
 
 Block indices leave in the order of the starts, whatever upstream called them: in a well-formed stream that changes
 nothing, in any other it makes clients that append and clients that go by the index assemble the same. What explains
-removed calls is a text block before the first tool_use.
+removed calls is a text block in their place, and never behind a tool_use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from luthien_guard.errors import IllegalOutput, WireError
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
 from luthien_guard.wire.json_text import Raw, dumps, loads
 from luthien_guard.wire.messages.blocks import Place, runs_at_client, wire_key
-from luthien_guard.wire.messages.message import arguments_of, changes_of, stop_reason
+from luthien_guard.wire.messages.message import arguments_of, changes_of, explanations, stop_reason
 from luthien_guard.wire.messages.own import OwnEvents
 from luthien_guard.wire.messages.reader import event_kind
 from luthien_guard.wire.messages.splice import agreed, name_of, patched, replace_text
@@ -38,6 +38,7 @@ class StreamWriter:
         "_own",
         "_places",
         "_removed",
+        "_said",
         "_shifted",
         "_turns",
         "_unsaid",
@@ -52,6 +53,7 @@ class StreamWriter:
         self._shifted = False  # an index that left is not upstream's
         self._kept = 0  # calls of the client's
         self._removed = 0
+        self._said: dict[Block, str] = {}  # what explains removed calls, by the call before which it is said
         self._gone: set[str] = set()  # ids of removed server calls: their results go too
         self._unsaid: dict[Any, Block] = {}  # changed calls whose new arguments have not left yet
 
@@ -64,19 +66,15 @@ class StreamWriter:
         if len(chunks) == 1 and (only := self._plain(chunks[0])) is not None:
             return [only]
         out: list[Item] = []
-        said = [text for block in _removed(chunks) if runs_at_client(block) and (text := block.replacement)]
+        self._said = explanations(_calls_in(chunks))
         for read in chunks:
             if (plain := self._plain(read)) is not None:
                 out.append(plain)
                 continue
-            chunk = read.chunk
-            if type(chunk.data) is not dict:
+            if type(read.chunk.data) is dict:
+                self._event(read, out)
+            else:
                 self._other(read, out)
-                continue
-            if said and chunk.data.get("type") != "message_start" and _begins_client_call(read):
-                self._explain("\n\n".join(said), out)
-                said = []
-            self._event(read, out)
         return out
 
     def _plain(self, read: ReadChunk) -> Item | None:
@@ -171,14 +169,13 @@ class StreamWriter:
             raw = data.get("content_block")
             of = raw.get("tool_use_id") if isinstance(raw, dict) else None
             return isinstance(of, str) and of in self._gone
+        if block in self._said:
+            self._explain(self._said[block], out)
         if runs_at_client(block):
             self._removed += block.removed
             self._kept += not block.removed
-        elif block.removed:
-            if block.id:
-                self._gone.add(block.id)
-            if block.replacement:
-                self._explain(block.replacement, out)
+        elif block.removed and block.id:
+            self._gone.add(block.id)
         if block.changed and not block.removed and block.policed:
             self._unsaid[block.codec.key] = block
         return block.removed
@@ -354,14 +351,14 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def _removed(chunks: Sequence[ReadChunk]) -> list[Block]:
-    return [
-        piece.block
-        for read in chunks
-        for piece in read.pieces
-        if piece.kind is _START and piece.block is not None and piece.block.removed
-    ]
-
-
-def _begins_client_call(read: ReadChunk) -> bool:
-    return any(p.kind is _START and p.block is not None and runs_at_client(p.block) for p in read.pieces)
+def _calls_in(chunks: Sequence[ReadChunk]) -> Iterator[tuple[Block, Block]]:
+    """The calls that begin, each with the one in whose place it stands. Those of a `message_start` stand in its list."""
+    place: Block | None = None
+    for read in chunks:
+        for piece in read.pieces:
+            block = piece.block
+            if piece.kind is not _START or block is None or block.kind != "call":
+                continue
+            if piece.owner[:1] != ("message",):
+                place = block if place is None or _is_wire(piece) else place
+                yield block, place
