@@ -140,7 +140,7 @@ class StreamReader:
                 opaque(raw, path, pieces)
                 self._strange("a choice that is no object")
                 continue
-            number = raw.get("index")
+            number: Any = raw.get("index")
             choice = self._choices.get(number) if type(number) is int else None
             if choice is None or number == MAX_CHOICES:
                 if self._done:
