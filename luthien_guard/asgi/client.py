@@ -28,7 +28,7 @@ class Client:
 
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send status and headers, with the exchange's id."""
-        if self.gone:
+        if self.gone or self.finished:
             return
         self.started = True
         kept = [pair for pair in headers if pair[0] != b"x-luthien-call-id"]

@@ -29,6 +29,7 @@ class Exchange:
 
     __slots__ = (
         "_ends_at_once",
+        "_given",
         "_headers",
         "_seal",
         "app",
@@ -63,6 +64,7 @@ class Exchange:
     ) -> None:
         self._headers = headers
         self._seal = Seal(guard, wire_format)
+        self._given = dict(scope.get("state") or ())  # what stands in it before the application runs
         self._ends_at_once = False  # closing needs no scope
         self.app = app
         self.guard = guard
@@ -112,12 +114,21 @@ class Exchange:
 
     def enter(self, attempt: Attempt, body: bytes) -> tuple[Scope, Token[ExchangeHandle | None]]:
         """What to run the application with for this attempt, and what to give back to `current` afterwards."""
+        if self.attempt is not None:
+            self._forget()
         self.attempt = attempt
         handle = ExchangeHandle(
             self.metadata.call_id, self.wire_format, self.metadata, self.guard.plane, self.decision
         )
         scope = inner_scope(self.scope, self._headers, body, handle, self._seal)
         return scope, current.set(handle)
+
+    def _forget(self) -> None:
+        """What the last attempt has left in the state: frameworks keep the body there that they have read (Litestar)."""
+        state = self.scope.get("state")
+        if isinstance(state, dict):
+            state.clear()
+            state.update(self._given)
 
     async def close(self, outcome: Outcome | None = None) -> None:
         """Tell the plane the end, once; `outcome` is what it cannot know."""

@@ -60,20 +60,38 @@ def inner_scope(outer: Scope, headers: Headers, body: bytes, handle: ExchangeHan
 
 
 class Replay:
-    """The application's `receive`: the whole body once, then silence until the client is gone."""
+    """The application's `receive`: the whole body once, then silence until its answer has ended."""
 
-    __slots__ = ("_body", "_silent")
+    __slots__ = ("_body", "_ended", "_listeners", "over", "told")
 
-    def __init__(self, body: bytes, silent: anyio.Event) -> None:
+    def __init__(self, body: bytes) -> None:
         self._body: bytes | None = body
-        self._silent = silent
+        self._ended: anyio.Event | None = None  # for who listens
+        self._listeners = 0
+        self.over = False
+        self.told = False  # somebody listened when it ended, and so can end by itself
 
     async def receive(self) -> Message:
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        await self._silent.wait()
+        if self._ended is None:
+            self._ended = anyio.Event()
+            if self.over:
+                self._ended.set()
+        self._listeners += 1
+        try:
+            await self._ended.wait()
+        finally:
+            self._listeners -= 1
         return {"type": "http.disconnect"}
+
+    def hang_up(self) -> None:
+        """Nothing that the application says is heard any more."""
+        if not self.over:
+            self.over, self.told = True, self._listeners > 0
+            if self._ended is not None:
+                self._ended.set()
 
 
 class Onward:

@@ -38,11 +38,14 @@ class Watched:
 
     __slots__ = (
         "_beside",
+        "_ending",
         "_exchange",
         "_heard",
         "_inside",
         "_left",
+        "_out",
         "_planned",
+        "_replay",
         "_running",
         "_silent",
         "_stopped",
@@ -63,8 +66,11 @@ class Watched:
         self.now = clock.source if isinstance(clock, MonotonicClock) else clock
         self.deadlines = Deadlines(self.now, self.limits, total=exchange.expires)
         self._beside: Beside = beside(clock, self._looks)
-        self._silent = anyio.Event()  # the application may hear "http.disconnect" now
+        self._silent = anyio.Event()  # the answer is complete, or nobody is there to get it
         self._running: anyio.CancelScope | None = None  # around what the caller's task does now
+        self._replay: Replay | None = None  # what the application receives, while it runs
+        self._ending = False  # what the caller's task does now is to end
+        self._out: anyio.Event | None = None  # it has ended, for who waits for that
         self._stopped = False  # the client is gone or time is up: start nothing more
         self._turn = Turn()  # of those who see to what happens beside the application
         self._planned = 0.0  # when somebody looks at the deadlines next
@@ -120,16 +126,18 @@ class Watched:
     async def _run_app(self, attempt: Attempt, body: bytes) -> None:
         exchange = self._exchange
         scope, token = exchange.enter(attempt, body)
+        replay = self._replay = Replay(body)
         try:
-            await exchange.app(scope, Replay(body, self._silent).receive, attempt.send)
+            await exchange.app(scope, replay.receive, attempt.send)
         finally:
+            self._replay = None
             current.reset(token)
 
     async def _stoppable(self, work: Callable[[], Awaitable[None]]) -> None:
         """Await `work()` so that the watcher can end it. Its error is kept for later: a task group would wrap it, and
         the answer has to be ended first."""
         with anyio.CancelScope() as scope:
-            self._running = scope
+            self._running, self._ending = scope, False
             if self._stopped:
                 scope.cancel()
             try:
@@ -137,10 +145,14 @@ class Watched:
             except BaseException as error:
                 if isinstance(error, anyio.get_cancelled_exc_class()) and must_travel(error):
                     raise
-                if scope.cancel_called:
-                    logger.debug("the application failed while it was cancelled", exc_info=error)
+                if scope.cancel_called or self._ending:
+                    logger.debug("the application failed while it was ended", exc_info=error)
                 else:
                     self._keep(error)
+            finally:
+                if self._out is not None:
+                    self._out.set()
+                    self._out = None
 
     async def _heard_out(self) -> Attempt | None:
         """The attempt, once its stream lane is done with what the application has said; None when it is too late for
@@ -227,7 +239,7 @@ class Watched:
                 raise
             self._keep(error)
             self._stopped = True
-            self._silent.set()
+            self._hang_up()
             self.cancel()
         finally:
             self._turn.give()
@@ -265,7 +277,7 @@ class Watched:
         self._heard = True
         if self._exchange.closed or (self.client.finished and not self.client.refused):
             return  # servers say so after every complete answer, some of them before they have taken the end
-        self._silent.set()
+        self._hang_up()
         self.client.gone = self._stopped = True
         self.deadlines.close()
         self.cancel()
@@ -278,6 +290,16 @@ class Watched:
                 await self._left.wait()
         if not self._exchange.closed:
             await self.close(GONE)
+
+    def _hang_up(self) -> None:
+        self._silent.set()
+        if self._replay is not None:
+            self._replay.hang_up()
+
+    async def _cancel_late(self, running: anyio.CancelScope, out: anyio.Event) -> None:
+        with self._exchange.briefly():
+            await out.wait()
+        running.cancel()
 
     def _plan(self) -> None:
         self._planned = self.deadlines.wake_at()
@@ -310,13 +332,23 @@ class Watched:
             self._plan()
 
     def cancel(self) -> None:
-        if self._running is not None:
+        """End what the caller's task does. An application that listens for a disconnect hears one and has a while to end
+        by itself: of one that waits for tasks of its own (Django's, Quart's), a cancellation would end the waiting only."""
+        if self._running is None:
+            return
+        self._ending = True
+        if self._replay is not None:
+            self._replay.hang_up()
+        if self._replay is None or not self._replay.told:
             self._running.cancel()
+        elif self._out is None:
+            self._out = anyio.Event()
+            self.start(self._cancel_late, self._running, self._out)
 
     async def close(self, outcome: Outcome | None = None) -> None:
         await self._exchange.close(outcome)
-        self._silent.set()
+        self._hang_up()
 
     async def cut(self, expiry: Expiry, last: bytes = b"") -> None:
         await self._exchange.cut(expiry, last)
-        self._silent.set()
+        self._hang_up()

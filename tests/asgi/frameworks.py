@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Self
+
+import anyio.lowlevel
 
 EVENTS = [b'data: {"n": 0}\n\n', b'data: {"n": 1}\n\n', b"data: [DONE]\n\n"]
 BODY = b'{"id": "x", "choices": []}'
 
 
-async def events() -> AsyncIterator[bytes]:
+#: What a stream without an end has said.
+asked: list[bytes] = []
+
+
+def events(stream: object) -> AsyncIterator[bytes]:
+    return Endless() if stream == "endless" else _events()
+
+
+async def _events() -> AsyncIterator[bytes]:
     for event in EVENTS:
         yield event
+
+
+class Endless:
+    """Not a generator: what frameworks leave of one is nobody's to clean up."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        asked.append(EVENTS[0])
+        return EVENTS[0]
 
 
 def starlette_app() -> Any:
@@ -21,8 +43,8 @@ def starlette_app() -> Any:
     from starlette.routing import Route
 
     async def chat(request: Request) -> Response:
-        if (await request.json()).get("stream"):
-            return StreamingResponse(events(), media_type="text/event-stream")
+        if stream := (await request.json()).get("stream"):
+            return StreamingResponse(events(stream), media_type="text/event-stream")
         return Response(BODY, media_type="application/json")
 
     async def plain(request: Request) -> Response:
@@ -38,8 +60,8 @@ def fastapi_app() -> Any:
     app = FastAPI()
 
     async def chat(request: Request) -> Response:
-        if (await request.json()).get("stream"):
-            return StreamingResponse(events(), media_type="text/event-stream")
+        if stream := (await request.json()).get("stream"):
+            return StreamingResponse(events(stream), media_type="text/event-stream")
         return Response(BODY, media_type="application/json")
 
     def plain() -> Response:
@@ -56,8 +78,8 @@ def litestar_app() -> Any:
     from litestar.response import Stream
 
     async def chat(request: Request[Any, Any, Any]) -> Any:
-        if (await request.json()).get("stream"):
-            return Stream(events(), media_type="text/event-stream")
+        if stream := (await request.json()).get("stream"):
+            return Stream(events(stream), media_type="text/event-stream")
         return Response(BODY, media_type=MediaType.JSON)
 
     async def plain() -> str:
@@ -80,8 +102,8 @@ def quart_app() -> Any:
     app = Quart("framework")
 
     async def chat() -> Any:
-        if (await request.get_json())["stream"]:
-            return Response(events(), mimetype="text/event-stream")
+        if stream := (await request.get_json())["stream"]:
+            return Response(events(stream), mimetype="text/event-stream")
         return Response(BODY, mimetype="application/json")
 
     async def plain() -> str:
@@ -113,8 +135,8 @@ def _django_urls() -> list[Any]:
     from django.urls import path
 
     async def chat(request: HttpRequest) -> Any:
-        if json.loads(request.body).get("stream"):
-            return StreamingHttpResponse(events(), content_type="text/event-stream")
+        if stream := json.loads(request.body).get("stream"):
+            return StreamingHttpResponse(events(stream), content_type="text/event-stream")
         return HttpResponse(BODY, content_type="application/json")
 
     async def plain(request: HttpRequest) -> HttpResponse:

@@ -123,8 +123,7 @@ async def test_an_application_that_never_waits_is_ended_when_it_sends_to_nobody(
         await send(piece(b"data: a\n\n"))
         with anyio.CancelScope(shield=True):
             seen.gone.set()
-            assert (await receive())["type"] == "http.request"
-            assert (await receive())["type"] == "http.disconnect"
+            await anyio.wait_all_tasks_blocked()
         for _ in range(10):
             await send(piece(b"data: late\n\n"))
         went_on.append(True)
@@ -133,6 +132,40 @@ async def test_an_application_that_never_waits_is_ended_when_it_sends_to_nobody(
     seen = Visit(GuardMiddleware(app, guard=ScriptedGuard(plane)))
     await seen.run()
     assert not went_on
+    assert outcomes(plane) == [OutcomeStatus.CANCELLED]
+
+
+async def test_an_application_that_listens_may_end_by_itself() -> None:
+    """As it does on its server: a cancellation could reach the task that waits and not those that it waits for."""
+    ended = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(START)
+        await send(piece(b"data: a\n\n"))
+        seen.gone.set()
+        assert (await receive())["type"] == "http.disconnect"
+        await anyio.wait_all_tasks_blocked()
+        ended.append(True)
+
+    plane = ScriptedPlane()
+    seen = Visit(GuardMiddleware(app, guard=ScriptedGuard(plane)))
+    await seen.run()
+    assert ended
+    assert outcomes(plane) == [OutcomeStatus.CANCELLED]
+
+
+async def test_but_not_for_ever() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        seen.gone.set()
+        assert (await receive())["type"] == "http.disconnect"
+        await anyio.sleep_forever()
+
+    plane = ScriptedPlane()
+    seen = Visit(GuardMiddleware(app, guard=ScriptedGuard(plane, limits=Limits(close_timeout=0.01))))
+    with anyio.fail_after(20):
+        await seen.run()
     assert outcomes(plane) == [OutcomeStatus.CANCELLED]
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from luthien_guard import ContentChunk, Guard, Policy, hookimpl
 from luthien_guard.asgi import GuardMiddleware
-from luthien_guard.testing.plane import ScriptedGuard
-from tests.asgi.frameworks import ASYNCIO_ONLY, BODY, EVENTS, FRAMEWORKS
-from tests.asgi.host import visit
+from luthien_guard.control_plane.service import Release
+from luthien_guard.testing.plane import ScriptedGuard, ScriptedPlane, ScriptedStream
+from tests.asgi.frameworks import ASYNCIO_ONLY, BODY, EVENTS, FRAMEWORKS, asked
+from tests.asgi.host import Visit, visit
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +53,63 @@ async def test_a_body(name: str) -> None:
     app = GuardMiddleware(framework, guard=guard)
     heard = await visit(app, body=b'{"stream": false}', headers=[*HEADERS, (b"content-length", b"17")])
     assert (heard.status, heard.body) == (200, BODY)
+    assert len(guard.scripted.closed) == 1
+
+
+class AsksAgain(ScriptedStream):
+    """For a stream, after an answer that is none."""
+
+    async def take(self, data: bytes, *, last: bool) -> Release:
+        if self.context.stream:
+            return await super().take(data, last=last)
+        return Release(done=True, retry=b'{"stream": true}')
+
+
+@everywhere
+async def test_a_retry_is_a_request_of_its_own(name: str) -> None:
+    """Whatever a framework remembers of the first one."""
+    guard = ScriptedGuard(ScriptedPlane(AsksAgain))
+    app = GuardMiddleware(FRAMEWORKS[name](), guard=guard)
+    seen = Visit(app, body=b'{"stream": false}', headers=[*HEADERS, (b"content-length", b"17")])
+    seen.scope["state"]["given"] = "by the server"
+    heard = await seen.run()
+    assert heard.body == b"".join(EVENTS)
+    assert seen.scope["state"]["given"] == "by the server"
+
+
+class Blocks(ScriptedStream):
+    """Ends a stream that has gone on for a while."""
+
+    async def take(self, data: bytes, *, last: bool) -> Release:
+        return Release(done=True) if len(asked) > 3 else await super().take(data, last=last)
+
+
+@everywhere
+@pytest.mark.parametrize("spec", ["2.3", "2.4"])
+@pytest.mark.parametrize("how", ["blocked", "left"])
+async def test_a_stream_that_nobody_gets_any_more_is_not_asked_for_more(
+    name: str, how: str, spec: str
+) -> None:
+    def leave(message: Any) -> None:
+        if how == "left" and len(asked) > 3:
+            seen.gone.set()
+
+    guard = ScriptedGuard(ScriptedPlane(Blocks if how == "blocked" else ScriptedStream))
+    body = b'{"stream": "endless"}'
+    seen = Visit(
+        GuardMiddleware(FRAMEWORKS[name](), guard=guard),
+        body=body,
+        headers=[*HEADERS, (b"content-length", b"%d" % len(body))],
+        on_send=leave,
+        asgi={"version": "3.0", "spec_version": spec},
+    )
+    asked.clear()
+    with anyio.fail_after(20):
+        await seen.run()
+    so_far = len(asked)
+    for _ in range(20):
+        await anyio.lowlevel.checkpoint()
+    assert len(asked) == so_far > 3
     assert len(guard.scripted.closed) == 1
 
 
