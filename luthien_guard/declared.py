@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    MutableSet,
+)
 from inspect import Parameter
+from types import MemberDescriptorType
 from typing import Any, Final
 
 from luthien_guard.errors import ConfigError, did_you_mean
 from luthien_guard.events import CHANNELS
 from luthien_guard.policy import Policy
 
-__all__ = ["check_attributes", "check_declared", "check_function", "check_parameters", "check_value"]
+__all__ = [
+    "check_attributes",
+    "check_declared",
+    "check_function",
+    "check_parameters",
+    "check_value",
+    "held",
+    "is_marked",
+]
 
-_MUTABLE: Final = (list, dict, set, bytearray)
+_MUTABLE: Final = (MutableSequence, MutableMapping, MutableSet)
 _VARIADIC: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+_POSITIONAL: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def held(policy: Policy) -> Iterator[tuple[str, Any]]:
+    """What the instance and its class hold, by name; what is computed is not asked for."""
+    for name in dir(policy):
+        if not hasattr(object, name):
+            value = inspect.getattr_static(policy, name, None)
+            # one of `__slots__`
+            yield name, getattr(policy, name, None) if isinstance(value, MemberDescriptorType) else value
+
+
+def is_marked(method: object) -> bool:
+    # an object that has whatever it is asked for has no mark
+    return isinstance(getattr(method, "luthien_guard_impl", None), dict)
 
 
 def check_attributes(policy: Policy, name: str, hooks: Collection[str]) -> None:
@@ -24,17 +57,19 @@ def check_attributes(policy: Policy, name: str, hooks: Collection[str]) -> None:
 
     Raises ConfigError.
     """
-    for method in dir(type(policy)):
-        if method.startswith("on_") and callable(found := getattr(policy, method)) and not _is_marked(found):
-            raise _unmarked(name, method)
-    for attribute, value in vars(policy).items():
-        # other callables are its own: `self.on_found = tell`
-        if attribute in hooks and callable(value) and not _is_marked(value):
-            raise _unmarked(name, attribute)
-        if not attribute.startswith("_") and isinstance(value, _MUTABLE):
+    for attribute, value in held(policy):
+        # other callables of an instance are its own: `self.on_found = tell`
+        ours = attribute in hooks or (attribute.startswith("on_") and hasattr(type(policy), attribute))
+        if ours and callable(found := getattr(policy, attribute)) and not is_marked(found):
+            raise _unmarked(name, attribute, hooks)
+        if isinstance(value, _MUTABLE) and not _is_constant(attribute):
             raise ConfigError(
                 f"{name}.{attribute} is a {type(value).__name__}: a policy is shared by all exchanges, so "
                 "use a tuple or a frozenset, and keep what changes in ctx.scratchpad"
+            )
+        if meant := _nearly_declared(policy, attribute, value):
+            raise ConfigError(
+                f"{name}.{attribute} is nothing that a policy declares: did you mean {meant!r}?"
             )
 
 
@@ -60,17 +95,28 @@ def check_value(attribute: str, name: str, value: object) -> None:
         raise _wrong(attribute, name, value, allowed)
 
 
-def check_function(where: str, function: Callable[..., Any]) -> None:
-    """Of a hook: one that yields would run when somebody asks it for its results, and nobody does. Raises
-    ConfigError."""
+def check_function(where: str, function: Callable[..., Any], given: tuple[str, ...]) -> None:
+    """Of a hook (`given`: its arguments): one that yields would run when somebody asks it for its results, and nobody does;
+    of one without `self`, an argument would be the policy. Raises ConfigError."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"{where} has a `yield`: it would never run; return what it has to say")
+    if inspect.ismethod(function):
+        first = next(iter(inspect.signature(function.__func__).parameters), None)
+        if first is None or first in given:
+            raise ConfigError(
+                f"{where}: a method's first parameter is `self`, and here it is {first or 'missing'}"
+            )
 
 
 def check_parameters(where: str, function: Callable[..., Any], given: tuple[str, ...]) -> None:
     """Of a hook, which gets its arguments (`given`, in this order) by name. Raises ConfigError for a parameter that
     would get nothing, or that the call could not fill; one with a default that is no argument keeps its default."""
     parameters = inspect.signature(function).parameters
+    for each in parameters.values():
+        if each.name not in given and each.default is each.empty and each.kind in _POSITIONAL:
+            raise ConfigError(
+                f"{where}: there is no argument {each.name!r}{did_you_mean(each.name, given)}: use {', '.join(given)}"
+            )
     named = [each.name for each in parameters.values() if each.kind not in _VARIADIC and each.name in given]
     in_order = [*parameters][: len(named)] == [*given[: len(named)]]
     for each in parameters.values():
@@ -85,8 +131,17 @@ def check_parameters(where: str, function: Callable[..., Any], given: tuple[str,
             )
 
 
-def _is_marked(method: object) -> bool:
-    return getattr(method, "luthien_guard_impl", None) is not None
+def _is_constant(attribute: str) -> bool:
+    """Its own, or nobody's who changes it: `WORDS = [...]`, and pydantic's own."""
+    return attribute.startswith("_") or attribute.isupper() or attribute in ("channels", "model_config")
+
+
+def _nearly_declared(policy: Policy, attribute: str, value: object) -> str | None:
+    """What of `_DECIDING` an attribute is a misspelling of, with a value that this one takes."""
+    if hasattr(Policy, attribute) or attribute.startswith("_"):
+        return None
+    alike = [each for each, kind in _DECIDING.items() if type(value) is kind]
+    return next(iter(difflib.get_close_matches(attribute, alike, n=1, cutoff=0.85)), None)
 
 
 def _is_seconds(value: object) -> bool:
@@ -109,6 +164,14 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     ),
     "group": (lambda value: isinstance(value, str) and value != "", "a str that is not empty"),
     "remember": (_is_seconds, "a finite number of seconds, 0 or more"),
+}
+#: What a policy looks at and when it is asked depends on these; with the type of what each takes.
+_DECIDING: Final[Mapping[str, type]] = {
+    "lookahead": int,
+    "hold": str,
+    "channels": frozenset,
+    "waits": bool,
+    "needs_history": bool,
 }
 
 
@@ -134,8 +197,14 @@ def _check_channels(channels: object, name: str) -> None:
             )
 
 
-def _unmarked(name: str, method: str) -> ConfigError:
-    return ConfigError(f"{name}.{method} looks like a hook: mark it with @hookimpl")
+def _unmarked(name: str, method: str, hooks: Collection[str]) -> ConfigError:
+    if method not in hooks:
+        hint = did_you_mean(method, hooks) + "; a method of your own takes a name without `on_`"
+        return ConfigError(f"{name}.{method} looks like a hook, and there is no such hook{hint}")
+    return ConfigError(
+        f"{name}.{method} looks like a hook: mark it with @hookimpl (above other decorators, but below @staticmethod and "
+        "@classmethod)"
+    )
 
 
 def _wrong(attribute: str, name: str, value: object, allowed: str) -> ConfigError:

@@ -1,4 +1,4 @@
-"""Which policies a guard has: found by name, checked with pluggy, put in order. One registry per guard, never global.
+"""Which policies a guard has: found by name, checked, put in order. One registry per guard, never global.
 
 Installed does not mean active: an entry point only makes a name available; the guard's configuration activates it.
 Everything that an author or a deployer can get wrong is told here, at start.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -23,6 +23,8 @@ from luthien_guard.declared import (
     check_function,
     check_parameters,
     check_value,
+    held,
+    is_marked,
 )
 from luthien_guard.errors import ConfigError, did_you_mean, told
 from luthien_guard.policy import ErrorMode, Mode, Policy
@@ -37,6 +39,7 @@ _ARGUMENTS: Final = {hook: tuple(inspect.signature(getattr(hookspecs, hook)).par
 _ON_REQUEST: Final = frozenset({"on_request_started", "on_request_completed"})
 #: Hooks that come when there is nothing left to decide about.
 _AFTER_ALL: Final = frozenset({"on_error", "on_exchange_closed"})
+_MARKS: Final = pluggy.PluginManager("luthien_guard")
 _SETTINGS: Final = frozenset({"use", "config", "mode", "on_error", "timeout", "name", "group"})
 
 
@@ -105,13 +108,10 @@ def build(
     """
     registered = _numbered([_at(at, _resolve, item, allow_paths) for at, item in enumerate(items)])
     _check_groups(registered)
-    manager = _Hooks("luthien_guard")
-    manager.add_hookspecs(hookspecs)
-    for at, each in enumerate(registered):
-        _at(at, _register, manager, each)
-    _check_names(manager)
-    by_policy = {id(each.policy): (at, each) for at, each in enumerate(registered)}
-    return registered, {hook: _calls(manager, hook, by_policy) for hook in HOOKS}
+    found = [call for at, each in enumerate(registered) for call in _at(at, _calls, each, at)]
+    # not pluggy's order, which is another one for each tier
+    found.sort(key=lambda call: (call.tier, call.position))
+    return registered, {hook: [call for call in found if call.hook == hook] for hook in HOOKS}
 
 
 # -- from configuration to instances -----------------------------------------------------------------------------------
@@ -153,6 +153,8 @@ def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
     elif isinstance(use, str):
         config, name = _mapping(config, use), use.rpartition(":")[2]
         policy = _make(use, config, allow_paths)
+    elif inspect.isclass(use):
+        raise ConfigError(f"`use` is the class {use.__name__}: give an instance, {use.__name__}(...)")
     else:
         raise ConfigError("a policy's settings need `use`: the name of an installed policy, or an instance")
     mode, on_error = item.get("mode", "enforce"), item.get("on_error", "block")
@@ -243,68 +245,57 @@ def _check_groups(registered: Sequence[Registered]) -> None:
         before.append(each.group)
 
 
-class _Hooks(pluggy.PluginManager):
-    """Passes over what every object has from `object`: to look for hooks there is half the work of making a guard."""
-
-    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
-        return None if name.startswith("__") else super().parse_hookspec_opts(module_or_class, name)
-
-    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
-        inherited = getattr(object, name, None)
-        if inherited is not None and getattr(type(plugin), name, None) is inherited:
-            return None
-        return super().parse_hookimpl_opts(plugin, name)
-
-
-def _register(manager: pluggy.PluginManager, registered: Registered) -> None:
-    policy, name = registered.policy, registered.name
-    try:
-        check_attributes(policy, name, HOOKS)
-        manager.register(policy, name=name)
-    except ConfigError:
-        raise
-    except Exception as error:  # also a property that fails when pluggy looks at it
-        raise ConfigError(f"policy {name}: {told(error)}") from error
-    check_declared(policy, name, {caller.name for caller in manager.get_hookcallers(policy) or ()})
-
-
-def _check_names(manager: pluggy.PluginManager) -> None:
-    for hook in sorted(vars(manager.hook)):
-        caller = getattr(manager.hook, hook)
-        if isinstance(caller, pluggy.HookCaller) and not caller.has_spec():
-            names = ", ".join(impl.plugin_name for impl in caller.get_hookimpls())
-            raise ConfigError(
-                f"policy {names} implements an unknown hook {hook!r}{did_you_mean(hook, HOOKS)}"
-            )
-
-
 # -- compiled calls ----------------------------------------------------------------------------------------------------
 
 
-def _calls(
-    manager: pluggy.PluginManager, hook: str, by_policy: Mapping[int, tuple[int, Registered]]
-) -> list[HookCall]:
-    arguments = _ARGUMENTS[hook]
-    found: list[HookCall] = []
-    for impl in getattr(manager.hook, hook).get_hookimpls():
-        position, registered = by_policy[id(impl.plugin)]
-        _at(position, _check_hook, registered, hook, impl, arguments)
-        if registered.mode == "off" or not _at(position, _listens, registered, hook):
-            continue
-        function = _with_arguments(impl.function, arguments)
-        is_async = inspect.iscoroutinefunction(impl.function)
-        tier = int(impl.trylast) - int(impl.tryfirst)
-        found.append(HookCall(registered, hook, function, position, is_async, tier))
-    # not pluggy's order, which is another one for each tier
-    return sorted(found, key=lambda call: (call.tier, call.position))
+def _calls(registered: Registered, position: int) -> list[HookCall]:
+    """Of one policy, checked."""
+    policy, name = registered.policy, registered.name
+    try:
+        check_attributes(policy, name, HOOKS)
+        marked = [*_marked(policy, name)]
+    except ConfigError:
+        raise
+    except Exception as error:  # also a property that fails when it is looked at
+        raise ConfigError(f"policy {name}: {told(error)}") from error
+    check_declared(policy, name, {hook for hook, _, _ in marked})
+    return [
+        HookCall(
+            registered,
+            hook,
+            _with_arguments(function, _ARGUMENTS[hook]),
+            position,
+            inspect.iscoroutinefunction(function),
+            tier,
+        )
+        for hook, function, tier in marked
+        if registered.mode != "off" and _listens(registered, hook)
+    ]
 
 
-def _check_hook(registered: Registered, hook: str, impl: pluggy.HookImpl, arguments: tuple[str, ...]) -> None:
-    where = f"{registered.name}.{hook}"
-    if impl.wrapper or impl.hookwrapper:
+def _marked(policy: Policy, name: str) -> Iterator[tuple[str, Callable[..., Any], int]]:
+    """(hook, function, tier) of each method with the mark; pluggy knows the mark, and what it can stand on."""
+    for attribute, value in held(policy):
+        marks = _MARKS.parse_hookimpl_opts(policy, attribute)
+        if marks is not None:
+            hook, function = marks.get("specname") or attribute, getattr(policy, attribute)
+            _check_hook(name, hook, function, marks)
+            yield hook, function, bool(marks.get("trylast")) - bool(marks.get("tryfirst"))
+        elif is_marked(value):
+            raise ConfigError(
+                f"{name}.{attribute} has the mark of a hook, and would never be called: it is a {type(value).__name__}, "
+                "and not a function; define a method, and mark that one with @hookimpl"
+            )
+
+
+def _check_hook(name: str, hook: str, function: Callable[..., Any], marks: Mapping[str, Any]) -> None:
+    where = f"{name}.{hook}"
+    if hook not in HOOKS:
+        raise ConfigError(f"policy {name} implements an unknown hook {hook!r}{did_you_mean(hook, HOOKS)}")
+    if marks.get("wrapper") or marks.get("hookwrapper"):
         raise ConfigError(f"{where}: wrappers cannot span what hooks await; use two hooks")
-    check_function(where, impl.function)
-    check_parameters(where, impl.function, arguments)
+    check_function(where, function, _ARGUMENTS[hook])
+    check_parameters(where, function, _ARGUMENTS[hook])
 
 
 def _listens(registered: Registered, hook: str) -> bool:

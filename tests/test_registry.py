@@ -71,6 +71,7 @@ class Wrapper(Policy):
         ({"use": "noop", "on_error": "ignore"}, "on_error of noop is 'ignore'"),
         ({"use": "noop", "timeout": 0}, "timeout of noop is 0"),
         ({"config": {}}, "need `use`"),
+        ({"use": Sees}, r"`use` is the class Sees: give an instance"),
         (
             {"use": "uppercase-nth-word", "config": {"n": 0}},
             "configuration of policy 'uppercase-nth-word': n is 0",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -153,3 +156,122 @@ def test_a_hook_of_the_instance_needs_its_mark() -> None:
     )
     Plan([Assigned("on_found", look)])  # a callback of its own
     assert Plan([Assigned("on_content_completed", hookimpl(look))]).calls["on_content_completed"]
+
+
+class Called:
+    def __call__(self, content: Any) -> Any: ...
+
+
+def look_at(content: Any) -> Any: ...
+
+
+@pytest.mark.parametrize("hook", [Called(), functools.partial(look_at), functools.lru_cache(look_at)])
+def test_a_mark_on_what_is_no_function_would_never_be_seen(hook: Any) -> None:
+    marked = hookimpl(hook)
+    by_class = type("Audit", (Policy,), {"on_content_completed": marked})()
+    kind = type(hook).__name__
+    assert f"it is a {kind}, and not a function" in problem(by_class)
+    assert f"it is a {kind}, and not a function" in problem(Assigned("on_content_completed", marked))
+    assert f"it is a {kind}, and not a function" in problem(Assigned("look", marked))
+
+
+class Anything:
+    """Has whatever it is asked for, like the proxy of a remote object."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+
+def test_an_object_that_has_everything_has_no_mark() -> None:
+    Plan([Assigned("client", Anything())])
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda content, ctx: None, "a method's first parameter is `self`, and here it is content"),
+        (lambda: None, "a method's first parameter is `self`, and here it is missing"),
+        (lambda self, contents: None, "no argument 'contents' (did you mean 'content'?): use content, ctx"),
+        (lambda self, content, context: None, "no argument 'context'"),
+    ],
+)
+def test_a_parameter_that_is_no_argument(function: Any, says: str) -> None:
+    policy = type("Audit", (Policy,), {"on_content_completed": hookimpl(function)})()
+    assert problem(policy).startswith("audit.on_content_completed: ")
+    assert says in problem(policy)
+
+
+class Static(Policy):
+    @staticmethod
+    @hookimpl
+    def on_content_completed(content: Any) -> Any:
+        return content
+
+    @classmethod
+    @hookimpl
+    def on_tool_call_completed(cls, call: Any) -> Any:
+        return call
+
+
+def test_hooks_that_need_no_instance() -> None:
+    calls = Plan([Static()]).calls
+    assert calls["on_content_completed"][0].function("content", "ctx") == "content"
+    assert calls["on_tool_call_completed"][0].function("call", "ctx") == "call"
+
+
+def test_a_method_that_only_sounds_like_a_hook() -> None:
+    policy = type("Audit", (Policy,), {"on_found": look_at})()
+    assert "there is no such hook" in problem(policy)
+
+
+@dataclass(slots=True)
+class Slotted(Policy):
+    seen: list[str] = field(default_factory=list[str])
+
+
+@pytest.mark.parametrize("seen", [[], {}, {"x"}, deque([1]), bytearray(b"x")])
+def test_what_exchanges_would_share(seen: Any) -> None:
+    kind = type(seen).__name__
+    assert f"audit.seen is a {kind}" in problem(type("Audit", (Policy,), {"seen": seen})())
+    assert f"assigned.seen is a {kind}" in problem(Assigned("seen", seen))
+    assert "slotted.seen is a list" in problem(Slotted())
+    Plan([type("Audit", (Policy,), {"WORDS": seen, "_seen": seen})()])
+
+
+class Settings(Policy, BaseModel):
+    model_config = ConfigDict(frozen=True)
+    word: str
+
+
+def test_a_policy_may_be_a_pydantic_model_or_a_dataclass() -> None:
+    Plan([Settings(word="x")])
+    assert [each.name for each in Plan([Equal(), Equal()]).registered] == ["equal", "equal#2"]
+
+
+@dataclass
+class Equal(Policy):
+    """Two of them are equal, and two all the same."""
+
+    @hookimpl
+    def on_content_completed(self, content: Any) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("written", "value", "meant"),
+    [
+        ("look_ahead", 5, "lookahead"),
+        ("wait", True, "waits"),
+        ("holds", "response", "hold"),
+        ("channel", frozenset({"content"}), "channels"),
+        ("needs_histroy", True, "needs_history"),
+    ],
+)
+def test_a_declaration_that_is_misspelt(written: str, value: Any, meant: str) -> None:
+    said = f".{written} is nothing that a policy declares: did you mean {meant!r}?"
+    assert said in problem(type("Audit", (Words,), {written: value})())
+    assert said in problem(Assigned(written, value))
+
+
+def test_attributes_of_its_own_are_its_own() -> None:
+    for name, value in {"channel": "#ops", "wait": 3.5, "holder": "x", "head": 5}.items():
+        Plan([Assigned(name, value)])

@@ -63,7 +63,8 @@ def _parts(value: Any, depth: int) -> Any:
     dump = getattr(value, "model_dump", None)  # of pydantic
     if callable(dump) and not isinstance(value, type):
         return _plain(dump(), depth - 1)
-    return getattr(value, "__qualname__", None)  # of functions and classes; of other objects the type is all
+    name = getattr(value, "__qualname__", None)  # of functions and classes; of other objects the type is all
+    return name if isinstance(name, str) else None
 
 
 def _short(facts: Any) -> str:
