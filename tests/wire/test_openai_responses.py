@@ -675,6 +675,15 @@ def test_parts_whose_index_is_none_make_nothing_raise_and_end_under_one_that_is(
         assert type(event.get("content_index", 0)) is int
 
 
+def test_words_of_a_reasoning_are_no_arguments_of_a_call_that_is_ended() -> None:
+    begun, fragment, *_ = call(0, "{}")
+    said = {**fragment, "type": "response.reasoning_summary.delta", "delta": "rm"}
+    writer = RESPONSES.writer(stream=True, model="m", call_id="0190")
+    writer.write(taken(response("created", []), begun, said))
+    ended = parsed(writer.end("Blocked.", None))
+    assert [each["arguments"] for each in ended if "arguments" in each] == [""]
+
+
 @pytest.mark.parametrize("event", [{**DELTA, "output_index": 9}, {"type": "response.brand_new"}], ids=repr)
 def test_what_was_written_before_something_illegal_leaves_with_the_end(event: Any) -> None:
     for count in range(1, 10):

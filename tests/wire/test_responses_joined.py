@@ -249,3 +249,81 @@ async def test_what_we_repeat_of_a_blocked_answer_is_in_the_order_in_which_it_wa
     assert sent.outcome.status is OutcomeStatus.BLOCKED
     assert all(MARK not in each for each in said(sent.body).values())
     assert said(sent.body)["output_text"].endswith("NO")
+
+
+def _blocked(at: int, *deltas: str) -> list[dict[str, Any]]:
+    """A message that pushes out what it says at first, and then says what is forbidden."""
+    return message(at, *deltas, " and so on, ", " and on and ", MARK)[: len(deltas) + 5]
+
+
+def _repeated_otherwise() -> list[dict[str, Any]]:
+    """By the deltas "zjar"; by the items, with ours, "Nightjar"."""
+    events = message(0, "z")
+    events[-1] = {**events[-1], "item": message_item(0, "Night")}
+    return [*events, *_blocked(1, "jar")]
+
+
+def _repeated_in_part() -> list[dict[str, Any]]:
+    """By the parts, with ours, "Nightjar": nobody has heard the end of the second."""
+    second = message(1, " and on ")
+    return [*message(0, "Night"), *second[:3], second[-1], *_blocked(2, "jar")]
+
+
+def _ended_before_its_item() -> list[dict[str, Any]]:
+    """Its first part's end once more: "jar, Nightjar, Night"."""
+    ended = message(0, "jar, Night")[:-1]
+    more = [{**event, "content_index": 1} for event in _blocked(0)[1:]]
+    return [*ended, *more]
+
+
+def _announced_after_its_deltas() -> list[dict[str, Any]]:
+    """The deltas behind what the announcement repeats: "jar, Nightjar, Night"."""
+    item, part, delta, *_ = message(0, "jar, Night")
+    begun = {**part, "part": {**part["part"], "text": "jar, Night"}}
+    return [item, delta, begun, *_blocked(0)[2:]]
+
+
+def _done_twice() -> list[dict[str, Any]]:
+    """In the response "Nightjar", where the last word of each item counts."""
+    last = {**message(1, "z")[-1], "item": message_item(1, "jar")}
+    return [*message(0, "Night"), *message(1, "z"), last, *_blocked(2)]
+
+
+def _two_kinds_at_one_place() -> list[dict[str, Any]]:
+    item, part, delta, *rest = _blocked(0, "Night")
+    return [item, part, delta, {**delta, "type": "response.refusal.delta", "delta": "jar"}, *rest]
+
+
+@steps
+@pytest.mark.parametrize(
+    "events",
+    [
+        _repeated_otherwise,
+        _repeated_in_part,
+        _ended_before_its_item,
+        _announced_after_its_deltas,
+        _done_twice,
+        _two_kinds_at_one_place,
+    ],
+)
+async def test_what_we_repeat_of_a_blocked_answer_is_news_to_nobody(events: Any, step: int) -> None:
+    sent = await answered(*events(), output=[], step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+    assert all(MARK not in each for each in said(sent.body).values())
+    assert said(sent.body)["output_text"].endswith("NO")
+
+
+@steps
+async def test_what_we_repeat_of_a_blocked_answer_is_what_has_left(step: int) -> None:
+    events = [*message(0, "The Night"), *_blocked(1, " and the ")]
+    sent = await answered(*events, output=[], step=step)
+    whole = "The Night and the  and so on, NO"
+    assert {said(sent.body)[kind] for kind in ("response.output_item.done", "output_text")} == {whole}
+
+
+@steps
+async def test_a_part_that_has_ended_does_not_end_again(step: int) -> None:
+    events = _ended_before_its_item()
+    sent = await answered(*events, output=[], step=step)
+    ends = [event for event in parsed(sent.body) if event["type"] == "response.output_text.done"]
+    assert [event["text"] for event in ends] == ["jar, Night", " and so on, ", "NO"]

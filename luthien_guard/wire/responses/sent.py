@@ -3,63 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
-from luthien_guard.wire.responses.tables import RESPONSES, TERMINAL
+from luthien_guard.wire.responses.sent_item import ITEM_DONE, PARTED, SentItem
+from luthien_guard.wire.responses.tables import DELTAS, DONES, PARTS, RESPONSES, TERMINAL
 
-__all__ = ["Sent", "SentItem"]
+__all__ = ["Sent"]
 
-#: Deltas of parts: where the part stands in its item.
-_PARTS: Final = {
-    "response.output_text.delta": ("content", "content_index"),
-    "response.refusal.delta": ("content", "content_index"),
-    "response.reasoning_text.delta": ("content", "content_index"),
-    "response.reasoning_summary_text.delta": ("summary", "summary_index"),
-}
-#: How a call's arguments end, by the item's type: the event, and the field in event and item.
-_CALLS: Final = {
-    "function_call": ("response.function_call_arguments", "arguments"),
-    "custom_tool_call": ("response.custom_tool_call_input", "input"),
-    "mcp_call": ("response.mcp_call_arguments", "arguments"),
-    "code_interpreter_call": ("response.code_interpreter_call_code", "code"),
-}
-#: How a part ends: the event, the field, and whether clients look for logprobs.
-_DONE: Final = {
-    "output_text": ("response.output_text.done", "text"),
-    "refusal": ("response.refusal.done", "refusal"),
-    "reasoning_text": ("response.reasoning_text.done", "text"),
-    "summary_text": ("response.reasoning_summary_text.done", "text"),
-}
-_KINDS: Final = {
-    "response.output_text.delta": "output_text",
-    "response.refusal.delta": "refusal",
-    "response.reasoning_text.delta": "reasoning_text",
-    "response.reasoning_summary_text.delta": "summary_text",
-}
-#: Items that know no status `incomplete`.
-_FAILED: Final = frozenset({"web_search_call", "image_generation_call"})
-
-
-class SentItem:
-    """An item as it has left: its parts by (field, index), True while they are open."""
-
-    __slots__ = ("done", "item", "last", "parts", "said", "spelled")
-
-    def __init__(self, item: dict[str, Any]) -> None:
-        self.item = item
-        self.done = False
-        self.last: dict[str, int] = {}  # by field: the part of which an event told last
-        self.parts: dict[tuple[str, Any], dict[str, Any]] = {}
-        self.said: dict[tuple[str, Any], list[str]] = {}
-        self.spelled: list[str] = []  # arguments
+#: The kind of a text, and the text.
+Said: TypeAlias = tuple[str, str]
 
 
 class Sent:
     """Follows the events that leave, as they leave.
 
-    `tangled`: something was said of what stands before what was already said. Policies have judged it in the order in which
-    it came; a repeat that we make ourselves would say it in the order in which it stands, so there is none.
+    Clients read the events of one type, and texts of one kind as one. What policies have judged is what each of them has
+    read by now; so that is kept, and what we repeat ourselves must not be news to any of them.
     """
 
     def __init__(self) -> None:
@@ -67,31 +27,24 @@ class Sent:
         self.items: dict[Any, SentItem] = {}  # by output index
         self.begun = False
         self.ended = False
-        self.tangled = False
-        self._last = -1  # the item of which an event told last
+        self._read: dict[tuple[str, str], list[str]] = {}  # by type of event and kind of text
         self._ours = math.inf  # the first item that is ours
 
     def delta(self, kind: str, data: dict[str, Any], text: str) -> None:
         """A delta that leaves with this text."""
-        self._tells(data)
         item = self.items.get(data.get("output_index"))
-        if item is None:
-            return
-        where = _PARTS.get(kind)
-        if where is None:
-            item.spelled.append(text)
-            return
-        at = data.get(where[1])
-        key = (where[0], at if type(at) is int else 0)
-        said = item.said.get(key)
-        if said is None:
-            said = item.said[key] = []
-            item.parts.setdefault(key, {"type": _KINDS[kind]})
-        said.append(text)
+        event = DELTAS.get(kind)
+        if event is not None:
+            self._hear(kind, event.kind, text)
+            if item is not None:
+                item.part_of(event, data).deltas.append(text)
+        elif item is not None:
+            item.spell(kind, text)
 
     def follow(self, kind: str, data: dict[str, Any]) -> None:
         """Any other event that leaves with this data."""
-        self._tells(data)
+        for each, text in _texts_of(kind, data):
+            self._hear(kind, each, text)
         index = data.get("output_index")
         index = index if type(index) is int else 0
         if kind in RESPONSES:
@@ -102,13 +55,19 @@ class Sent:
             self.ended = True
         elif kind.startswith("response.output_item.") and isinstance(data.get("item"), dict):
             item = self.items.setdefault(index, SentItem({}))
-            item.item, item.done = data["item"], kind.endswith(".done")
-        elif kind.endswith("_part.added") and isinstance(data.get("part"), dict):
-            found = self.items.get(index)
-            field = "summary" if "summary" in kind else "content"
-            at = data.get(f"{field}_index")
-            if found is not None:
-                found.parts[(field, at if type(at) is int else 0)] = data["part"]
+            item.item, item.done = data["item"], kind == ITEM_DONE
+        elif index in self.items:
+            _follow_part(self.items[index], kind, data)
+
+    def _hear(self, type: str, kind: str, text: str) -> None:
+        key = (type, kind)
+        read = self._read.get(key)
+        if read is None:
+            self._read[key] = [text]
+        else:
+            read.append(text)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     @property
     def next_index(self) -> int:
@@ -116,79 +75,64 @@ class Sent:
         return max((index for index in self.items if type(index) is int), default=-1) + 1
 
     def output(self) -> list[dict[str, Any]]:
-        """The items that are done, in order; of tangled ones, ours."""
-        first = self._ours if self.tangled else -1
-        return [
-            self.items[index].item
-            for index in sorted(self.items)
-            if self.items[index].done and index >= first
-        ]
+        """The items that are done, in order; only ours where the others would be news to somebody."""
+        done = [(index, self.items[index].item) for index in sorted(self.items) if self.items[index].done]
+        texts = [each for index, item in done if index < self._ours for each in _texts_of_item(item)]
+        first = self._ours if self._is_news("", texts) else -1
+        return [item for index, item in done if index >= first]
 
-    def closing(self) -> Iterator[dict[str, Any]]:
-        """The events that end the items which are open, with what was really said."""
+    def closing(self) -> list[dict[str, Any]]:
+        """The events that end the items which are open, with what was really said where that is news to nobody."""
         self._ours = self.next_index
+        events = self._closing(silent=False)
+        said: dict[str, list[Said]] = {}
+        for event in events:
+            said.setdefault(event["type"], []).extend(_texts_of(event["type"], event))
+        news = any(self._is_news(type, texts) for type, texts in said.items())
+        return self._closing(silent=True) if news else events
+
+    def _closing(self, *, silent: bool) -> list[dict[str, Any]]:
         left = [index for index in sorted(self.items) if not self.items[index].done]
-        self.tangled = self.tangled or any(index < self._last for index in left)
-        for index in left:
-            yield from _close(index, self.items[index], silent=self.tangled)
+        return [event for index in left for event in self.items[index].close(index, silent=silent)]
 
-    def _tells(self, data: dict[str, Any]) -> None:
-        index = data.get("output_index")
-        if type(index) is not int:
-            return
-        self.tangled = self.tangled or index < self._last
-        self._last = index
-        item = self.items.get(index)
-        for field in ("content_index", "summary_index"):
-            at = data.get(field)
-            if item is not None and type(at) is int:
-                self.tangled = self.tangled or at < item.last.get(field, at)
-                item.last[field] = at
+    def _is_news(self, type: str, texts: Sequence[Said]) -> bool:
+        """Whether who reads the events of this type would read something, with these texts, that nobody has read yet."""
+        for kind in {kind for kind, _ in texts}:
+            more = [text for each, text in texts if each == kind]
+            whole = "".join([*self._read.get((type, kind), ()), *more])
+            if whole and not any(
+                whole in "".join(read) for (_, each), read in self._read.items() if each == kind
+            ):
+                return True
+        return False
 
 
-def _close(index: int, sent: SentItem, *, silent: bool) -> Iterator[dict[str, Any]]:
-    """`silent`: the events alone, without what was said."""
-    item = dict(sent.item)
-    place = {"item_id": item.get("id", ""), "output_index": index}
-    parts: dict[str, list[dict[str, Any]]] = {}
-    for (field, at), part in sorted(sent.parts.items(), key=str):
-        kind, name = _DONE.get(str(part.get("type")), ("", "text"))
-        if not kind:
-            continue
-        text = "" if silent else str(part.get(name) or "") + "".join(sent.said.get((field, at), ()))
-        whole = _whole(part, name, text)
-        parts.setdefault(field, []).append(whole)
-        where = {**place, f"{field}_index": at}
-        logprobs: dict[str, Any] = {"logprobs": []} if kind == "response.output_text.done" else {}
-        yield {"type": kind, **where, name: text, **logprobs}
-        prefix = "response.reasoning_summary_part" if field == "summary" else "response.content_part"
-        yield {"type": f"{prefix}.done", **where, "part": whole}
-    item.update(parts)
-    yield from _close_call(sent, item, place, silent=silent)
-    if "status" in item or item.get("type") == "message":
-        item["status"] = _status(str(item.get("type")))
-    yield {"type": "response.output_item.done", "output_index": index, "item": item}
+def _follow_part(item: SentItem, kind: str, data: dict[str, Any]) -> None:
+    if kind in DONES:
+        item.part_of(DONES[kind], data).ended.add(kind)
+    elif kind in PARTED and isinstance(data.get("part"), dict):
+        item.carry(kind, data)
 
 
-def _whole(part: dict[str, Any], name: str, text: str) -> dict[str, Any]:
-    blank: dict[str, Any] = {"annotations": [], "logprobs": []} if part.get("type") == "output_text" else {}
-    return {**blank, **part, name: text}
+# -- what events say whole ---------------------------------------------------------------------------------------------
 
 
-def _close_call(
-    sent: SentItem, item: dict[str, Any], place: dict[str, Any], *, silent: bool
-) -> Iterator[dict[str, Any]]:
-    """Only a call that no policy covers has left in part; it says of itself that it is incomplete."""
-    known = _CALLS.get(str(item.get("type")))
-    if known is None:
-        return
-    event, field = known
-    item[field] = "" if silent else str(item.get(field) or "") + "".join(sent.spelled)
-    name = {"name": item.get("name", "")} if item.get("type") == "function_call" else {}
-    yield {"type": f"{event}.done", **place, **name, field: item[field]}
+def _texts_of(type: str, data: dict[str, Any]) -> list[Said]:
+    if type == ITEM_DONE:
+        return _texts_of_item(data.get("item"))
+    if type in PARTED:
+        return _texts_of_part(data.get("part")) if type.endswith(".done") else []
+    event = DONES.get(type)
+    return [(event.kind, str(data.get(event.field) or ""))] if event is not None else []
 
 
-def _status(kind: str) -> str:
-    if kind in ("message", "reasoning"):
-        return "completed"
-    return "failed" if kind in _FAILED else "incomplete"
+def _texts_of_item(item: Any) -> list[Said]:
+    found = [item.get(field) for field in ("content", "summary")] if isinstance(item, dict) else []
+    return [
+        each for parts in found if isinstance(parts, list) for part in parts for each in _texts_of_part(part)
+    ]
+
+
+def _texts_of_part(part: Any) -> list[Said]:
+    event = PARTS.get(str(part.get("type"))) if isinstance(part, dict) else None
+    return [(event.kind, str(part.get(event.field) or ""))] if event is not None else []
