@@ -1,11 +1,13 @@
-"""uvicorn's HTTP, with three things more: an answer's head leaves with its first bytes, who does not read is left, and so
-is who never comes to the end of a request's head."""
+"""uvicorn's HTTP, with four things more: an answer's head leaves with its first bytes, who does not read is left, so is who
+never comes to the end of a request's head, and a body stays one where the request asks for another protocol."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from luthien_guard.cli.http_parser import Parser
 
 __all__ = ["JoinedWrites", "Protocol"]
 
@@ -75,6 +77,7 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, patience: float, arrival: float, **more: Any) -> None:
         super().__init__(*arguments, **more)
+        self.parser = Parser(self)
         self._patience = patience
         self._arrival = arrival
         self._joined: JoinedWrites | None = None
@@ -100,7 +103,13 @@ class Protocol(HttpToolsProtocol):
         elif self._awaited is None and not self._is_asked():
             self._await_head()
 
+    def passes_over(self) -> bool:
+        """The head that was just read asks for what is not spoken here: it is read once more."""
+        return self.parser.should_upgrade() and not self._should_upgrade()
+
     def on_headers_complete(self) -> None:
+        if self.passes_over():
+            return
         self._size = 0
         self._await_nothing()
         super().on_headers_complete()
@@ -108,6 +117,10 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._size = 0
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self.passes_over():
+            super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
