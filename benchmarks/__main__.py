@@ -6,7 +6,7 @@ import argparse
 import importlib
 
 KNOWN = (
-    *("imports", "engine", "asgi", "sockets", "client", "telemetry", "records", "sinks_remote"),
+    *("imports", "engine", "asgi", "sockets", "paced", "client", "telemetry", "records", "sinks_remote"),
     "gateway",  # installs LiteLLM's proxy and Portkey's gateway, and takes longest
 )
 

@@ -1,13 +1,11 @@
 """The middleware on sockets (uvicorn, httptools, uvloop), against a bare pass-through middleware.
 
-Burst: the server's own CPU for each chunk, one chunk a message, as fast as it goes. Paced: how much later a chunk is
-with the client than it was with the application, with many streams at a time. Loopback only; every run is bounded.
+Burst: the server's own CPU for each chunk, one chunk a message, as fast as it goes. Loopback only; every run is
+bounded. For how much later a chunk is see `benchmarks.paced`.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import socket
 import statistics
 import subprocess
@@ -17,8 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import anyio
-
 from benchmarks.table import interleaved, report
 from benchmarks.traffic import REQUEST
 
@@ -27,7 +23,6 @@ HEAD = (
     % len(REQUEST)
 )
 CHUNKS, REQUESTS = 200, 40
-STREAMS, PER_STREAM, PAUSE = int(os.environ.get("BENCH_STREAMS", "1000")), 15, 0.2
 BURST = [
     "pass-through", "BaseHTTPMiddleware", "guard, no policy", "guard, noop", "guard, looks at chunks",
     "guard, reads the text", "guard, changes every chunk", "guard, one that waits",
@@ -79,7 +74,7 @@ def burst(port: int, pid: int) -> float:
     return (cpu(pid) - began) / (REQUESTS * CHUNKS) * 1e6
 
 
-def run_burst() -> None:
+def main() -> None:
     runs: dict[str, Callable[[], float]] = {}
     stacks = []
     for name in BURST:
@@ -101,53 +96,6 @@ def run_burst() -> None:
         baseline="pass-through",
         note=f"chunks/s against pass-through: {ratios}",
     )
-
-
-async def paced(port: int) -> list[float]:
-    """Latencies in microseconds of every chunk of many paced streams."""
-    late: list[float] = []
-
-    async def one() -> None:
-        link = await anyio.connect_tcp("127.0.0.1", port)
-        async with link:
-            await link.send(HEAD + REQUEST)
-            tail = b""
-            while not tail.endswith(b"0\r\n\r\n"):
-                data = await link.receive()
-                now = time.monotonic_ns()
-                late.extend((now - int(moment)) / 1000 for moment in re.findall(rb'" ?(\d{9,}) word', data))
-                tail = (tail + data)[-16:]
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(STREAMS):
-            tasks.start_soon(one)
-            await anyio.sleep(PAUSE / STREAMS)
-    return late
-
-
-def run_paced() -> None:
-    print(
-        f"\npaced: {STREAMS} streams, {STREAMS / PAUSE:.0f} chunks/s  (us from the application to the client)"
-    )
-    print(f"  {'variant':34} {'p50':>9} {'p99':>9} {'p50-base':>9} {'p99-base':>9}")
-    base = (0.0, 0.0)
-    for name in (
-        "pass-through",
-        "guard, noop",
-        "guard, reads the text",
-        "guard, one that waits",
-        "BaseHTTPMiddleware",
-    ):
-        with server(name, PER_STREAM, PAUSE) as (port, _):
-            late = sorted(anyio.run(paced, port))
-        p50, p99 = late[len(late) // 2], late[int(len(late) * 0.99)]
-        base = base if base[0] else (p50, p99)
-        print(f"  {name:34} {p50:9.0f} {p99:9.0f} {p50 - base[0]:9.0f} {p99 - base[1]:9.0f}")
-
-
-def main() -> None:
-    run_burst()
-    run_paced()
 
 
 if __name__ == "__main__":
