@@ -5,14 +5,27 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 from typing import Any, Final
 
 from anyio import to_thread
 
-__all__ = ["ask_with_litellm", "litellm", "load"]
+__all__ = ["ask_with_litellm", "function", "litellm", "load"]
+
+_CHAT: Final = ("litellm.chat_completions.dispatch", "litellm.main")
+#: Where litellm keeps its functions, whatever stands in `litellm` itself: where newer versions do first.
+_HOMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "acompletion": _CHAT,
+    "completion": _CHAT,
+    "aresponses": ("litellm.responses.dispatch", "litellm.responses.main"),
+    "anthropic_messages": (
+        "litellm.messages.dispatch",
+        "litellm.llms.anthropic.experimental_pass_through.messages.handler",
+    ),
+}
 
 
 @cache
@@ -34,13 +47,34 @@ async def load() -> Any:
     return await to_thread.run_sync(litellm, abandon_on_cancel=True)
 
 
+def function(name: str) -> Any:
+    """What stands in litellm under this name; litellm's own where an application has put a guarded one there."""
+    found = getattr(litellm(), name)
+    return _own(name) if _is_guarded(found) else found
+
+
+def _is_guarded(found: Any) -> bool:
+    while isinstance(found, partial):
+        found = found.func
+    return str(getattr(found, "__module__", "")).startswith("luthien_guard.")
+
+
+def _own(name: str) -> Any:
+    for home in _HOMES[name]:
+        try:
+            return getattr(import_module(home), name)
+        except (ImportError, AttributeError):
+            continue
+    raise RuntimeError(f"litellm.{name} was replaced, and litellm's own was not found: do not replace it")
+
+
 async def ask_with_litellm(messages: list[dict[str, Any]], *, model: str, **params: Any) -> str:
     """The text of the model's answer. What the model does not take of `params` is left out (reasoning models know no
     `temperature`), unless `drop_params=False` says otherwise. Raises litellm's own exceptions, and ValueError where there
     is no text: a model that thinks may spend all of `max_tokens` on that."""
     api = await load()
     with _quiet(api):
-        response: Any = await api.acompletion(
+        response: Any = await function("acompletion")(
             model=model, messages=messages, **{"drop_params": True, **params}
         )
     choice = response.choices[0]

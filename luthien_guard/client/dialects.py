@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import jiter
 
-from luthien_guard.client.litellm_api import litellm
+from luthien_guard.client.litellm_api import function, litellm
 from luthien_guard.client.managed_ids import managed_id, plain_id
 from luthien_guard.client.parameters import unvalidated
 from luthien_guard.wire.json_text import dumps
@@ -64,7 +64,7 @@ class _Chat:
         return ("metadata",) if litellm().enable_preview_features else ()
 
     async def call(self, given: dict[str, Any]) -> Any:
-        return await litellm().acompletion(**unvalidated(given))
+        return await function("acompletion")(**unvalidated(given))
 
     def json(self, value: Any) -> bytes:
         return _json(value)
@@ -92,7 +92,7 @@ class _Responses:
     sent = ("metadata",)
 
     async def call(self, given: dict[str, Any]) -> Any:
-        return await litellm().aresponses(**given)
+        return await function("aresponses")(**given)
 
     def json(self, value: Any) -> bytes:
         raw, long = _json(value), managed_id(value)
@@ -132,7 +132,7 @@ class _Messages:
     sent = ("metadata",)
 
     async def call(self, given: dict[str, Any]) -> Any:
-        return await litellm().anthropic_messages(**given)
+        return await function("anthropic_messages")(**given)
 
     def json(self, value: Any) -> bytes:
         return dumps(value).encode() if isinstance(value, dict) else _json(value)

@@ -12,7 +12,7 @@ from luthien_guard.client.dialects import CHAT, MESSAGES, RESPONSES, Dialect
 from luthien_guard.client.exchange import ClientExchange, ClientGuard
 from luthien_guard.client.litellm_api import needs_asyncio
 from luthien_guard.client.signature import bound, signed_like
-from luthien_guard.client.stream import stream_type
+from luthien_guard.client.stream_type import stream_type
 from luthien_guard.client.sync import run_sync
 from luthien_guard.client.threads import SYNC_CHAT
 from luthien_guard.config import config_from_environment, guard_arguments, load_config

@@ -7,9 +7,9 @@ from typing import Any
 
 import anyio
 
-from luthien_guard.judge import litellm
+from luthien_guard.judge import function, litellm
 
-__all__ = ["litellm", "needs_asyncio", "violation_type"]
+__all__ = ["function", "litellm", "needs_asyncio", "violation_type"]
 
 PROVIDER = "luthien_guard"  # what litellm's exceptions name as the provider where it was the guard that spoke
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from luthien_guard.client.litellm_api import litellm
+from luthien_guard.client.litellm_api import function
 
 __all__ = ["bound", "signed_like"]
 
@@ -23,7 +23,7 @@ class _Borrowed(inspect.Signature):
 
     @property
     def _real(self) -> inspect.Signature:
-        return inspect.signature(getattr(litellm(), self._name))
+        return inspect.signature(function(self._name))
 
     @property
     def parameters(self) -> Any:
@@ -43,9 +43,9 @@ class _Borrowed(inspect.Signature):
 def signed_like(name: str) -> Callable[[Any], Any]:
     """Decorate a `(*args, **kwargs)` function with the signature of `litellm.<name>`."""
 
-    def sign(function: Any) -> Any:
-        function.__signature__ = _Borrowed(name)
-        return function
+    def sign(signed: Any) -> Any:
+        signed.__signature__ = _Borrowed(name)
+        return signed
 
     return sign
 
@@ -54,7 +54,7 @@ def bound(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[s
     """The arguments of a call of `litellm.<name>` by name. Raises TypeError as the call itself would."""
     if not args:
         return dict(kwargs)
-    parameters = inspect.signature(getattr(litellm(), name)).parameters.values()
+    parameters = inspect.signature(function(name)).parameters.values()
     names = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
     if len(args) > len(names):
         raise TypeError(f"{name}() takes {len(names)} positional arguments but {len(args)} were given")

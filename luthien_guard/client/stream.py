@@ -5,32 +5,15 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from functools import cache
-from typing import Any, Final
+from typing import Any
 
-from luthien_guard.client.dialects import Dialect
 from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange, frames
 from luthien_guard.client.litellm_api import PROVIDER, litellm
 from luthien_guard.client.watch import watched
 from luthien_guard.control_plane.service import Answer, GuardedStream, Release
 from luthien_guard.pipeline import OutOfTime, in_time
 
-__all__ = ["GuardedIterator", "stream_type"]
-
-#: Attributes of litellm's streams that are about the call. All others may hold what the policies have kept back.
-_OF_THE_CALL: Final = frozenset(
-    {
-        "_hidden_params",
-        "_response_headers",
-        "call_type",
-        "custom_llm_provider",
-        "litellm_metadata",
-        "messages",
-        "model",
-        "start_time",
-        "stream_options",
-    }
-)
+__all__ = ["GuardedIterator"]
 
 
 class GuardedIterator:
@@ -51,7 +34,9 @@ class GuardedIterator:
         self._over = False
         self._busy = False
         self.chunks: list[Any] = []  # as they left: litellm's own list is of what came
-        if inner is None:
+        if inner is None:  # nobody was asked
+            self.model = exchange.model
+            self.custom_llm_provider = PROVIDER
             self._hidden_params: dict[str, Any] = {}
 
     def __aiter__(self) -> Any:
@@ -231,28 +216,3 @@ def _close_unheard(exchange: ClientExchange) -> None:
 
 
 def _nothing() -> None: ...
-
-
-@cache
-def stream_type(dialect: Dialect) -> type[GuardedIterator]:
-    """`GuardedIterator` as a subclass of litellm's stream class: others check for that."""
-    return type(
-        f"Guarded_{dialect.function}", (_PassThrough, dialect.stream_base()), {"__module__": __name__}
-    )
-
-
-class _PassThrough(GuardedIterator):
-    """Attributes that it does not have are those of litellm's stream: all where no policy looks at the answer, and else
-    those that are about the call."""
-
-    def __getattr__(self, name: str) -> Any:
-        inner = self.__dict__.get("_inner")
-        if inner is None or (self._exchange.covered and name not in _OF_THE_CALL):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(inner, name)
-
-    def __iter__(self) -> Any:
-        raise TypeError("a stream of an async call is read with `async for`")
-
-    def __next__(self) -> Any:
-        raise TypeError("a stream of an async call is read with `async for`")

@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any, Final
 
 from luthien_guard.client.dialects import CHAT, Dialect
-from luthien_guard.client.litellm_api import litellm
+from luthien_guard.client.litellm_api import function, litellm
 from luthien_guard.client.parameters import unvalidated
 
 __all__ = ["SYNC_CHAT"]
@@ -102,7 +102,7 @@ class _SyncChat:
     async def call(self, given: dict[str, Any]) -> Any:
         worker = _Worker()
         try:
-            answer = await worker.do(lambda: litellm().completion(**unvalidated(given)))
+            answer = await worker.do(lambda: function("completion")(**unvalidated(given)))
         except BaseException:
             worker.end()
             raise

@@ -148,7 +148,8 @@ def holders_of(text: str, stream: Any) -> list[str]:
     inner = vars(stream)["_inner"]
     own = {name for name in vars(stream) if name.startswith("_")}
     names = {*dir(stream), *dir(inner), *vars(inner)} - own - {"__dict__"}
-    return [name for name in names if text in _shown(getattr(stream, name, ""))]
+    found = {name: getattr(stream, name, "") for name in names}
+    return [name for name, value in found.items() if value is not stream and text in _shown(value)]
 
 
 def _shown(value: Any) -> str:
