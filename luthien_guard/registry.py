@@ -74,6 +74,8 @@ class HookCall:
     timed: bool = field(init=False)
     #: What it says counts.
     enforces: bool = field(init=False)
+    #: It only looks on at an answer, and may wait: the answer does not.
+    aside: bool = field(init=False)
 
     def __post_init__(self) -> None:
         policy, registered = self.registered.policy, self.registered
@@ -84,6 +86,8 @@ class HookCall:
             timed = self.hook != "on_exchange_closed"  # the shell's own time for closing is over that one
         object.__setattr__(self, "timed", timed)
         object.__setattr__(self, "enforces", enforces)
+        aside = policy.waits and registered.mode == "shadow" and self.hook not in _ON_REQUEST | _AFTER_ALL
+        object.__setattr__(self, "aside", aside)
 
     @property
     def each(self) -> tuple[HookCall, ...]:

@@ -168,7 +168,8 @@ class Exchange:
                     else:
                         await self.client.answer(self._error(expiry))
         finally:  # servers do not take an end where they were promised more
-            await self.close(GONE if self.client.gone else ended(expiry))
+            outcome = GONE if self.client.gone else ended(expiry)
+            await self.close(None if self._lingers() else outcome)
 
     def _error(self, expiry: Expiry) -> Answer:
         body = self.guard.formats[self.wire_format].error(expiry.status, expiry.code, expiry.message)

@@ -49,6 +49,7 @@ class GuardedIterator:
         try:
             while not self._ready:
                 if self._over:
+                    await self._heard_all()
                     await self._exchange.close_or_raise()
                     raise StopAsyncIteration
                 await self._pull()
@@ -137,9 +138,17 @@ class GuardedIterator:
                 self._ready.extend(self._chunks(release.items))
             if not release.held:
                 self._originals.clear()
-            if not release.pending or guarded is None:
+            if release.pending == release.aside or guarded is None:
                 return
             release = await watched(guarded, guarded.settle)
+
+    async def _heard_all(self) -> None:
+        """The caller has everything: those who only look on say what they have to say."""
+        guarded = self._guarded
+        while guarded is not None and not self._exchange.closed:
+            release = await watched(guarded, guarded.settle)
+            if not release.pending:
+                break
 
     async def _done(self, release: Release) -> None:
         """The guard ended the answer."""

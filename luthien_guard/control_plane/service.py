@@ -88,6 +88,8 @@ class Release:
     items: tuple[tuple[bytes, int | None], ...] = ()
     #: Verdicts that wait for somebody: call `settle()` once (in a task of its own) when this is not 0.
     pending: int = 0
+    #: So many of them have no say in the answer, which need not wait for them.
+    aside: int = 0
     #: The answer is complete: send nothing after `items`, close upstream. What is fed later is ignored.
     done: bool = False
     #: All of the answer has left with `items`: what is still pending has no say in it. Feed nothing but b"" then.

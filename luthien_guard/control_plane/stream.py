@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import anyio
-
 from luthien_guard.control_plane.answers import UNRECORDED, error_answer, refusal, unrecorded
 from luthien_guard.control_plane.service import Answer, Release, StreamingContext
 from luthien_guard.engine.exchange import Exchange
@@ -76,7 +74,8 @@ class LocalStream:
         flow = response.flow
         if flow is not None and not last and (text := flow.pattern.text_of(data)):
             items = await response.flows.more(flow, data, text)
-            if items is None or self._exchange.record.owes:
+            exchange = self._exchange
+            if items is None or exchange.record.owes or exchange.aside is not None:
                 self._begun += items or ()
                 return await self._release(drain=items is None)
             return Release(items, held=response.held_bytes)
@@ -151,28 +150,40 @@ class LocalStream:
         return Chunk("data", canonical(text, _event_name(data)), data, _event_name(data))
 
     async def settle(self) -> Release:
-        if not self._response.jobs:
+        if not self._response.jobs and not self._aside:
             return Release()
         await self.decide_pending()
         return await self._release()
 
     async def decide_pending(self) -> None:
+        """First what has a say: somebody waits for that."""
+        if not self._response.jobs:
+            await self._decide_aside()
+            return
         self._deciding += 1
         try:
-            await self._decide_pending()
+            await self._decide_jobs()
         finally:
             self._deciding -= 1
 
-    async def _decide_pending(self) -> None:
+    async def _decide_jobs(self) -> None:
         response = self._response
         while response.jobs:
             jobs, response.jobs = response.jobs, []
             if len(jobs) == 1:  # a group for one alone would cost as much as all the rest
                 await jobs[0]()
-                continue
-            async with anyio.create_task_group() as tasks:
-                for job in jobs:
-                    tasks.start_soon(job)
+            else:
+                await self._exchange.services.at_once(jobs)
+
+    async def _decide_aside(self) -> None:
+        if self._exchange.aside is not None:
+            await self._exchange.services.at_once(self._exchange.aside.jobs())
+
+    @property
+    def _aside(self) -> int:
+        """Policies that only look on and have something to decide."""
+        aside = self._exchange.aside
+        return 0 if aside is None else aside.waiting
 
     async def fail(self, status: int, code: str, message: str) -> Release:
         response, exchange = self._response, self._exchange
@@ -198,7 +209,8 @@ class LocalStream:
         return Release((*release.items, *(((raw, None),) if raw else ())), done=True)
 
     def keepalive(self) -> bytes:
-        if not self._response.stream:
+        # What was decided, another try or an answer instead, is on its way: nothing may come before it.
+        if not self._response.stream or self._response.done:
             return b""
         # The client sees a started stream from here on: neither another status nor another try can follow.
         self._response.left = self._exchange.released_any = self._sent = True
@@ -209,9 +221,7 @@ class LocalStream:
         return None if call is None else f"{call.registered.name}.{call.hook}"
 
     async def _release(self, *, drain: bool = True) -> Release:
-        return await self._settled(
-            await self._released() if drain else Release(held=self._response.held_bytes)
-        )
+        return await self._settled(await self._released() if drain else self._pending(()))
 
     async def _settled(self, release: Release) -> Release:
         """`release` behind what has begun to leave, once what was decided about either is on record."""
@@ -246,9 +256,14 @@ class LocalStream:
             if response.cut:
                 raw = response.writer.fail(502, "upstream_error", "the upstream ended inside a tool call")
                 items = [*items, (raw, None)] if raw else items
+        return self._pending(tuple(items))
+
+    def _pending(self, items: tuple[Item, ...]) -> Release:
+        response, aside = self._response, self._aside
         return Release(
-            tuple(items),
-            pending=len(response.jobs),
+            items,
+            pending=len(response.jobs) + aside,
+            aside=aside,
             complete=response.all_left,
             held=response.held_bytes,
         )

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from luthien_guard.cancellation import must_travel
+from luthien_guard.engine.aside import Aside
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.suspension import Later, Rest
 from luthien_guard.engine.verdicts import Intervention, VerdictCache
@@ -103,6 +104,7 @@ class Asking:
     __slots__ = (
         "_contexts",
         "_waits",
+        "aside",
         "changed_by",
         "format",
         "metadata",
@@ -131,6 +133,7 @@ class Asking:
         self.session: str | None = None
         self.user: str | None = None
         self.changed_by: HookCall | None = None  # who last changed something of the answer
+        self.aside: Aside | None = None  # of the answer at hand, made when somebody is to be asked aside
         self._contexts: dict[int, PolicyContext] = {}
         self._waits: Waits | None = None
 
@@ -187,11 +190,14 @@ class Asking:
             return result
         return self.nonsense(call, result, "a verdict: policies of a group change nothing", event)
 
-    def ask(self, call: HookCall, event: Any) -> Any:
-        """`call` without a step of its own, for every token: `Later` only where the hook waits for somebody.
+    def ask(self, call: HookCall, event: Any, *, aside: bool = True) -> Any:
+        """`call` without a step of its own, for every token: `Later` only where the hook waits for somebody. Unless `aside`
+        is False, who only looks on and may wait is asked later.
 
         Here and in `_said`, nowhere else, a policy's exceptions are caught.
         """
+        if call.aside and aside:
+            return self._put_aside(call, event)
         try:
             result = call.function(event, self._contexts.get(call.position) or self.context(call))
             if result is None:
@@ -219,6 +225,20 @@ class Asking:
                 raise
             return self._failed(call, error, event)
         return self._taken(call, event, result)
+
+    def _put_aside(self, call: HookCall, event: Any) -> None:
+        if self.aside is None:
+            self.aside = Aside(self.services.limits.max_held_bytes, self._ask_aside, self._lost_aside)
+        self.aside.put(call, event)
+
+    async def _ask_aside(self, call: HookCall, event: Any) -> None:
+        said = self.ask(call, event, aside=False)
+        if type(said) is Later:
+            await said
+
+    def _lost_aside(self, call: HookCall, event: Any) -> None:
+        behind = f"more than {self.services.limits.max_held_bytes} bytes behind: asked no more of this answer"
+        self._failed(call, PolicyError(behind, policy=call.registered.name, hook=call.hook), event)
 
     def _taken(self, call: HookCall, event: Any, result: Any) -> Any:
         if isinstance(result, (Block, Abort, Retry)):

@@ -6,12 +6,12 @@ what stood at the same place before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.runs import Run, Slot
-from luthien_guard.engine.stages import Job, stage_of
+from luthien_guard.engine.stages import stage_of
 from luthien_guard.engine.state import ResponseState
 from luthien_guard.events import Chunk, ContentCompleted
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
@@ -96,13 +96,11 @@ def _part(data: Any, key: str | int) -> Any:
 class Others:
     """Those of one response."""
 
-    __slots__ = ("_calls", "_kept", "_later", "_leaves", "_plans", "_read", "_response", "_said", "_tails")
+    __slots__ = ("_calls", "_kept", "_leaves", "_plans", "_read", "_response", "_said", "_tails")
 
-    def __init__(self, response: ResponseState, later: Callable[[Job], None]) -> None:
-        """`later` does something beside the answer, which does not wait for it."""
+    def __init__(self, response: ResponseState) -> None:
         self._response = response
         self._plans = response.plan.text_by_channel["other"]
-        self._later = later
         self._read = _NO_CHUNK  # the chunk that was looked at last
         self._leaves = _AS_THEY_CAME  # what of it leaves otherwise
         self._calls: Mapping[Path, Block] = {}  # of its elements
@@ -144,7 +142,7 @@ class Others:
         length = _LOOK_BACK if plan.whole else plan.lookahead
         if length and self._response.stream:  # nobody joins the parts of one body
             text = self._look_back((plan.call.position, plan.whole), text, place, length)
-        stage = stage_of(self._response.exchange, plan, _BLOCK, self._later)
+        stage = stage_of(self._response.exchange, plan, _BLOCK)
         piece = Piece(PieceKind.DELTA, block=_BLOCK, text=text)
         await stage.push([Run(Slot(_NO_CHUNK, piece), len(text), text)])
         await stage.finish()

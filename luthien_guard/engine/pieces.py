@@ -9,7 +9,6 @@ from luthien_guard.engine.calls import CallLane
 from luthien_guard.engine.others import Others
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.runs import Slot
-from luthien_guard.engine.stages import Job
 from luthien_guard.engine.state import ResponseState
 from luthien_guard.engine.text import Line, TextLane, settle
 from luthien_guard.engine.verdicts import Stop
@@ -44,7 +43,7 @@ class Pieces:
         self._lines: dict[tuple[int, str], Line] = {}
         self._calls: dict[int, CallLane] = {}
         self._barrier: ReadChunk | None = None  # the first call, where explanations must come before it
-        self.others = Others(response, self._beside)
+        self.others = Others(response)
         self._offered: frozenset[str] | None = None
         self.undecided = 0  # calls
 
@@ -94,7 +93,7 @@ class Pieces:
             plans = self._response.plan.text_by_channel[block.channel]
             if plans:
                 exchange, line = self._response.exchange, self._line(block, plans)
-                self._text[id(block)] = TextLane(exchange, plans, block, settle, self._beside, line)
+                self._text[id(block)] = TextLane(exchange, plans, block, settle, line)
             return
         block.policed = self._response.plan.holds_response
         if self._response.plan.call_completed or self._response.plan.call_fragments:
@@ -170,9 +169,6 @@ class Pieces:
         if not any(plan.lookahead for plan in plans):
             return Line()
         return self._lines.setdefault((block.choice, block.channel), Line())
-
-    def _beside(self, job: Job) -> None:
-        self._response.jobs.append(job)
 
     async def _work(self, line: Line) -> None:
         try:

@@ -73,14 +73,12 @@ class Plan:
         self.call_completed = self.calls["on_tool_call_completed"]
         # A verdict on a fragment is one on the call, which leaves whole or not at all.
         self.holds_calls = any(_enforces(call) for call in (*self.call_completed, *self.call_fragments))
-        self.calls_wait = any(call.registered.policy.waits for call in self.call_completed)
+        self.calls_wait = any(_is_awaited(call) for call in self.call_completed)
         self.holds_response = any(
             _enforces(call) and call.registered.policy.hold == "response"
             for call in self.calls["on_response_completed"]
         )
-        self.response_waits = any(
-            call.registered.policy.waits for call in self.calls["on_response_completed"]
-        )
+        self.response_waits = any(_is_awaited(call) for call in self.calls["on_response_completed"])
         #: The first that must see what the provider keeps of a conversation.
         self.needs_history = next(
             (
@@ -129,6 +127,10 @@ class Plan:
 
 def _enforces(call: HookCall) -> bool:
     return call.registered.mode == "enforce"
+
+
+def _is_awaited(call: HookCall) -> bool:
+    return call.registered.policy.waits and not call.aside
 
 
 def _shadowed(call: HookCall) -> HookCall:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from luthien_guard.engine.asking import concerned
@@ -27,10 +27,9 @@ from luthien_guard.events import ContentChunk, ContentCompleted, content_chunk
 from luthien_guard.records import EventType
 from luthien_guard.wire.format import Block
 
-__all__ = ["Job", "Stage", "settled", "stage_of"]
+__all__ = ["Stage", "settled", "stage_of"]
 
 _WORDS: Final = "text that UTF-8 can say"
-Job = Callable[[], Coroutine[Any, Any, None]]
 #: Characters of a window beyond which nobody waits any longer for a place at which a changed text can be cut.
 _PATIENCE: Final = 4096
 
@@ -40,8 +39,7 @@ async def settled(text: str | Later[str]) -> str:
     return text if isinstance(text, str) else await text
 
 
-def stage_of(exchange: Exchange, plan: TextStagePlan, block: Block, later: Callable[[Job], None]) -> Stage:
-    """`later`: does something beside the answer, which does not wait for it."""
+def stage_of(exchange: Exchange, plan: TextStagePlan, block: Block) -> Stage:
     made: Stage
     if plan.whole:
         made = _Whole(exchange, plan, block)
@@ -49,9 +47,7 @@ def stage_of(exchange: Exchange, plan: TextStagePlan, block: Block, later: Calla
         made = _Window(exchange, plan, block)
     else:
         made = Stage(exchange, plan, block)
-    if not plan.shadow:
-        return made
-    return _Beside(made, later) if plan.call.registered.policy.waits else _Shadow(made)
+    return _Shadow(made) if plan.shadow else made
 
 
 class Stage:
@@ -306,35 +302,3 @@ class _Shadow(Stage):
     async def finish(self) -> list[Run]:
         await self.inner.finish()
         return []
-
-
-class _Beside(_Shadow):
-    """A shadow that asks somebody: the answer does not wait for what it has no say in."""
-
-    __slots__ = ("_busy", "_inbox", "_later")
-
-    def __init__(self, inner: Stage, later: Callable[[Job], None]) -> None:
-        super().__init__(inner)
-        self._later = later
-        self._inbox: list[list[Run] | None] = []
-        self._busy = False
-
-    async def push(self, runs: list[Run]) -> list[Run]:
-        self._put(list(runs))
-        return runs
-
-    async def finish(self) -> list[Run]:
-        self._put(None)
-        return []
-
-    def _put(self, runs: list[Run] | None) -> None:
-        self._inbox.append(runs)
-        if not self._busy:
-            self._busy = True
-            self._later(self._work)
-
-    async def _work(self) -> None:
-        while self._inbox:
-            runs = self._inbox.pop(0)
-            await (self.inner.finish() if runs is None else self.inner.push(runs))
-        self._busy = False

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.flow import Flow
 from luthien_guard.engine.snapshot import unsent
-from luthien_guard.engine.stages import Job
 from luthien_guard.engine.transcript import numbers
 from luthien_guard.engine.verdicts import Intervention
 from luthien_guard.policy import Abort, Retry
 from luthien_guard.records import EventType
 from luthien_guard.wire.format import Block, ReadChunk
 
-__all__ = ["Item", "ResponseState"]
+__all__ = ["Item", "Job", "ResponseState"]
 
 #: Bytes that leave, and the number of the chunk that leaves as it came in them.
 Item = tuple[bytes, int | None]
+Job = Callable[[], Awaitable[None]]
 #: Bytes that a chunk takes besides its own: an upstream may send millions of tiny ones.
 _FRAME: Final = 256
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.runs import Run, Slot
-from luthien_guard.engine.stages import Job, Stage, settled, stage_of
+from luthien_guard.engine.stages import Stage, settled, stage_of
 from luthien_guard.engine.suspension import Later
 from luthien_guard.wire.format import Block, Piece
 
@@ -50,12 +50,11 @@ class TextLane:
         plans: Sequence[TextStagePlan],
         block: Block,
         settle: Callable[[Slot], None],
-        later: Callable[[Job], None],
         line: Line,
     ) -> None:
         self.block = block
         self.line = line  # where its texts wait, if it has a policy that waits
-        self.stages = [stage_of(exchange, plan, block, later) for plan in plans]
+        self.stages = [stage_of(exchange, plan, block) for plan in plans]
         self.waits = any(plan.call.registered.policy.waits and not plan.shadow for plan in plans)
         self._settle = settle
         # nobody keeps anything back: texts go straight through, without runs

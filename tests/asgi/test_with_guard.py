@@ -165,6 +165,19 @@ async def test_an_answer_does_not_end_later_for_a_shadow(pieces: list[bytes], ho
     assert found == ([EventType.VERDICT, EventType.POLICY_RECORD] if how == "it answers" else [])
 
 
+async def test_an_answer_that_the_client_has_is_no_time_out_for_a_shadow() -> None:
+    clock, answer = VirtualClock(), anyio.Event()
+    guard = Guard([{"use": Ponders(answer), "mode": "shadow"}], clock=clock, limits=Limits(total_timeout=60))
+    seen = Visit(GuardMiddleware(saying(CALLS), guard=guard), body=ASK)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(seen.run)
+        await clock.advance(59)
+        assert seen.heard.complete
+        await clock.advance(2)
+    records = guard.records_of(guard.recent_calls[-1])
+    assert records[-1].details["outcome"] == "success"
+
+
 async def test_a_hook_that_hangs_in_place_blocks() -> None:
     class Hanging(Policy):
         @hookimpl

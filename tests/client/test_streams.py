@@ -12,10 +12,11 @@ import pytest
 from litellm.types.utils import ModelResponseStream
 
 import luthien_guard
-from luthien_guard import Guard, Limits, Policy, hookimpl
+from luthien_guard import Block, Guard, Limits, Policy, hookimpl
 from luthien_guard.client import PolicyViolation
 from luthien_guard.client.dialects import CHAT
 from luthien_guard.exchange import OutcomeStatus
+from luthien_guard.records import EventType
 from luthien_guard.testing import VirtualClock
 from tests.client.calls import (
     MESSAGES,
@@ -210,6 +211,41 @@ async def test_policies_that_wait_are_waited_for(provider: Provider) -> None:
 
 
 # -- the end ---------------------------------------------------------------------------------------------------------
+
+
+class Ponders(Policy):
+    """In shadow: of each piece, until it is told to go on."""
+
+    waits = True
+
+    def __init__(self) -> None:
+        self.answer = anyio.Event()
+
+    @hookimpl
+    async def on_content_chunk(self, ctx: Any) -> Block:
+        await self.answer.wait()
+        return Block("too late to have a say")
+
+
+@pytest.mark.parametrize("others", [[], [Upper()]])
+async def test_no_chunk_waits_for_a_shadow_that_asks_somebody(
+    provider: Provider, others: list[Policy]
+) -> None:
+    policy = Ponders()
+    provider.answers = [chat_events(*WORDS)]
+    guard = Guard([{"use": policy, "mode": "shadow"}, *others])
+    stream = await ask(guard, provider, stream=True)
+    chunks: list[Any] = []
+    with anyio.fail_after(30):
+        while not any(chunk.choices[0].finish_reason for chunk in chunks):
+            chunks.append(await anext(stream))
+        policy.answer.set()
+        chunks += [chunk async for chunk in stream]
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert text.lower() == "".join(WORDS)
+    records = guard.records_of(guard.recent_calls[-1])
+    assert len([each for each in records if each.type is EventType.VERDICT]) == len(WORDS)
+    assert records[-1].details["outcome"] == "success"
 
 
 async def test_closing_early_closes_upstream_and_the_exchange_once(provider: Provider) -> None:

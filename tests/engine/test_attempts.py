@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+import anyio
 import pytest
 
 from luthien_guard import (
@@ -16,8 +18,11 @@ from luthien_guard import (
     ToolCall,
     hookimpl,
 )
+from luthien_guard.control_plane.service import Release
 from luthien_guard.events import ResponseCompleted
 from luthien_guard.testing import Script, run
+from tests.engine.drive import Bench
+from tests.engine.lines import wire
 
 pytestmark = pytest.mark.anyio
 
@@ -92,3 +97,36 @@ async def test_the_scratchpad_stays() -> None:
     runs = await run([AskAgain()], NONSENSE, cuts="whole")
     runs.assert_outcome("blocked")
     assert {each.outcome.reason for each in runs} == {"nonsense 3"}
+
+
+class LooksTwice(Policy):
+    """Takes its time with the request of another attempt."""
+
+    hold = "response"
+    go_on: Any = None
+
+    @hookimpl
+    async def on_request_completed(self, request: ChatRequest) -> None:
+        if request.model == "another-model":
+            await type(self).go_on.wait()
+
+    @hookimpl
+    def on_response_completed(self) -> Retry:
+        return Retry("once more", model="another-model")
+
+
+async def test_no_keep_alive_comes_between_an_attempt_and_the_next() -> None:
+    LooksTwice.go_on = anyio.Event()
+    bench = Bench([LooksTwice()])
+    await bench.begin()
+    releases: list[Release] = []
+
+    async def feed() -> None:
+        releases.append(await bench.stream.feed(wire({"text": "a"}, {"finish": "stop"}), last=True))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(feed)
+        await anyio.wait_all_tasks_blocked()
+        assert bench.stream.keepalive() == b""
+        LooksTwice.go_on.set()
+    assert [release.retry for release in releases] == [b'{"model": "another-model"}']

@@ -9,9 +9,9 @@ import pytest
 
 from luthien_guard.events import ContentChunk, ContentCompleted, ToolCall
 from luthien_guard.exchange import Outcome, OutcomeStatus
-from luthien_guard.policy import Block, Policy, hookimpl
+from luthien_guard.policy import Block, Policy, PolicyContext, hookimpl
 from luthien_guard.records import EventType
-from tests.engine.drive import Bench, Limits
+from tests.engine.drive import Bench, Limits, Run
 from tests.engine.lines import wire
 
 pytestmark = pytest.mark.anyio
@@ -118,3 +118,136 @@ async def test_nothing_waits_for_a_shadow_that_asks_somebody() -> None:
     run = await bench.end()
     assert run.outcome == Outcome(OutcomeStatus.SUCCESS)
     assert len(run.recorded(EventType.VERDICT)) == 4
+
+
+class Lets(Policy):
+    """A judge with a say, who is asked and answers at once."""
+
+    waits = True
+
+    @hookimpl
+    async def on_tool_call_completed(self, call: ToolCall) -> None:
+        await anyio.lowlevel.checkpoint()
+
+
+class AsksAtTheEnd(Asks):
+    """Of everything that it may be asked about an answer."""
+
+    @hookimpl
+    async def on_response_started(self) -> Block:
+        await type(self).answer.wait()
+        return Block("no")
+
+    @hookimpl
+    async def on_chunk_started(self) -> Block:
+        await type(self).answer.wait()
+        return Block("no")
+
+    @hookimpl
+    async def on_chunk_completed(self) -> Block:
+        await type(self).answer.wait()
+        return Block("no")
+
+    @hookimpl
+    async def on_response_completed(self) -> Block:
+        await type(self).answer.wait()
+        return Block("no")
+
+
+class Holds(Policy):
+    hold = "response"
+
+    @hookimpl
+    def on_response_completed(self) -> None: ...
+
+
+@pytest.mark.parametrize("shadow", [Asks, AsksAtTheEnd])
+@pytest.mark.parametrize("others", [[Lets()], [Holds()], [Lets(), Holds()]])
+async def test_what_others_have_a_say_in_waits_for_no_shadow_either(
+    shadow: type[Asks], others: list[Policy]
+) -> None:
+    shadow.answer = anyio.Event()
+    bench = Bench([{"use": shadow(), "mode": "shadow"}, *others])
+    await bench.begin()
+    run = Run()
+    with anyio.fail_after(30):
+        run.releases.append(await bench.stream.feed(wire(*CHUNKS), last=True))
+        while run.releases[-1].pending > run.releases[-1].aside:
+            run.releases.append(await bench.stream.settle())
+    assert run.data == wire(*CHUNKS)
+    assert run.releases[-1].complete
+    shadow.answer.set()
+    while run.releases[-1].pending:
+        run.releases.append(await bench.stream.settle())
+    assert run.data == wire(*CHUNKS)
+    await bench.end(run)
+    assert run.outcome == Outcome(OutcomeStatus.SUCCESS)
+    asked = [record.details["hook"] for record in run.recorded(EventType.VERDICT)]
+    assert asked.count("on_response_completed") == (shadow is AsksAtTheEnd)
+    assert asked.count("on_tool_call_completed") == 1
+    assert asked.count("on_content_chunk") == 2
+
+
+class Counts(Policy):
+    """What it was asked, in order; the first question takes until it is told to go on."""
+
+    waits = True
+
+    def __init__(self) -> None:
+        self.told: Any = None
+
+    @hookimpl
+    async def on_content_chunk(self, chunk: ContentChunk, ctx: PolicyContext) -> None:
+        await self.told.wait()
+        ctx.record("seen", text=chunk.text)
+
+    @hookimpl
+    def on_content_completed(self, content: ContentCompleted, ctx: PolicyContext) -> None:
+        ctx.record("seen", text=content.text)
+
+    @hookimpl
+    def on_exchange_closed(self, ctx: PolicyContext) -> None:
+        ctx.record("closed")
+
+
+async def test_a_shadow_is_asked_in_order_however_far_behind_it_is() -> None:
+    policy = Counts()
+    policy.told = anyio.Event()
+    bench = Bench([{"use": policy, "mode": "shadow"}])
+    await bench.begin()
+    run = Run()
+    async with anyio.create_task_group() as tasks:
+        for text in "abc":
+            run.releases.append(await bench.stream.feed(wire({"text": text})))
+            if run.releases[-1].pending:
+                tasks.start_soon(bench.stream.decide_pending)
+                await anyio.wait_all_tasks_blocked()
+        run.releases.append(await bench.stream.feed(wire({"end": "0"}), last=True))
+        policy.told.set()
+    await bench.end(run)
+    assert [each.details.get("text") for each in run.recorded(EventType.POLICY_RECORD)] == [
+        *("a", "b", "c", "abc"),
+        None,
+    ]
+
+
+async def test_what_waits_for_a_shadow_is_bounded() -> None:
+    policy = Counts()
+    policy.told = anyio.Event()
+    bench = Bench([{"use": policy, "mode": "shadow"}], limits=Limits(max_held_bytes=10_000))
+    await bench.begin()
+    run = Run()
+    text = wire(*[{"text": "x" * 1000}] * 50)
+    run.releases.append(await bench.stream.feed(text))
+    run.releases.append(await bench.stream.feed(wire({"finish": "x"}), last=True))
+    policy.told.set()
+    while run.releases[-1].pending:
+        run.releases.append(await bench.stream.settle())
+    await bench.end(run)
+    assert run.data == text + wire({"finish": "x"})
+    assert run.outcome == Outcome(OutcomeStatus.SUCCESS)
+    seen = [each.details.get("text") for each in run.recorded(EventType.POLICY_RECORD)]
+    assert 2 < len(seen) < 10
+    (lost,) = run.recorded(EventType.POLICY_ERROR)
+    assert "10000 bytes behind" in lost.details["error"]
+    assert not lost.details["enforced"]
