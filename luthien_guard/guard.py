@@ -212,10 +212,15 @@ class Guard:
         """The ids of the exchanges that `records_of` knows, oldest first."""
         return self.delivery.latest.calls()
 
+    @property
+    def running(self) -> bool:
+        """True from `start` to `stop`, in this process: threads do not survive a fork."""
+        return self._started_in == os.getpid()
+
     async def start(self) -> None:
         """Start what has to run beside traffic. Idempotent, from any event loop; the shells call it. Raises SinkError when
         the store cannot be used."""
-        if self._started_in != os.getpid():  # threads do not survive a fork
+        if not self.running:
             await self._load_judge(self._plans)
             await self._beside(self._start)
 
@@ -243,7 +248,7 @@ class Guard:
 
     def _start(self) -> None:
         with self._lock:
-            if self._started_in == os.getpid():
+            if self.running:
                 return
             if self._started_in is not None:
                 self._query = None  # the parent's
@@ -254,7 +259,7 @@ class Guard:
 
     def _stop(self) -> None:
         with self._lock:
-            if self._started_in != os.getpid():
+            if not self.running:
                 return
             self._started_in = None
             try:

@@ -64,10 +64,11 @@ def without(headers: Headers, names: frozenset[bytes]) -> list[tuple[bytes, byte
     return [pair for pair in headers if pair[0] not in names]
 
 
-_CHARSET: Final = re.compile(rb";\s*charset\s*=\s*[\"']?([^\s\"';]*)", re.IGNORECASE)
-_UTF8: Final = (b"utf-8", b"utf8", b"us-ascii", b"ascii")
+_CHARSET: Final = re.compile(rb"charset([^;,]*)", re.IGNORECASE)
+_UTF8: Final = re.compile(rb"\s*=\s*[\"']?(?:utf-?8|(?:us-)?ascii)[\"']?\s*", re.IGNORECASE)
 
 
 def is_utf8(content_type: bytes) -> bool:
-    """True unless the content type names a charset in which the bytes could say something else."""
-    return all(name.lower() in _UTF8 for name in _CHARSET.findall(content_type))
+    """True unless the content type names a charset in which the bytes could say something else, or spells one in a way
+    that only some read (RFC 2231: `charset*=utf-8''utf-7`, `charset*0=utf; charset*1=-7`)."""
+    return all(_UTF8.fullmatch(said) for said in _CHARSET.findall(content_type))

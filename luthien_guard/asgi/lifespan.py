@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import os
-
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Lifespan", "Start"]
 
 
 class Start:
-    """Starts the guard once, whether a lifespan or the first request asks for it."""
+    """Starts the guard where it does not run, whether a lifespan or a request asks for it: it may have been stopped with
+    another application, or be a forked process's."""
 
     def __init__(self, guard: AppGuard) -> None:
         self._guard = guard
-        self._done_in: int | None = None  # the process: a fork has to start again
+        self._asked = False
 
     async def __call__(self) -> None:
-        if self._done_in != os.getpid():
+        if not self._guard.running:
             await self._guard.start()
-            self._done_in = os.getpid()
+        self._asked = True
 
     async def stop(self) -> None:
-        """Idempotent."""
-        if self._done_in is not None:
-            self._done_in = None
+        """Idempotent. Who has not started it does not stop it."""
+        if self._asked:
+            self._asked = False
             await self._guard.stop()
 
 

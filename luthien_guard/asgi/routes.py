@@ -24,6 +24,8 @@ __all__ = ["Route", "Routes"]
 _HARMLESS: Final = ("/messages/count_tokens", "/responses/input_tokens")
 #: Below a guarded route, requests that carry many requests in a shape that no policy sees.
 _BUNDLES: Final = ("/messages/batches",)
+#: No path to a route has these, but patterns of routes do.
+_NOT_EXACT: Final = re.compile(r"[{}<>*?#]")
 _METHOD: Final = re.compile(r"[A-Z]+\Z")
 #: From the beginning of a run of such letters only: tried from everywhere within one, a long run takes for ever.
 _ABSOLUTE: Final = re.compile(r"/?(?<![a-z0-9+.-])[0-9+.-]*[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE)
@@ -53,7 +55,7 @@ class Routes:
     """The guarded routes of one middleware.
 
     `extra` maps exact paths to wire formats; a path that maps to None is left alone, whatever its suffix.
-    Raises ValueError for a wire format that does not exist.
+    Raises ValueError for a wire format that does not exist, and for what is no exact path.
     """
 
     def __init__(
@@ -61,6 +63,12 @@ class Routes:
     ) -> None:
         extra = extra or {}
         self._suffixes = {each.suffix: name for name, each in formats.items()}
+        for path in extra:
+            if not path.startswith("/") or _NOT_EXACT.search(path):
+                raise ValueError(
+                    f"routes: {path!r} is not an exact path, such as '/api/chat'; a route with parameters is guarded where "
+                    f"it ends in {', '.join(self._suffixes)}"
+                )
         self._exact = {_plain(path): name for path, name in extra.items() if name is not None}
         self._spelled = {path for path, name in extra.items() if name is not None}
         self._exempt = {path for path, name in extra.items() if name is None}

@@ -29,6 +29,11 @@ class AppGuard(Protocol):
     plane: ControlPlaneService
     callers: Callers
 
+    @property
+    def running(self) -> bool:
+        """True from its start to its stop, in the process that started it."""
+        ...
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...

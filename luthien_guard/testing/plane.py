@@ -164,6 +164,10 @@ class ScriptedGuard:
         self.callers = Callers()
         self.starts = self.stops = 0
 
+    @property
+    def running(self) -> bool:
+        return self.starts > self.stops
+
     async def start(self) -> None:
         self.starts += 1
 

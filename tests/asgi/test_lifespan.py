@@ -130,6 +130,34 @@ async def test_without_any_lifespan_the_first_request_starts_it_once() -> None:
     assert guard.starts == 1
 
 
+async def test_a_guard_that_was_stopped_with_another_application_starts_again() -> None:
+    async def no_lifespan(scope: Any, receive: Any, send: Any) -> None:
+        raise LookupError
+
+    guard = ScriptedGuard()
+    first, second = GuardMiddleware(no_lifespan, guard=guard), GuardMiddleware(Speaker(b"{}"), guard=guard)
+    await visit(second)
+    await Server().run(first)
+    assert not guard.running
+    await visit(second)
+    assert guard.running
+
+
+async def test_an_application_that_never_started_the_guard_does_not_stop_it() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise LookupError("no lifespan")
+
+    class Silent(Server):
+        async def receive(self) -> Any:
+            raise OSError("the server has gone")
+
+    guard = ScriptedGuard()
+    await guard.start()
+    with pytest.raises(OSError, match="has gone"):
+        await Silent().run(GuardMiddleware(app, guard=guard))
+    assert guard.running
+
+
 async def test_a_guard_that_cannot_start_serves_nothing() -> None:
     class Broken(ScriptedGuard):
         async def start(self) -> None:

@@ -193,6 +193,8 @@ async def test_a_length_is_a_number(length: bytes) -> None:
         (b"", 200), (b"text/plain", 200), (b"multipart/form-data; boundary=x", 200), (b"application/x+json", 200),
         (b"application/json; charset=utf-16", 415), (b"application/json;charset=UTF-7", 415),
         (b'application/json; charset="utf-16le"', 415), (b"application/json; charset=utf-8; charset=utf-7", 415),
+        (b"application/json; charset*=utf-8''utf-7", 415), (b"application/json; charset*0=utf; charset*1=-7", 415),
+        (b"application/json; charset=utf-8, x/y; charset=utf-7", 415), (b"application/json;charset = 'utf8' ;x=1", 200),
     ],
 )  # fmt: skip
 async def test_a_label_decides_nothing_but_another_charset_is_refused(label: bytes, status: int) -> None:

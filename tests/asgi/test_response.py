@@ -219,8 +219,17 @@ async def test_who_only_observes_lets_pass_what_nobody_can_read(pieces: list[byt
     assert len(plane.closed) == 1
 
 
-async def test_a_label_with_another_charset_is_made_true() -> None:
-    headers = [(b"content-type", b"application/json; charset=utf-16"), (b"x", b"charset=utf-16")]
+@pytest.mark.parametrize(
+    "charset",
+    [
+        b"charset=utf-16",
+        b"charset*=utf-8''utf-7",
+        b"charset*0=utf; charset*1=-7",
+        b"charset=utf-8; charset=utf-7",
+    ],
+)
+async def test_a_label_with_another_charset_is_made_true(charset: bytes) -> None:
+    headers = [(b"content-type", b"application/json; " + charset), (b"x", b"charset=utf-16")]
     heard = await visit(GuardMiddleware(Speaker(b"{}", headers=headers), guard=ScriptedGuard()))
     assert heard.headers[b"content-type"] == b"application/json; charset=utf-8"
 

@@ -195,6 +195,15 @@ def test_whatever_stands_in_front_may_be_spelled_freely(path: str) -> None:
     assert found(path, quote(path, safe="/:@").encode()) == "guarded"
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/{tenant}/chat", "/api/<tenant>/chat", "/api/*", "/chat?x=1", "api/chat", ""]
+)
+@pytest.mark.parametrize("name", ["openai.chat", None])
+def test_what_would_never_match_is_told_at_once(path: str, name: str | None) -> None:
+    with pytest.raises(ValueError, match=r"is not an exact path.* ends in /chat/completions, "):
+        Routes(FORMATS, {path: name})
+
+
 def test_an_unknown_wire_format_is_told_at_once() -> None:
     with pytest.raises(
         ValueError, match=r"unknown wire format 'openai\.chats'; known are anthropic\.messages"
