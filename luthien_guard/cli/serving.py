@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 -- what uvicorn runs on
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from luthien_guard.cli.background import ANNOUNCED
 from luthien_guard.cli.constructing import check_replays
-from luthien_guard.cli.ending import SIGNALS, hand_over
+from luthien_guard.cli.ending import hand_over
 from luthien_guard.config.environment import LAST_GOOD, VARIABLE
 from luthien_guard.config.explain import of_file
 from luthien_guard.config.folders import data_folder, private_folder
@@ -34,19 +35,29 @@ if TYPE_CHECKING:
 __all__ = ["bound", "end_with_parent", "serve", "url_of"]
 
 _BACKLOG: Final = 2048
-_PATIENCE: Final = 60.0  # seconds for all workers to start
-_LOOK: Final = 0.2
 #: Of every worker alike: the guard says what it loads, uvicorn only what goes wrong.
 _LOGGING: Final[dict[str, Any]] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "filters": {"cancelled": {"()": f"{__name__}.Cancelled"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["cancelled"]}
+    },
     "loggers": {
         "luthien_guard": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         "uvicorn": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
     },
 }
+
+
+class Cancelled(logging.Filter):
+    """Leaves out what uvicorn says of each exchange that had not ended in `server.shutdown_timeout`, with where it was: it
+    has said how many there are, and their records say which."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        return not isinstance(error, asyncio.CancelledError)
 
 
 def serve(loaded: Loaded, announce: Path | None = None, *, told: Callable[[str], None]) -> None:
@@ -126,40 +137,17 @@ def _one(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> No
 
 def _many(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> None:
     """The parent only watches: workers read the file and the environment themselves, and reload themselves."""
-    from uvicorn.supervisors import Multiprocess
+    from luthien_guard.cli.workers import APPLICATION, Supervisor
 
-    class Supervisor(Multiprocess):
-        def init_processes(self) -> None:
-            super().init_processes()
-            end = time.monotonic() + _PATIENCE
-            if all(self._is_up(each, end) for each in self.processes):
-                up()
-
-        def _is_up(self, process: Any, end: float) -> bool:
-            """A signal that comes meanwhile waits in uvicorn's queue, but not for all workers: what has not started serves
-            nobody, and need not end in order."""
-            while not process.wait_until_ready(_LOOK):
-                if not self.should_exit.is_set() and set(SIGNALS) & set(self.signal_queue):
-                    self.should_exit.set()
-                    for each in self.processes:
-                        if not each.is_ready(_LOOK):
-                            each.process.kill()
-                if self.should_exit.is_set() or time.monotonic() > end or not process.process.is_alive():
-                    return False
-            return True
-
-        def handle_hup(self) -> None:
-            """Workers load new policies between two exchanges; uvicorn's own way would start new processes."""
-            for each in self.processes:
-                if each.pid is not None and each.is_alive():
-                    os.kill(each.pid, signal.SIGHUP)
-
-    config = _config(loaded, "luthien_guard.gateway.factory:application", factory=True)
+    config = _config(loaded, APPLICATION, factory=True)
     with tempfile.TemporaryDirectory(prefix="luthien-guard-") as folder:
         os.environ[LAST_GOOD] = str(Path(folder, "guard.yaml"))
         with of_file(loaded.path, loaded.origins):
             application_of(loaded)  # what is wrong is told once, here, and not by every worker
-        Supervisor(config, [listening]).run()
+        supervisor = Supervisor(config, [listening], up)
+        supervisor.run()
+    if supervisor.failed:
+        raise ConfigError("a worker did not start: see the log above")
 
 
 def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Config:

@@ -55,7 +55,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     """Nothing of whoever runs the tests, but where programs are."""
     kept = {
         name: os.environ[name]
-        for name in ("PATH", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+        for name in ("PATH", "PYTHONPATH", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
         if name in os.environ
     }
     own = {"HOME": str(home), "XDG_DATA_HOME": str(home / "data"), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}

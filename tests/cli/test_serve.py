@@ -113,6 +113,7 @@ def test_a_worker_that_dies_is_replaced_though_the_file_is_wrong(
         file.write_text("policies: [")
         eventually(lambda: gateway.logged().count("configuration not reloaded") == 2)
         os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: f"worker {before[0]} ended (SIGKILL)" in gateway.logged(), 60)
         eventually(lambda: "the configuration that was right before is served" in gateway.logged(), 60)
         eventually(lambda: len(children(gateway.process.pid)) == 2)
         assert set(children(gateway.process.pid)) != set(before)
@@ -210,6 +211,44 @@ def test_it_ends_with_who_started_it(tmp_path: Path, upstream: tuple[Upstream, s
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="workers are found in /proc")
+def test_workers_do_not_outlive_the_process_that_watches_them(
+    tmp_path: Path, upstream: tuple[Upstream, str]
+) -> None:
+    file = write(tmp_path, ALLOWS, upstream[1])
+    with served(tmp_path, file, "--workers", "2", PROVIDER_KEY="sk-host") as gateway:
+        gateway.process.kill()
+        eventually(lambda: refuses(gateway.url), 60)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_does_not_start_is_no_success(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "guard.db").mkdir()
+    file = tmp_path / "guard.yaml"
+    file.write_text(f"store: sqlite:///{tmp_path}/guard.db")
+    ended = run(tmp_path, "serve", "--config", str(file), "--port", "0", "--workers", workers)
+    assert ended.returncode == 2
+    assert "did not start: see the log above" in ended.stderr
+    assert str(tmp_path / "guard.db") in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_what_a_shutdown_cuts_off_is_counted_and_no_traceback(
+    tmp_path: Path, upstream: tuple[Upstream, str]
+) -> None:
+    app, url = upstream
+    file = write(tmp_path, ALLOWS, url, "server: {shutdown_timeout: 1}")
+    with served(tmp_path, file, PROVIDER_KEY="sk-host") as gateway:
+        gateway.headers = dict(CALLER)
+        asking = threading.Thread(target=lambda: gateway.chat(model="slow"))
+        asking.start()
+        assert app.asked.wait(60)
+    app.gate.set()
+    asking.join()
+    assert "Cancel 1 running task(s)" in gateway.logged()
+    assert "Traceback" not in gateway.logged()
 
 
 def children(pid: int) -> list[int]:
