@@ -130,6 +130,7 @@ def per_stream(name: str) -> Callable[[], float]:
 
 
 async def _all_waiting(app: Any, streams: int, ready: Callable[[], bool], go: anyio.Event) -> float:
+    kept = 0
     gc.collect()
     tracemalloc.start()
     async with anyio.create_task_group() as tasks:

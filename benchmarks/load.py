@@ -6,7 +6,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -65,7 +65,7 @@ class Load:
             return late
 
         with ThreadPoolExecutor(streams) as pool:
-            return [each for late in pool.map(lambda _: one(), range(streams)) for each in late]
+            return [each for late in [pool.submit(one) for _ in range(streams)] for each in late.result()]
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -84,10 +84,9 @@ class Load:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return link
 
-    def _together(self, connections: int, loop: object) -> float:
-        assert callable(loop)
+    def _together(self, connections: int, loop: Callable[[], float]) -> float:
         with ThreadPoolExecutor(connections) as pool:
-            return sum(pool.map(lambda _: loop(), range(connections)))
+            return sum(each.result() for each in [pool.submit(loop) for _ in range(connections)])
 
     def _loop(self, seconds: float, asked: bytes, mark: bytes) -> float:
         """How many of the mark came back a second, on one connection."""

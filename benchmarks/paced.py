@@ -42,7 +42,7 @@ class Streams:
     def run(self) -> list[float]:
         """Microseconds of each chunk, sorted, of the time in which all streams run."""
         began = time.monotonic()
-        started = 0
+        started, all_run = 0, 0
         gc.disable()
         while started < STREAMS or self._open:
             if started < STREAMS and time.monotonic() - began >= started * BEGINNING / STREAMS:

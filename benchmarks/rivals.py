@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Server:
 
 
 @contextmanager
-def direct(folder: Path) -> Iterator[Server]:
+def direct(folder: Path) -> Generator[Server]:
     """The provider itself."""
     port = _free_port()
     command = [sys.executable, "-m", "benchmarks.backend", str(port)]
@@ -73,7 +73,7 @@ def direct(folder: Path) -> Iterator[Server]:
 @contextmanager
 def guard(
     folder: Path, upstream: str, policies: str = "[noop]", model: str = "gpt-4o-mini"
-) -> Iterator[Server]:
+) -> Generator[Server]:
     """`luthien-guard serve`."""
     folder.mkdir()
     config = folder / "guard.yaml"
@@ -83,7 +83,7 @@ def guard(
 
 
 @contextmanager
-def litellm_proxy(folder: Path, provider: str) -> Iterator[Server]:
+def litellm_proxy(folder: Path, provider: str) -> Generator[Server]:
     """LiteLLM's proxy with a guardrail that does nothing. Raises Unavailable."""
     home = python_environment(folder / "litellm", _LITELLM)
     (home / "noop_guardrail.py").write_text(_GUARDRAIL)
@@ -104,7 +104,7 @@ def litellm_proxy(folder: Path, provider: str) -> Iterator[Server]:
 
 
 @contextmanager
-def portkey(folder: Path, provider: str) -> Iterator[Server]:
+def portkey(folder: Path, provider: str) -> Generator[Server]:
     """Portkey's gateway. Raises Unavailable."""
     node: Future[Path] = Future()
     node.set_result(python_environment(folder / "node", NODE))
@@ -124,7 +124,7 @@ def portkey(folder: Path, provider: str) -> Iterator[Server]:
 @contextmanager
 def _process(
     command: Sequence[str], log: Path, port: int, variables: Mapping[str, str], folder: Path
-) -> Iterator[int]:
+) -> Generator[int]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=dict(variables), cwd=folder)
     try:

@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +30,7 @@ BURST = [
 
 
 @contextmanager
-def server(name: str, chunks: int, pause: float) -> Iterator[tuple[int, int]]:
+def server(name: str, chunks: int, pause: float) -> Generator[tuple[int, int]]:
     """(port, process id) of a server that ends with the block."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

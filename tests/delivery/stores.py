@@ -77,6 +77,9 @@ class ListStore:
     ) -> int:
         raise NotImplementedError
 
+    def pruned(self) -> str | None:
+        raise NotImplementedError
+
     def stats(self) -> Mapping[str, Any]:
         raise NotImplementedError
 
