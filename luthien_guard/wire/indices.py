@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from luthien_guard.wire.format import Path, Piece, PieceKind
+from luthien_guard.wire.strings import opaque
 
-__all__ = ["index_of", "leaves_as"]
+__all__ = ["index_of", "leaves_as", "no_list"]
 
 _LARGEST: Final = 2**31  # beyond 2**53 JavaScript takes two numbers for one; nothing has as many parts
 
@@ -18,6 +19,15 @@ def index_of(raw: Any) -> int | None:
     ):
         raw = int(raw)
     return raw if type(raw) is int and 0 <= raw < _LARGEST else None
+
+
+def no_list(value: Any, path: Path, left: Any, pieces: list[Piece]) -> str:
+    """Where a list should stand. An object leaves as `left`: JavaScript finds an element 0 in {"0": ...}, too. Gives what
+    is wrong."""
+    opaque(value, path, pieces)
+    if isinstance(value, dict):
+        pieces.append(leaves_as(path, left))
+    return f"{path[-1]!r} that is no list"
 
 
 def leaves_as(path: Path, value: Any) -> Piece:

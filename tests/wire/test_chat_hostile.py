@@ -496,3 +496,48 @@ def test_new_arguments_that_are_not_json_do_not_leave_where_json_stood() -> None
                 piece.out, piece.block.changed = '{"a":', True
     with pytest.raises(IllegalOutput):
         write_all(CHAT, read, stream=True)
+
+
+# -- what is a list in one language only ---------------------------------------------------------------------------------
+
+
+def as_object(data: Any, *keys: Any) -> Any:
+    """`data` with an object in the place of the list that stands there, which JavaScript reads as if it were one."""
+    if not keys:
+        return {str(at): each for at, each in enumerate(data)}
+    inner = {keys[0]: as_object(data[keys[0]], *keys[1:])}
+    return {**data, **inner} if isinstance(data, dict) else [inner[0], *data[1:]]
+
+
+def listed(data: Any) -> Any:
+    """As JavaScript finds elements."""
+    if isinstance(data, dict) and data.keys() and all(key.isdecimal() for key in data):
+        data = list(data.values())
+    if isinstance(data, dict):
+        return {key: listed(each) for key, each in data.items()}
+    return [listed(each) for each in data] if isinstance(data, list) else data
+
+
+@pytest.mark.parametrize("keys", [("choices",), ("choices", 0, "message", "tool_calls")], ids=len)
+async def test_a_call_in_a_list_that_is_an_object_does_not_leave_unjudged(keys: tuple[Any, ...]) -> None:
+    entry = {"id": "a", "type": "function", "function": {"name": "bash", "arguments": "{}"}}
+    data = as_object(json.loads(body({"tool_calls": [entry]}, "tool_calls")), *keys)
+    assert listed(data)["choices"][0]["message"]["tool_calls"] == [entry]
+    sent = await through([Judge()], json.dumps(data).encode(), stream=False)
+    assert b"bash" not in sent.body and b'"choices"' in sent.body
+
+
+@steps
+@pytest.mark.parametrize("keys", [("choices",), ("choices", 0, "delta", "tool_calls")], ids=len)
+async def test_nor_does_it_in_a_stream(keys: tuple[Any, ...], step: int) -> None:
+    data = json.loads(chunk({"tool_calls": [call(0, "a", "bash", "{}")]}).removeprefix(b"data: "))
+    said = canonical(json.dumps(as_object(data, *keys)).encode())
+    sent = await through([Judge()], chunk({"content": "x"}) + said + END, step=step)
+    assert b"bash" not in sent.body and sent.left.text == "x"
+
+
+async def test_text_in_choices_that_are_an_object_does_not_leave() -> None:
+    """JavaScript would read "MARK !"."""
+    data = as_object(json.loads(chunk({"content": " !"}).removeprefix(b"data: ")), "choices")
+    sent = await through([NoMark()], chunk({"content": "MARK"}) + canonical(json.dumps(data).encode()) + END)
+    assert b"MARK" in sent.body and b" !" not in sent.body

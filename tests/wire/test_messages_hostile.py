@@ -122,6 +122,16 @@ async def test_a_content_that_is_no_list_is_unknown(content: Any, streamed: bool
     assert sent.outcome.status.value == "blocked"
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_such_a_content_does_not_leave(streamed: bool) -> None:
+    """JavaScript finds its first block under "0"."""
+    said = message({"0": {"type": "tool_use", "id": "t", "name": "bad", "input": {}}})
+    begun = frame({"type": "message_start", "message": said})
+    body = begun + wire(*finished()) if streamed else json.dumps(said).encode()
+    sent = await through([Forbids()], body, stream=streamed, format=API)
+    assert b'"bad"' not in sent.body and b'"content": []' in sent.body.replace(b":[", b": [")
+
+
 # -- bodies ------------------------------------------------------------------------------------------------------------
 
 

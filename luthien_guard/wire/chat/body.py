@@ -14,6 +14,7 @@ from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed,
 from luthien_guard.wire.chat.indices import MAX_CHOICES, read_choice_index
 from luthien_guard.wire.chat.writer import finish_after_removal, no_usage
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
+from luthien_guard.wire.indices import no_list
 from luthien_guard.wire.json_text import DELETE, value_at
 from luthien_guard.wire.splice import patch_chunk
 from luthien_guard.wire.strings import opaque
@@ -65,9 +66,8 @@ class BodyReader:
 
     def _choices(self, choices: Any, pieces: list[Piece]) -> None:
         if not isinstance(choices, list):
-            opaque(choices, ("choices",), pieces)
             if choices is not None:
-                self._strange("choices that are no list")
+                self._strange(no_list(choices, ("choices",), [], pieces))
             return
         if len(choices) > MAX_CHOICES:
             self._strange(f"more than {MAX_CHOICES} choices")

@@ -10,7 +10,7 @@ from luthien_guard.wire.chat.folding import folded
 from luthien_guard.wire.chat.indices import number_of
 from luthien_guard.wire.chat.payloads import KEYS, REST, begins_anew, is_foreign, kind_of, payload_of, rest_of
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
-from luthien_guard.wire.indices import leaves_as
+from luthien_guard.wire.indices import leaves_as, no_list
 from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.strings import opaque
 
@@ -252,8 +252,7 @@ def _drop(
 def read_whole(calls: Any, number: int, path: Path, envelope: Envelope, pieces: list[Piece]) -> str:
     """The `tool_calls` of a message: each entry is a call. Gives why they are of no known kind."""
     if type(calls) is not list:
-        opaque(calls, path, pieces)
-        return "" if calls is None else "tool_calls that are no list"
+        return "" if calls is None else no_list(calls, path, DELETE, pieces)
     strange = ""
     for at, raw in enumerate(calls):
         one = Calls(whole=True, first=at)

@@ -15,7 +15,7 @@ from luthien_guard.wire.chat.heading import Heading
 from luthien_guard.wire.chat.indices import MAX_CHOICES, choice_of, last_choice, read_choice_index
 from luthien_guard.wire.chat.texts import Texts
 from luthien_guard.wire.format import Path, Piece, PieceKind
-from luthien_guard.wire.indices import leaves_as
+from luthien_guard.wire.indices import leaves_as, no_list
 from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.strings import opaque
 
@@ -128,9 +128,8 @@ class StreamReader:
 
     def _read_choices(self, choices: Any, pieces: list[Piece]) -> None:
         if type(choices) is not list:
-            opaque(choices, ("choices",), pieces)
             if choices is not None:
-                self._strange("choices that are no list")
+                self._strange(no_list(choices, ("choices",), [], pieces))
             return
         if len(choices) > 1:
             choices = self._said_once(choices, pieces)
@@ -295,8 +294,7 @@ class StreamReader:
 
     def _read_calls(self, choice: _Choice, number: int, calls: Any, path: Path, pieces: list[Piece]) -> None:
         if type(calls) is not list:
-            opaque(calls, path, pieces)
-            self._strange("tool_calls that are no list")
+            self._strange(no_list(calls, path, DELETE, pieces))
             return
         if len(calls) == 1:
             why = choice.calls.read(calls[0], number, (*path, 0), self._envelope, pieces)

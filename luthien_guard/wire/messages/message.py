@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from luthien_guard.errors import IllegalOutput, WireError
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
+from luthien_guard.wire.indices import no_list
 from luthien_guard.wire.json_text import Raw, dumps, loads, patch, value_at
 from luthien_guard.wire.messages.blocks import (
     Latest,
@@ -19,6 +20,7 @@ from luthien_guard.wire.messages.blocks import (
     runs_at_client,
 )
 from luthien_guard.wire.messages.elements import Elements
+from luthien_guard.wire.messages.splice import agreed
 from luthien_guard.wire.strings import opaque
 
 __all__ = [
@@ -45,8 +47,7 @@ def read_message(
         for at, raw in enumerate(content):
             unknown = _element(raw, (*path, "content", at), made + at, pieces, slice_, latest) or unknown
     elif content is not None:
-        unknown = "a content that is no list"
-        opaque(content, (*path, "content"), pieces)
+        unknown = no_list(content, (*path, "content"), [], pieces)
     read_stop(message, path, pieces)
     read_usage(message, path, pieces)
     envelope(message, path, pieces, names=_NAMES, skip=("content", "usage"))
@@ -105,7 +106,7 @@ def arguments_of(block: Block, text: str) -> str:
 
 def changes_of(text: str, data: Any, path: Path, pieces: Sequence[Piece]) -> dict[Path, Any]:
     """What to patch in `text`, the JSON text of `data`, so that its message at `path` says what was decided."""
-    changes: dict[Path, Any] = {}
+    changes = agreed(pieces)
     calls: dict[Any, Block] = {}
     for piece in pieces:
         if piece.kind is PieceKind.START and piece.block is not None and piece.block.kind == "call":
