@@ -24,7 +24,9 @@ class ExchangeHandle:
     decision: RequestDecision | None = None
 
     def record(self, event: str, /, **details: Any) -> None:
-        """Put a fact of the application's own into the exchange's record. Values must be JSON."""
+        """Put a fact of the application's own into the exchange's record. Never blocks, never raises; from any thread.
+        Details called `type`, `event` or `policy` get a `_` behind their names. The record ends with the answer: what is
+        said later (in a background task) has no place in it."""
         self.plane.record(self.call_id, event, details)
 
 

@@ -84,7 +84,7 @@ class Response:
         elif kind == "http.response.start":
             self._start(message)
         else:
-            self._outlet.plane.record(self._outlet.call_id, "message.refused", {"type": str(kind)})
+            self._outlet.plane.record(self._outlet.call_id, "message.refused", {"message": str(kind)})
             raise RuntimeError(f"{kind} goes around the body of a guarded response")
 
     async def _heard(self, data: bytes, last: bool) -> None:

@@ -164,7 +164,7 @@ class LocalControlPlane:
     def record(self, call_id: str, event: str, details: Mapping[str, Any]) -> None:
         exchange = self._exchanges.get(call_id)
         if exchange is not None:
-            exchange.record(EventType.POLICY_RECORD, event=event, **details)
+            exchange.note(None, event, **details)
 
     def publish(self, call_id: str, activity: Mapping[str, Any]) -> None:
         exchange = self._exchanges.get(call_id)

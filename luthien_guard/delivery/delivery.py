@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +43,8 @@ class Delivery:
         self._own = Ledger()  # where no store is
         self.refused: Counter[tuple[str, str]] = Counter()
         self._now = now
+        #: Held while a fact gets its number: handlers of an application may record from threads.
+        self.in_turn = threading.RLock()
 
     @property
     def journal(self) -> Journal | None:

@@ -39,11 +39,15 @@ class Recorder:
         self.refused = delivery.overloaded  # nothing of it is stored: it must not happen
 
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
+        if type in NAMED_BY_POLICIES:
+            details = _frozen(details)
+        with self._delivery.in_turn:
+            self._put(type, policy, details)
+
+    def _put(self, type: EventType, policy: str | None, details: dict[str, Any]) -> None:
         if self.closed:  # a policy that goes on after the end
             self._delivery.late()
             return
-        if type in NAMED_BY_POLICIES:
-            details = _frozen(details)
         if type is EventType.CLOSED:
             self.closed = True
             if self.lost:

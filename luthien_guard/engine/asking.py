@@ -141,7 +141,7 @@ class Asking:
         """The context of the call's policy, made on first use."""
         found = self._contexts.get(call.position)
         if found is None:
-            record = partial(self._policy_record, call.registered.name)
+            record = partial(self.note, call.registered.name)
             found = self._contexts[call.position] = PolicyContext(
                 call_id=self.metadata.call_id,
                 exchange=self._asked_by,
@@ -327,8 +327,8 @@ class Asking:
         )
         return Intervention(call.registered.name, verdict) if enforced else None
 
-    def _policy_record(self, policy: str, event: str, /, **details: Any) -> None:
-        """A fact of a policy's own: it never fails, whatever the policy calls it and puts in it."""
+    def note(self, policy: str | None, event: str, /, **details: Any) -> None:
+        """A fact of a policy's own, or the shell's: it never fails, whatever it is called and holds."""
         for taken in _RESERVED & details.keys():
             details[f"{taken}_"] = details.pop(taken)
         try:
