@@ -108,7 +108,7 @@ class Response:
             return await self._outlet.cut(expiry)
         if self.lanes is None:
             self._status, self._headers = expiry.status, ()
-            await self._open(stream=False)
+            await self._open(stream=self._outlet.client.started)
         assert self.lanes is not None
         return await self.lanes.fail(expiry)
 
@@ -172,6 +172,9 @@ class Response:
             self._head = [head]
             return None
         self._head = []
+        if self._outlet.client.started and not stream:
+            message = f"another attempt was answered with status {self._status} and no stream"
+            return await self._give_up(Expiry(502, "upstream_error", message))
         lanes = await self._open(stream=stream)
         if head or last:
             await lanes.feed(head, last=last)
@@ -219,8 +222,12 @@ class Response:
         return decoded
 
     async def _uninspectable(self, error: WireError) -> None:
+        message = f"the answer cannot be inspected: {error}"
+        await self._give_up(Expiry(502, "uninspectable_response", message))
+
+    async def _give_up(self, expiry: Expiry) -> None:
         self.finished = False  # whatever else the application has to say is not heard
-        await self.fail(Expiry(502, "uninspectable_response", f"the answer cannot be inspected: {error}"))
+        await self.fail(expiry)
         self._outlet.cancel()
         await checkpoint()
 
@@ -240,7 +247,7 @@ class Response:
             await outlet.client.write(release.data, end=False)
             outlet.deadlines.told = outlet.now()
             return
-        if release.retry is not None and not outlet.client.started:
+        if release.retry is not None:
             self.retry = release.retry
             outlet.cancel()
             return

@@ -139,7 +139,7 @@ class GuardedStream(Protocol):
 
     def keepalive(self) -> bytes:
         """A legal nothing for a client that waits; b"" where there is none (not SSE). Ask only to send it: the answer
-        counts as begun afterwards (no `answer`, no `retry`)."""
+        counts as begun afterwards (no `answer`; a `retry` has to be answered with a stream, too)."""
         ...
 
     def overdue(self) -> str | None:

@@ -61,7 +61,8 @@ class LocalStream:
         self._room: float = limits.max_stream_bytes if context.stream else float("inf")
         #: What leaves of the piece at hand: whoever ends the answer in its middle sends this first.
         self._begun: list[Item] = []
-        self._sent = False  # the client has heard something
+        # The client has heard something, in this attempt or before it.
+        self._sent = self._response.left = exchange.kept_alive
         self._told = False
         self._deciding = 0  # calls of `decide_pending` that are not done
         self._late: HookCall | None = None  # the shell cancels what it found overdue before it calls `fail`
@@ -212,8 +213,8 @@ class LocalStream:
         # What was decided, another try or an answer instead, is on its way: nothing may come before it.
         if not self._response.stream or self._response.done:
             return b""
-        # The client sees a started stream from here on: neither another status nor another try can follow.
-        self._response.left = self._exchange.released_any = self._sent = True
+        # The client sees a started stream from here on: no other status can follow, and no answer that is no stream.
+        self._response.left = self._exchange.kept_alive = self._sent = True
         return self._exchange.format.keepalive
 
     def overdue(self) -> str | None:

@@ -33,6 +33,7 @@ class Exchange(Asking):
         "begun",
         "body",
         "first_byte",
+        "kept_alive",
         "outcome",
         "released_any",
         "response",
@@ -52,7 +53,8 @@ class Exchange(Asking):
         self.body = b""  # as sent upstream
         self.outcome: Outcome | None = None
         self.retries = 0
-        self.released_any = False
+        self.released_any = False  # something of an answer has left: there is no other try
+        self.kept_alive = False  # the client has heard a sign of life: what it gets is a stream
         self.said: str | None = None  # what the guard told the client instead of what it blocked
         #: When something of the answer left first, on the services' clock.
         self.first_byte: float | None = None

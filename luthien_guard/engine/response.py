@@ -204,7 +204,7 @@ class Response(ResponseState):
                 items += self._written(batch)
         except IllegalOutput as error:
             self.intervene(self._hooks.illegal(error))
-        if items and not self.left:
+        if items and self.exchange.first_byte is None:
             self.left = self.exchange.released_any = True
             self.exchange.first_byte = self.exchange.services.clock()
         self.flows.latest = (ready[-1], items[-1]) if len(items) == len(ready) else None

@@ -15,6 +15,7 @@ from luthien_guard import (
     GuardMiddleware,
     Policy,
     PolicyContext,
+    ResponseCompleted,
     Retry,
     ToolCall,
     hookimpl,
@@ -299,3 +300,86 @@ async def test_a_client_that_has_stopped_reading_does_not_keep_a_broken_answer_o
         await clock.advance(Limits().close_timeout + 1)
     [closed] = [each for each in guard.records_of(guard.recent_calls[-1]) if each.type is EventType.CLOSED]
     assert closed.details["outcome"] != "success"
+
+
+class Resamples(Policy):
+    """Asks again for an answer that says "look"."""
+
+    hold = "response"
+
+    @hookimpl
+    def on_response_completed(self, response: ResponseCompleted) -> Retry | None:
+        return Retry("not that one", model="better") if "look" in response.text else None
+
+
+SECOND = [chunk({"role": "assistant", "content": "yes"}), chunk({}, "stop"), DONE]
+AN_ERROR = b'{"error":{"message":"overloaded","type":"x","param":null,"code":null}}'
+
+
+def in_two_attempts(pause: anyio.Event, pieces: list[bytes], **head: Any) -> Any:
+    """An application that takes its time with the first answer."""
+    first, second = saying([TEXT[0], chunk({}, "stop"), DONE]), saying(pieces, **head)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if pause.is_set():
+            await second(scope, receive, send)
+            return
+
+        async def slowly(message: Any) -> None:
+            if message.get("body") == DONE:
+                await pause.wait()
+            await send(message)
+
+        await first(scope, receive, slowly)
+
+    return app
+
+
+async def resampled(pieces: list[bytes], **head: Any) -> tuple[Visit, Any]:
+    clock, pause = VirtualClock(), anyio.Event()
+    guard = Guard([Resamples()], clock=clock, limits=Limits(keepalive_interval=15))
+    seen = Visit(GuardMiddleware(in_two_attempts(pause, pieces, **head), guard=guard), body=ASK)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(seen.run)
+        await clock.advance(16)
+        assert seen.heard.body == b": keepalive\n\n"
+        pause.set()
+    assert seen.heard.complete
+    return seen, guard.records_of(guard.recent_calls[-1])
+
+
+async def test_another_attempt_is_possible_when_the_client_had_to_be_kept_waiting() -> None:
+    seen, records = await resampled(SECOND)
+    assert seen.heard.body == b": keepalive\n\n" + b"".join(SECOND)
+    assert seen.heard.status == 200
+    end = records[-1].details
+    assert (end["outcome"], end["retries"]) == ("success", 1)
+    assert end["first_byte"] >= 16
+
+
+@pytest.mark.parametrize(
+    ("pieces", "head"),
+    [
+        ([AN_ERROR], {"headers": JSON, "status": 529}),
+        ([b"<html>"], {"headers": [(b"content-type", b"text/html")], "status": 502}),
+        ([b"oops"], {"headers": [(b"content-encoding", b"aws-chunked")]}),
+        ([BODY], {"headers": JSON}),
+        ([], {"status": 204}),
+    ],
+)
+async def test_what_is_no_stream_cannot_follow_in_one(pieces: list[bytes], head: dict[str, Any]) -> None:
+    seen, records = await resampled(pieces, **head)
+    (frame,) = [each for each in seen.heard.body.split(b"\n\n") if each.startswith(b"data: {")]
+    assert json.loads(frame[6:])["error"]["code"] in ("upstream_error", "uninspectable_response")
+    assert b"so" not in seen.heard.body
+    assert records[-1].details["outcome"] == "upstream_error"
+
+
+async def test_a_second_answer_that_is_blocked_ends_well_in_the_stream_that_has_begun() -> None:
+    again = [chunk({"role": "assistant", "content": "look!"}), chunk({}, "stop"), DONE]
+    seen, records = await resampled(again)
+    assert b"look" not in seen.heard.body
+    assert seen.heard.body.endswith(DONE)
+    assert b"Blocked by the policy resamples" in seen.heard.body
+    end = records[-1].details
+    assert (end["outcome"], end["retries"]) == ("blocked", 2)

@@ -157,7 +157,9 @@ def test_silence_is_ended(when: str, policies: str) -> None:
         connection.sendall(said)
         wire.wait_for_close(connection)
 
-    total = 60.0 if when == "within the stream" else 0.6  # a slow machine must not take it before the stream begins
+    total = (
+        60.0 if when == "within the stream" else 0.6
+    )  # a slow machine must not take it before the stream begins
     limits = Limits(idle_timeout=1.0, total_timeout=total)
     with Wire(act) as wire, gateway([native(wire.url)], POLICIES[policies], limits=limits) as gate:
         answer = gate.model("openai.chat")
