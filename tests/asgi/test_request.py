@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from typing import Any
 
 import anyio
 import pytest
 
 from luthien_guard.asgi import GuardMiddleware, current_exchange
+from luthien_guard.asgi.request import read_body
+from luthien_guard.clock import MonotonicClock
 from luthien_guard.control_plane.service import Answer, RequestDecision
 from luthien_guard.limits import Limits
 from luthien_guard.testing.clock import VirtualClock
@@ -138,6 +141,26 @@ async def test_the_limit_is_exact(size: int, status: int) -> None:
         guard = ScriptedGuard(limits=Limits(max_request_bytes=60 if status == 200 else 40))
         heard = await visit(guarded(app, guard), body=gzip.compress(b"x" * 50, mtime=0), headers=headers)
         assert heard.status == status
+
+
+async def test_a_body_in_many_pieces_takes_no_more_memory_than_it_has_bytes() -> None:
+    """A client chooses how it cuts its body; every piece is an object of its own."""
+
+    pieces = 100_000
+
+    async def receive() -> Any:
+        nonlocal pieces
+        pieces -= 1
+        return {"type": "http.request", "body": bytes([123, pieces % 128]), "more_body": pieces > 0}
+
+    tracemalloc.start()
+    try:
+        body = await read_body(receive, [], Limits(), MonotonicClock())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(body) == 200_000
+    assert peak < 5 * len(body)
 
 
 async def test_a_length_over_the_limit_is_refused_unread() -> None:
