@@ -324,6 +324,36 @@ def test_what_policies_read_in_a_request_is_said_by_no_entry(given: dict[str, An
 
 
 @pytest.mark.parametrize(
+    "allowed",
+    [
+        ["seed", "api_base"],
+        ["base_url"],
+        ["extra_body"],
+        ["fallbacks"],
+        ["aws_bedrock_runtime_endpoint"],
+        "seed",
+        [1],
+    ],
+    ids=str,
+)
+def test_no_client_is_allowed_to_say_where_its_request_goes(allowed: Any) -> None:
+    settings = UpstreamSettings(name="wide", litellm={"allowed_openai_params": allowed})
+    with pytest.raises(ConfigError, match=r"upstream wide: litellm\.allowed_openai_params: "):
+        create_app(Guard(), [settings])
+
+
+def test_a_list_of_allowed_fields_opens_none_that_policies_go_by(provider: FakeProvider) -> None:
+    allowed = {"allowed_openai_params": ["tools", "instructions"]}
+    with serving(provider) as url:
+        upstream = UpstreamSettings(litellm=allowed, model="openai/gpt-4o", base_url=url + "/v1", api_key="k")
+        with gateway([upstream]) as gate:
+            answer = gate.model("openai.chat", instructions="x")
+    assert answer.status == 200
+    assert answer.headers["x-luthien-dropped"] == "instructions"
+    assert "instructions" not in provider.requests[-1].body
+
+
+@pytest.mark.parametrize(
     "given", [{"n": 1}, {"extra_body": {"n": 1, "top_k": 3}}, {"logprobs": True}], ids=str
 )
 def test_what_changes_nothing_of_what_was_asked_is_said_by_an_entry(given: dict[str, Any]) -> None:

@@ -35,12 +35,13 @@ class Reach:
     """One service, which answers `at_once` questions at a time; the others wait for their turn here, and that is not the
     service's silence. Each has `deadline` seconds once it was asked; after a failure the service is left alone for
     `pause` seconds, and then one question finds out for all. The log says once that it is away, and once that it is
-    back."""
+    back. `what`: the service in the operator's words."""
 
     def __init__(
         self,
         place: str,
         *,
+        what: str = "what workers share",
         deadline: float = _DEADLINE,
         pause: float = _PAUSE,
         at_once: int = 1,
@@ -48,6 +49,7 @@ class Reach:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.place = place
+        self._what = what
         self._deadline = deadline
         self._pause = pause
         self._clock = clock
@@ -85,7 +87,7 @@ class Reach:
             raise Away(f"{self.place} is away") from None
         if self._next is not None:
             self._next = None
-            logger.info("%s answers again", self.place)
+            logger.info("%s answers again: %s", self._what, self.place)
         return found
 
     async def _in_time(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -128,5 +130,5 @@ class Reach:
 
     def _went(self, reason: str) -> None:
         if self._next is None:
-            logger.warning("what workers share is away: %s", reason)
+            logger.warning("%s is away: %s", self._what, reason)
         self._next = self._clock() + self._pause

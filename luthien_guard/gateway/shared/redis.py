@@ -121,9 +121,20 @@ async def _found(to: Client, ids: Collection[str]) -> list[Mapping[str, str]]:
     """The fields of those that are there."""
     if not ids:
         return []
-    async with to.redis.pipeline(transaction=False) as pipeline:
-        asked = [pipeline.hgetall(_name(id)) for id in ids]
-    return [fields for fields in [await each for each in asked] if fields]
+    async with to.redis.pipeline(transaction=False, raise_on_error=False) as pipeline:
+        asked = [(id, pipeline.hgetall(_name(id))) for id in ids]
+    return [fields for fields in [await _said(*each) for each in asked] if fields]
+
+
+async def _said(id: str, asked: Awaitable[Mapping[str, str]]) -> Mapping[str, str]:
+    import coredis.exceptions
+
+    try:
+        return await asked
+    except (
+        coredis.exceptions.WrongTypeError
+    ):  # a value of another kind has that name: it is spoiled, and no other
+        return {"id": id}
 
 
 def _name(id: str) -> str:

@@ -75,7 +75,8 @@ def keys_of(settings: AuthSettings, table: Callable[[str], KeyTable | None] = la
         return KeyFile(Path(named).expanduser() if named else data_folder() / "keys.db")
     remote = {scheme: name for scheme, name in _DRIVERS.items() if name != "sqlite"}
     found: KeyTable = table(named) or _driver(named, "a path, postgresql://... or redis://...", remote)
-    reach = Reach(found.place, deadline=max(_KEYS_DEADLINE, settings.shared_timeout))
+    deadline = max(_KEYS_DEADLINE, settings.shared_timeout)
+    reach = Reach(found.place, what="the database of the keys", deadline=deadline)
     return SharedKeys(found, Pepper(data_folder()), reach=reach, grace=settings.keys_grace)
 
 

@@ -27,6 +27,27 @@ _THE_REQUEST_S: Final = frozenset(
     previous_response_id prompt stream system tools
     """.split()  # noqa: SIM905 -- a name a line otherwise
 )
+#: No client's to say, whatever `allowed_openai_params` lists: where a request goes, with whose key, and what goes past the
+#: policies.
+_NO_CLIENT_S: Final = frozenset(
+    """
+    allowed_openai_params api_version client context_window_fallback_dict custom_llm_provider custom_prompt_dict
+    deployment_id extra_body extra_headers extra_query fallbacks guardrails headers mock_response model_list
+    organization proxy_server_request region_name ssl_verify
+    """.split()  # noqa: SIM905 -- a name a line otherwise
+)
+_NO_CLIENT_S_EITHER: Final = (
+    "_",
+    "anthropic_",
+    "aws_",
+    "azure_",
+    "litellm_",
+    "mock_",
+    "oci_",
+    "s3_",
+    "vertex_",
+    "watsonx_",
+)
 #: litellm asks nobody without an `api_key`. Stands for a header that holds none (`Basic ...`), and may outweigh it.
 _IN_HEADERS: Final = "in-headers"
 #: As litellm and the SDKs below it write the same names: another spelling would be a second header.
@@ -41,7 +62,7 @@ class Arguments:
     def __init__(self, settings: UpstreamSettings, name: str) -> None:
         given = dict(settings.litellm or {})
         _check(given, f"upstream {name}: litellm")
-        self._allowed = frozenset(given.get("allowed_openai_params") or ())
+        self._allowed = _allowed(given.get("allowed_openai_params"), f"upstream {name}: litellm")
         self._given = given
         self._settings = settings
         self._has_credential = has_own_credential(settings)
@@ -110,6 +131,17 @@ def _check(given: Mapping[str, Any], place: str) -> None:
             )
         if key == "extra_body" and isinstance(value, Mapping):
             _check(value, f"{place}.{key}")
+
+
+def _allowed(names: Any, place: str) -> frozenset[str]:
+    """Further fields of a request that may become arguments. Raises ConfigError."""
+    place = f"{place}.allowed_openai_params"
+    if not isinstance(names, list | tuple | None) or not all(isinstance(each, str) for each in names or ()):
+        raise ConfigError(f"{place}: a list of names is expected")
+    for name in names or ():
+        if name in _OURS or name in _NO_CLIENT_S or name.startswith(_NO_CLIENT_S_EITHER):
+            raise ConfigError(f"{place}: {name} is for this file to say, and for no client")
+    return frozenset(names or ()) - _THE_REQUEST_S
 
 
 def _has_environment(model: str) -> bool:

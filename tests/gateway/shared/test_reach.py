@@ -136,7 +136,7 @@ async def test_a_process_that_is_busy_itself_hears_the_service_none_the_less(now
 async def test_the_log_says_once_that_it_is_away_and_once_that_it_is_back(
     now: Now, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reach = Reach("redis://somewhere", clock=now)
+    reach = Reach("redis://somewhere", what="the database of the keys", clock=now)
     with caplog.at_level(logging.INFO, logger="luthien_guard"):
         for _ in range(5):
             with pytest.raises(Away):
@@ -145,8 +145,8 @@ async def test_the_log_says_once_that_it_is_away_and_once_that_it_is_back(
         await reach.ask(fine)
         await reach.ask(fine)
     assert [each.message for each in caplog.records] == [
-        "what workers share is away: redis://somewhere: no",
-        "redis://somewhere answers again",
+        "the database of the keys is away: redis://somewhere: no",
+        "the database of the keys answers again: redis://somewhere",
     ]
 
 

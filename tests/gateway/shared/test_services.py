@@ -279,6 +279,18 @@ async def test_a_key_of_redis_with_a_spoiled_field_is_nobody_s(
     await run_sync(shared.close)
 
 
+async def test_a_name_of_redis_with_another_kind_of_value_is_nobody_s_key(
+    redis: str, key: Key, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared, other = RedisShared(redis), replace(key, id=f"{key.id}-other")
+    shared.add(other)
+    await run_sync(shared._waited, lambda to: to.redis.set(f"luthien_guard:key:{key.id}", "x"))
+    for _ in range(2):
+        assert await shared.find([key.id, other.id]) == [other]
+    assert len([each for each in caplog.messages if f"'{key.id}' is no key" in each]) == 1
+    await run_sync(shared.close)
+
+
 def test_nobody_is_revoked(tables: Callable[[], KeyTable]) -> None:
     assert not tables().revoke("nobody", 1.0)
 
