@@ -22,8 +22,9 @@ class Clock(Protocol):
         """Now, in seconds; only differences mean anything."""
         ...
 
-    def until(self, when: float) -> anyio.CancelScope:
-        """A new scope that is cancelled when the clock reaches `when`; `inf` never is."""
+    def until(self, when: float, scope: anyio.CancelScope | None = None) -> anyio.CancelScope:
+        """A new scope that is cancelled when the clock reaches `when`; `inf` never is. `scope`: one that this clock has
+        made, to be cancelled then and no longer when it would have been."""
         ...
 
 
@@ -37,8 +38,10 @@ class MonotonicClock:
     def __call__(self) -> float:
         return self.source()
 
-    def until(self, when: float) -> anyio.CancelScope:
-        return anyio.CancelScope(deadline=anyio.current_time() + (when - self.source()))
+    def until(self, when: float, scope: anyio.CancelScope | None = None) -> anyio.CancelScope:
+        scope = anyio.CancelScope() if scope is None else scope
+        scope.deadline = anyio.current_time() + (when - self.source())
+        return scope
 
 
 def clock_from(source: Callable[[], float]) -> Clock:

@@ -16,6 +16,7 @@ import anyio
 from anyio import to_thread
 
 from luthien_guard.callers import Callers, pepper_of
+from luthien_guard.clock import clock_from
 from luthien_guard.control_plane.capture import CapturedStream
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import ControlPlaneService
@@ -123,7 +124,7 @@ class Guard:
         self._asks_litellm = judge is None
         services = Services(
             clock=self.clock,
-            within=within,
+            within=partial(within, clock_from(self.clock)),
             at_once=at_once,
             judge=judge if judge is not None else ask_with_litellm,
             span_of=next(filter(None, (getattr(sink, "span_of", None) for sink in sinks)), None),

@@ -7,23 +7,34 @@ from typing import Any
 
 import anyio
 
+from luthien_guard.clock import Clock
 from luthien_guard.engine.asking import Overdue
 
 __all__ = ["at_once", "within"]
 
 
 async def within(
-    awaitable: Awaitable[Any], seconds: float, began: Callable[[Callable[[], None]], None]
+    clock: Clock,
+    awaitable: Awaitable[Any],
+    seconds: float,
+    began: Callable[[Callable[[], None]], None],
 ) -> Any:
-    """Raises Overdue, also for what takes its time with the processor and not with waiting."""
-    with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
+    """Raises Overdue, also for what takes its time with the processor and not with waiting. The seconds are those of the
+    clock, and never more than real ones: a clock may stand still."""
+    ends = clock() + seconds
+    scope = clock.until(ends)
+    scope.deadline = anyio.current_time() + seconds
 
-        def anew() -> None:
-            scope.deadline = anyio.current_time() + seconds
+    def anew() -> None:
+        nonlocal ends
+        ends = clock() + seconds
+        clock.until(ends, scope)
+        scope.deadline = anyio.current_time() + seconds
 
+    with scope:
         began(anew)
         found = await awaitable
-        if anyio.current_time() < scope.deadline:
+        if anyio.current_time() < scope.deadline and clock() < ends:
             return found
     raise Overdue
 

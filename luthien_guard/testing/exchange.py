@@ -18,6 +18,7 @@ from luthien_guard.testing.rendering import Rendering, render
 from luthien_guard.testing.rendering.parts import CREATED
 from luthien_guard.testing.script import Disconnect, Leave, Script, Stall
 from luthien_guard.testing.transcript import Transcript
+from luthien_guard.testing.watch import Watch
 
 __all__ = ["Played", "Upstream", "play"]
 
@@ -109,10 +110,24 @@ async def play(
     said: dict[str, Any] = {"call_id": new_call_id(), "timestamp": float(CREATED), **(exchange or {})}
     metadata = RequestMetadata(**said)
     played = Played(wire_format, stream, cut.name, metadata.call_id, Upstream(wire_format))
-    left: Outcome | None = None
+    watch = Watch(guard)
+    await watch.over(lambda: _play(guard, watch, scripts, played, metadata, cut, request))
+    return played
+
+
+async def _play(
+    guard: Guard,
+    watch: Watch,
+    scripts: Sequence[Script],
+    played: Played,
+    metadata: RequestMetadata,
+    cut: Cut,
+    request: Mapping[str, Any],
+) -> None:
+    wire_format, left = played.wire_format, None
     try:
         asked = json.dumps(request).encode()
-        decision = (await guard.plane.decide_request(metadata, wire_format, asked)).value
+        decision = (await watch.asks(guard.plane.decide_request(metadata, wire_format, asked))).value
         body = decision.body if decision.answer is None else None
         if decision.answer is not None:
             played.answered(decision.answer)
@@ -121,15 +136,14 @@ async def play(
             played.upstream.requests.append(json.loads(body))
             script = scripts[min(attempt, len(scripts) - 1)]
             played.upstream.rendering = render(script, wire_format, stream=decision.stream)
-            body, left = await _attempt(guard, played, cut, attempt)
+            body, left = await _attempt(guard, watch, played, cut, attempt)
     finally:
-        played.outcome = await guard.plane.close(played.call_id, left)
+        played.outcome = await watch.closes(guard.plane.close(played.call_id, left))
         played.records = guard.records_of(played.call_id)
-    return played
 
 
 async def _attempt(
-    guard: Guard, played: Played, cut: Cut, attempt: int
+    guard: Guard, watch: Watch, played: Played, cut: Cut, attempt: int
 ) -> tuple[bytes | None, Outcome | None]:
     """(the body of the next attempt, how the shell saw the exchange end), None where there is neither."""
     rendering, upstream = played.upstream.rendering, played.upstream
@@ -142,33 +156,37 @@ async def _attempt(
     for part in cut(rendering.parts):
         if isinstance(part, bytes):
             upstream.sent += part
-            release = await stream.feed(part)
+            release = await watch.decides(stream, stream.feed(part))
             if not cut.late:
-                release = await _settled(stream, release, played)
+                release = await _settled(watch, stream, release, played)
         elif isinstance(part, Leave):
             return None, Outcome(OutcomeStatus.CANCELLED, reason="the client went away")
         else:
-            release = await _paused(guard, stream, part, played)
+            release = await _paused(guard, watch, stream, part, played)
         if _taken(played, release):
             return release.retry, None
-    release = await _settled(stream, await stream.feed(b"", last=True), played)
+    release = await watch.decides(stream, stream.feed(b"", last=True))
+    release = await _settled(watch, stream, release, played)
     _taken(played, release)
     return release.retry, None
 
 
-async def _settled(stream: GuardedStream, release: Release, played: Played) -> Release:
+async def _settled(watch: Watch, stream: GuardedStream, release: Release, played: Played) -> Release:
     """Decide what is pending, as often as the decisions bring more."""
     while release.pending and not release.done:
         played.left(release.data)
-        release = await stream.settle()
+        release = await watch.decides(stream, stream.settle())
     return release
 
 
-async def _paused(guard: Guard, stream: GuardedStream, pause: Stall | Disconnect, played: Played) -> Release:
+async def _paused(
+    guard: Guard, watch: Watch, stream: GuardedStream, pause: Stall | Disconnect, played: Played
+) -> Release:
     """What a shell does when nothing comes: decide what waits, then give up at the idle limit."""
     if isinstance(pause, Disconnect):
         return await stream.fail(502, "upstream_error", "the upstream closed the connection")
-    release = await _settled(stream, await stream.feed(b""), played)
+    release = await watch.decides(stream, stream.feed(b""))
+    release = await _settled(watch, stream, release, played)
     if release.done or pause.seconds < guard.limits.idle_timeout:
         if isinstance(guard.clock, VirtualClock):
             await guard.clock.advance(pause.seconds)

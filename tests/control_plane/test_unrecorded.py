@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
 from luthien_guard import Policy, hookimpl
+from luthien_guard.clock import MonotonicClock
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import GuardedStream, StreamingContext
 from luthien_guard.engine.asking import Services
@@ -60,7 +62,10 @@ class Upper(Policy):
 
 
 async def opened(reached: Mapping[str, anyio.Event]) -> GuardedStream:
-    plan, services = Plan([Upper(reached)]), Services(anyio.current_time, within, at_once)
+    plan, services = (
+        Plan([Upper(reached)]),
+        Services(anyio.current_time, partial(within, MonotonicClock()), at_once),
+    )
     plane = LocalControlPlane(lambda _: plan, services, FORMATS, FullStore)
     await plane.decide_request(RequestMetadata("c", 0.0), CHAT, BODIES[CHAT])
     return await plane.open_stream(StreamingContext("c", CHAT, 200, True))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
 
+from luthien_guard.clock import MonotonicClock
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import Release, StreamingContext
 from luthien_guard.delivery import Delivery
@@ -48,7 +50,14 @@ class Bench:
     def __init__(self, policies: Sequence[Any], *, calls_last: bool = False, **options: Any) -> None:
         self.delivery = Delivery([])
         mode = options.pop("mode", "enforce")
-        services = Services(**{"clock": anyio.current_time, "within": within, "at_once": at_once, **options})
+        services = Services(
+            **{
+                "clock": anyio.current_time,
+                "within": partial(within, MonotonicClock()),
+                "at_once": at_once,
+                **options,
+            }
+        )
         plan = Plan(policies, mode=mode)
         self.services = services
         self.plane = LocalControlPlane(
