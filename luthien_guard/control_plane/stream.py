@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import anyio
+
 from luthien_guard.control_plane.answers import UNRECORDED, error_answer, refusal, unrecorded
 from luthien_guard.control_plane.service import Answer, Release, StreamingContext
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.response import Response
-from luthien_guard.engine.state import Item
+from luthien_guard.engine.state import Item, Job
 from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.events import Chunk
 from luthien_guard.exchange import OutcomeStatus
@@ -173,8 +175,16 @@ class LocalStream:
             jobs, response.jobs = response.jobs, []
             if len(jobs) == 1:  # a group for one alone would cost as much as all the rest
                 await jobs[0]()
-            else:
-                await self._exchange.services.at_once(jobs)
+                continue
+            async with anyio.create_task_group() as tasks:
+                for job in jobs:
+                    tasks.start_soon(self._decide_one, job, tasks.cancel_scope)
+
+    async def _decide_one(self, job: Job, all_of_them: anyio.CancelScope) -> None:
+        """What ends the answer waits for no other verdict on it: a person may be asked for minutes."""
+        await job()
+        if self._response.done:
+            all_of_them.cancel()
 
     async def _decide_aside(self) -> None:
         if self._exchange.aside is not None:

@@ -578,3 +578,30 @@ async def test_a_hook_can_see_how_much_time_it_has(on_error: str) -> None:
     run = await Bench([item], clock=lambda: now[0]).run({"text": "a"}, {"text": "b"}, {"finish": "stop"})
     assert run.text == "ab"
     assert left == [10.0, 6.0, 10.0] * 2
+
+
+class EndsOrWaits(Policy):
+    waits = True
+
+    @hookimpl
+    async def on_tool_call_completed(self, call: ToolCall) -> Abort:
+        if call.id == "b":
+            await anyio.lowlevel.checkpoint()
+            return Abort("no more of this")
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+async def test_a_verdict_that_ends_the_answer_waits_for_no_other() -> None:
+    with anyio.fail_after(20):
+        run = await Bench([EndsOrWaits()]).run(
+            {"call": "{}", "id": "a"},
+            {"call": "{}", "id": "b"},
+            {"call": "{}", "id": "c"},
+            {"called": "a"},
+            {"called": "b"},
+            {"called": "c"},
+        )
+    assert run.outcome == Outcome(OutcomeStatus.BLOCKED, "ends-or-waits", "no more of this")
+    assert not any("call" in each for each in run.seen)
+    assert run.recorded(EventType.POLICY_ERROR) == []
