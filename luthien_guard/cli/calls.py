@@ -20,6 +20,7 @@ from luthien_guard.cli.facts import clock
 from luthien_guard.cli.kinds import Duration
 from luthien_guard.cli.output import table
 from luthien_guard.cli.terminal import say
+from luthien_guard.exchange import OutcomeStatus
 
 __all__ = ["command"]
 
@@ -29,9 +30,7 @@ __all__ = ["command"]
 @click.option("--until", type=Duration(), help="Begun before that.")
 @click.option("--model", help="Of this model.")
 @click.option("--endpoint", help="On this path.")
-@click.option(
-    "--outcome", help="success, blocked, upstream_error, policy_error, cancelled, timeout, interrupted."
-)
+@click.option("--outcome", type=click.Choice([each.value for each in OutcomeStatus]), help="That ended so.")
 @click.option("--policy", help="Where this policy did or said something.")
 @click.option("--session", "session_id", help="Of this session.")
 @click.option("--text", help="With this text anywhere in the record.")

@@ -10,6 +10,7 @@ from luthien_guard.cli.constructing import built
 from luthien_guard.cli.options import load_or_fail
 from luthien_guard.cli.plan import config_rows, policy_rows
 from luthien_guard.cli.terminal import fail, say
+from luthien_guard.engine.version import versions_of
 from luthien_guard.errors import ConfigError
 
 __all__ = ["command"]
@@ -31,4 +32,7 @@ def command(file: Path | None, config: Path | None) -> None:
     rows = [*policy_rows(plans[None])]
     for name, plan in plans.items():
         rows += ["", f"for keys with the policies {name!r}:", *policy_rows(plan)] if name is not None else []
+    if len(plans) > 1:
+        together = versions_of({name: plan.version for name, plan in plans.items()})
+        rows += ["", f"version of all of them, as /health says it: {together}"]
     say("\n".join([*rows, "", *config_rows(loaded.config)]))

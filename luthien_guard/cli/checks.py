@@ -20,8 +20,9 @@ from luthien_guard.config.load import Loaded
 from luthien_guard.config.masking import masked
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError, SinkError
+from luthien_guard.sinks.urls import open_store
 
-__all__ = ["Finding", "clock", "disk", "extras", "keys", "port", "reachable", "shared"]
+__all__ = ["Finding", "address", "clock", "disk", "extras", "keys", "port", "reachable", "shared"]
 
 State = Literal["ok", "warning", "failure"]
 _SKEW: Final = 30.0  # seconds; `Date` has whole seconds, and the answer was on its way
@@ -116,10 +117,8 @@ def shared(loaded: Loaded) -> Finding:
 
 def disk(loaded: Loaded) -> Finding:
     """Room where records go."""
-    store = loaded.config.store or ""
-    folder = (
-        Path(store.removeprefix("sqlite:///")).parent if store.startswith("sqlite:///") else data_folder()
-    )
+    path = _file_of(loaded.config.store)
+    folder = data_folder() if path is None else path.parent.absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -136,12 +135,18 @@ def reachable(settings: UpstreamSettings, name: str) -> tuple[Finding, float | N
         return Finding(what, "ok" if there else "failure", f"{masked(settings.replay)}: {says}"), None
     if settings.native is None and settings.base_url is None:
         return Finding(what, "ok", "litellm decides by the model: not asked"), None
-    url = settings.base_url or _NATIVE.get(str(settings.native), "https://api.openai.com/v1")
+    url = address(settings)
     try:
         date = _asked(url)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Finding(what, "failure", f"{_shown(url)} does not answer: {_reason(error)}"), None
     return Finding(what, "ok", f"{_shown(url)} answers"), _offset(date)
+
+
+def address(settings: UpstreamSettings) -> str:
+    """Where the upstream is asked; of several public ones, where in its first wire format."""
+    formats = [settings.native] if isinstance(settings.native, str) else settings.native or [""]
+    return settings.base_url or _NATIVE.get(formats[0], "https://api.openai.com/v1")
 
 
 def clock(offset: float | None) -> Finding:
@@ -156,6 +161,14 @@ def clock(offset: float | None) -> Finding:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
+
+
+def _file_of(store: str | None) -> Path | None:
+    """None for a store that is no file, or none at all: what is wrong with it the plan says."""
+    try:
+        return None if store is None else getattr(open_store(store), "path", None)
+    except ConfigError:
+        return None
 
 
 def _asked(url: str) -> str | None:

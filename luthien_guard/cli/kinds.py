@@ -44,7 +44,7 @@ class Size(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+)([KMG]B|)", str(value).upper())
+        found = re.fullmatch(r"(\d{1,18})([KMG]B|)", str(value).upper())
         if found is None:
             self.fail(f"{value!r} is no size: write 500MB or 1GB", param, ctx)
         return int(found[1]) * _BYTES[found[2]]

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from luthien_guard import Guard
 from luthien_guard.cli import main
-from luthien_guard.cli.checks import clock, port, reachable
+from luthien_guard.cli.checks import address, clock, disk, port, reachable
 from luthien_guard.cli.serving import bound
 from luthien_guard.cli.terminal import columns, printable
 from luthien_guard.config.load import Loaded
@@ -76,6 +76,18 @@ def test_check_prints_the_effective_plan(home: Path) -> None:
     ):
         assert says in result.output, says
     assert not re.search("hunter[34]", result.output)
+
+
+def test_check_says_the_version_that_health_says(home: Path) -> None:
+    file = home / "guard.yaml"
+    file.write_text(
+        "policies: [noop]\npolicy_sets: {strict: [{use: default-limits, config: {max_tokens: 9}}]}"
+    )
+    guard = Guard.from_config(file)
+    said = invoke(home, "check", "guard.yaml").output
+    assert f"version of all of them, as /health says it: {guard.policy_version}\n" in said
+    file.write_text("policies: [noop]")
+    assert "as /health" not in invoke(home, "check", "guard.yaml").output
 
 
 def test_check_takes_the_file_that_the_environment_names(home: Path) -> None:
@@ -283,6 +295,27 @@ def test_the_doctor_knows_a_gateway_on_any_address(host: str) -> None:
         server.should_exit = True
         thread.join(10)
     assert (finding.state, "a gateway answers" in finding.says) == ("ok", True), finding
+
+
+@pytest.mark.parametrize(
+    ("native", "there"),
+    [
+        ("anthropic.messages", "https://api.anthropic.com"),
+        (["anthropic.messages"], "https://api.anthropic.com"),
+        (["openai.chat", "openai.responses"], "https://api.openai.com/v1"),
+        ([], "https://api.openai.com/v1"),
+    ],
+    ids=str,
+)
+def test_the_doctor_asks_the_provider_that_the_gateway_would(native: str | list[str], there: str) -> None:
+    assert address(UpstreamSettings(native=native)) == there
+
+
+@pytest.mark.parametrize("store", ["sqlite:///{}/a%20b/guard.db", "jsonl:///{}/a%20b/guard.jsonl"])
+def test_the_doctor_looks_at_the_disk_of_the_store(tmp_path: Path, store: str) -> None:
+    (tmp_path / "a b").mkdir()
+    finding = disk(Loaded(GuardConfig(store=store.format(tmp_path)), Origins()))
+    assert finding.says.endswith(f"free at {tmp_path / 'a b'}")
 
 
 def test_the_doctor_sends_no_credential() -> None:

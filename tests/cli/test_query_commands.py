@@ -61,6 +61,9 @@ def test_calls_are_listed_and_filtered(url: str) -> None:
     assert [each["call_id"] for each in found] == [FIRST]
     assert run("calls", "--store", url, "--text", "nowhere").output == "no calls\n"
     assert run("calls", "--store", url, "--since", "yesterday").exit_code == 2
+    misspelled = run("calls", "--store", url, "--outcome", "block")
+    assert (misspelled.exit_code, "'blocked'" in misspelled.output) == (2, True)
+    assert run("db", "prune", "--store", url, "--max-bytes", "9" * 5000).exit_code == 2
 
 
 def test_one_call_is_shown_by_any_part_of_its_id_that_is_one(url: str) -> None:
