@@ -55,8 +55,9 @@ class Client:
             self.refused = True
             raise
 
-    async def answer(self, answer: Answer) -> None:
-        """Send a whole answer; if the response has begun, as much of it as an SSE client can take."""
+    async def answer(self, answer: Answer, further: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Send a whole answer, with `further` headers; if the response has begun, as much of it as an SSE client can
+        take."""
         if self.finished:
             return
         if self.started:
@@ -65,6 +66,7 @@ class Client:
         headers = [
             (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
         ]
+        headers += further
         headers.append((b"content-type", answer.content_type.encode("latin-1")))
         headers.append((b"content-length", b"%d" % len(answer.body)))
         await self.begin(answer.status, headers)

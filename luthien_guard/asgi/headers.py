@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from luthien_guard.asgi.types import Headers, Message
 
-__all__ = ["ANSWER_BOUND", "first", "frozen", "is_utf8", "started", "values", "without"]
+__all__ = ["ANSWER_BOUND", "ERROR_BOUND", "first", "frozen", "is_utf8", "started", "values", "without"]
 
 #: What a response says about the exact bytes of its body: untrue once they may change.
 ANSWER_BOUND = frozenset(
@@ -26,6 +26,9 @@ ANSWER_BOUND = frozenset(
         b"transfer-encoding",
     }
 )
+
+#: What an error says to its client besides its body: true whatever the body is.
+ERROR_BOUND = frozenset({b"allow", b"retry-after", b"retry-after-ms", b"www-authenticate", b"x-should-retry"})
 
 
 def started(message: Message) -> tuple[int, Headers]:

@@ -9,11 +9,11 @@ from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.encoding import Decoder, decoder_for, layers
 from luthien_guard.asgi.endings import GONE, refused
-from luthien_guard.asgi.headers import ANSWER_BOUND, first, is_utf8, started, values, without
+from luthien_guard.asgi.headers import ANSWER_BOUND, ERROR_BOUND, first, is_utf8, started, values, without
 from luthien_guard.asgi.outlet import WatchedOutlet
 from luthien_guard.asgi.sniff import is_event_stream, says_event_stream
 from luthien_guard.asgi.types import Headers, Message
-from luthien_guard.control_plane.service import Release, StreamingContext
+from luthien_guard.control_plane.service import Answer, Release, StreamingContext
 from luthien_guard.errors import WireError
 from luthien_guard.pipeline import Expiry, Lanes
 
@@ -252,7 +252,7 @@ class Response:
             outlet.cancel()
             return
         if release.answer is not None:
-            await outlet.client.answer(release.answer)
+            await outlet.client.answer(release.answer, self._still_true(release.answer))
         else:
             data = release.data
             if not outlet.client.started:
@@ -265,6 +265,12 @@ class Response:
             await outlet.close(GONE if outlet.client.gone else None)
             if not self.finished:
                 outlet.cancel()
+
+    def _still_true(self, answer: Answer) -> Headers:
+        """Of the application's headers, where the guard says its error in other words."""
+        if answer.status != self._status or answer.status < 400:
+            return ()
+        return tuple(pair for pair in self._headers if pair[0] in ERROR_BOUND)
 
     def _outer_headers(self, length: int | None, *, made: bool) -> list[tuple[bytes, bytes]]:
         """`made`: the body's beginning is the guard's, and the application's label need not be true of it."""

@@ -280,6 +280,17 @@ async def test_what_stands_for_a_body_says_what_it_is(body: bytes) -> None:
     assert json.loads(heard.body)
 
 
+@pytest.mark.parametrize("page", [b"slow down", b'{"error":"slow down"}'])
+async def test_an_error_keeps_what_it_tells_the_client_to_do(page: bytes) -> None:
+    """Whether its body could be read, or stands for one that could not."""
+    headers = [(b"content-type", b"text/plain"), (b"Retry-After", b"7"), (b"allow", b"POST"), (b"etag", b"x")]
+    app = saying([page], headers, 429)
+    heard = await visit(GuardMiddleware(app, guard=Guard([BlocksAll()])), body=ASK)
+    assert heard.status == 429
+    assert (heard.headers[b"retry-after"], heard.headers[b"allow"]) == (b"7", b"POST")
+    assert b"etag" not in heard.headers
+
+
 async def test_a_client_that_has_stopped_reading_does_not_keep_a_broken_answer_open() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": SSE})
