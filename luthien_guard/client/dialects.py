@@ -6,11 +6,10 @@ import json
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
-import jiter
-
 from luthien_guard.client.litellm_api import function, litellm
 from luthien_guard.client.managed_ids import managed_id, plain_id
 from luthien_guard.client.parameters import unvalidated
+from luthien_guard.client.revised import revised, with_notes
 from luthien_guard.wire.json_text import dumps
 
 __all__ = ["CHAT", "MESSAGES", "RESPONSES", "Dialect"]
@@ -41,8 +40,9 @@ class Dialect(Hashable, Protocol):
         and nothing before the first."""
         ...
 
-    def answer(self, data: dict[str, Any], original: Any) -> Any:
-        """litellm's object for a whole answer, with what litellm noted on the original (None if there is none)."""
+    def answer(self, data: dict[str, Any], original: Any, said: bytes) -> Any:
+        """litellm's object for a whole answer, with what litellm noted on the original; None, which said nothing, if there
+        is none."""
         ...
 
     def text(self, chunks: Sequence[Any]) -> str:
@@ -70,11 +70,12 @@ class _Chat:
         return _json(value)
 
     def chunk(self, data: dict[str, Any], like: Any, said: bytes) -> Any:
-        made = _retexted(like, said, data)
-        return _noted(litellm().types.utils.ModelResponseStream(**data) if made is None else made, like)
+        made = revised(like, said, data)
+        return made or with_notes(litellm().types.utils.ModelResponseStream(**data), like)
 
-    def answer(self, data: dict[str, Any], original: Any) -> Any:
-        return _noted(litellm().ModelResponse(**data), original)
+    def answer(self, data: dict[str, Any], original: Any, said: bytes) -> Any:
+        made = revised(original, said, data)
+        return made or with_notes(litellm().ModelResponse(**data), original)
 
     def text(self, chunks: Sequence[Any]) -> str:
         first = (choice.delta for chunk in chunks for choice in chunk.choices if choice.index == 0)
@@ -100,6 +101,8 @@ class _Responses:
 
     def chunk(self, data: dict[str, Any], like: Any, said: bytes) -> Any:
         _manage(data, like)
+        if (made := revised(like, said, data)) is not None:
+            return made
         from litellm.llms.openai.responses.transformation import OpenAIResponsesAPIConfig
         from pydantic import ValidationError
 
@@ -109,11 +112,11 @@ class _Responses:
         except ValidationError:  # litellm's models are narrower than what providers send; it does the same
             return model.model_construct(**data)
 
-    def answer(self, data: dict[str, Any], original: Any) -> Any:
+    def answer(self, data: dict[str, Any], original: Any, said: bytes) -> Any:
         from litellm.types.llms.openai import ResponsesAPIResponse
 
         _manage(data, original)
-        return _noted(ResponsesAPIResponse(**data), original)
+        return revised(original, said, data) or with_notes(ResponsesAPIResponse(**data), original)
 
     def text(self, chunks: Sequence[Any]) -> str:
         deltas = (each for each in chunks if getattr(each, "type", "") == "response.output_text.delta")
@@ -140,7 +143,7 @@ class _Messages:
     def chunk(self, data: dict[str, Any], like: Any, said: bytes) -> Any:
         return data
 
-    def answer(self, data: dict[str, Any], original: Any) -> Any:
+    def answer(self, data: dict[str, Any], original: Any, said: bytes) -> Any:
         return data
 
     def text(self, chunks: Sequence[Any]) -> str:
@@ -170,54 +173,6 @@ def _json(value: Any) -> bytes:
         plain = value.model_dump(exclude_none=True, serialize_as_any=True, warnings=False)
         return json.dumps(plain, default=str).encode()
     return raw
-
-
-def _retexted(like: Any, said: bytes, data: dict[str, Any]) -> Any:
-    """A copy of litellm's chunk, whose JSON is `said`, where `data` says the same with another text, as most changed chunks
-    do: making one from its JSON takes litellm's models 150 us. None where it says anything else."""
-    if not hasattr(like, "model_copy"):
-        return None
-    try:
-        old = jiter.from_json(said)
-    except ValueError:  # a lone surrogate
-        return None
-    text, was = _text_in(data), _text_in(old)
-    if text is None or was is None:
-        return None
-    was["content"] = text["content"]
-    if old != data:
-        return None
-    choice = like.choices[0]
-    delta = choice.delta.model_copy(update={"content": text["content"]})
-    return like.model_copy(update={"choices": [choice.model_copy(update={"delta": delta})]})
-
-
-def _text_in(chunk: dict[str, Any]) -> dict[str, Any] | None:
-    """The delta of a chunk of one choice, where it has text."""
-    choices: list[Any] = chunk.get("choices") or []
-    delta = choices[0].get("delta") if len(choices) == 1 else None
-    return delta if isinstance(delta, dict) and isinstance(delta.get("content"), str) else None
-
-
-def _noted(made: Any, original: Any) -> Any:
-    """Costs, headers and ids that litellm keeps beside the JSON."""
-    if original is not None:
-        notes = _note(original, "_hidden_params") or {}
-        # the one note that quotes the answer
-        made._hidden_params = {name: value for name, value in notes.items() if name != "original_response"}
-        for name in ("_response_headers", "_response_ms"):
-            if (value := _note(original, name)) is not None:
-                setattr(made, name, value)
-    return made
-
-
-def _note(of: Any, name: str) -> Any:
-    """Looked for where pydantic keeps it: to ask its objects for what they do not have takes longer than all else here. Some
-    providers of callers answer with a dict."""
-    own: Mapping[str, Any] = getattr(of, "__dict__", {})
-    if name in own:
-        return own[name]
-    return (getattr(of, "__pydantic_private__", None) or {}).get(name)
 
 
 CHAT: Dialect = _Chat()

@@ -157,9 +157,10 @@ class ClientExchange:
                 await self.close()
                 return original
             stream = await self.open(stream=False)
-            release, items = await self._decided(stream, self.dialect.json(original))
+            said = self.dialect.json(original)
+            release, items = await self._decided(stream, said)
             if release.retry is None:
-                return await self._whole(items, release, original)
+                return await self._whole(items, release, original, said)
             self.again(release.retry)
             original = await self.ask()
 
@@ -173,24 +174,26 @@ class ClientExchange:
             items += release.items
         return release, items
 
-    async def _whole(self, items: list[tuple[bytes, int | None]], release: Release, original: Any) -> Any:
+    async def _whole(
+        self, items: list[tuple[bytes, int | None]], release: Release, original: Any, said: bytes
+    ) -> Any:
         await self.close_or_raise(release.answer)
         if release.answer is not None:
             items = [(release.answer.body, None)]
         if items and all(source is not None for _, source in items):
             return original
-        return self._answered(b"".join([raw for raw, _ in items]), original)
+        return self._answered(b"".join([raw for raw, _ in items]), original, said)
 
     async def refused(self, answer: Answer) -> Any:
         """litellm's object for an answer of the guard's own."""
         await self.close_or_raise(answer)
-        return self._answered(answer.body, None)
+        return self._answered(answer.body, None, b"")
 
-    def _answered(self, raw: bytes, original: Any) -> Any:
+    def _answered(self, raw: bytes, original: Any, said: bytes) -> Any:
         data = json.loads(raw) if raw else {}
         if not data.keys() & {"choices", "output", "content"}:
             raise self._api_error(502, _message(data) or "the guard released no answer")
-        return self.dialect.answer(data, original)
+        return self.dialect.answer(data, original, said)
 
     async def hang_up(self, inner: Any) -> None:
         """Close one of litellm's streams."""
