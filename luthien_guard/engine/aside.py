@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -13,10 +13,13 @@ __all__ = ["Aside"]
 
 #: Bytes that a question takes besides its text.
 _QUESTION: Final = 512
+#: Calls that a policy is asked about at once.
+_CALLS: Final = 16
 
 
 class _Backlog:
-    """Of one policy, which is asked one thing after the other, as it would be in the answer's way."""
+    """Of one policy, which is asked in order, as it would be in the answer's way: one thing after the other, but several
+    calls at once."""
 
     __slots__ = ("busy", "late", "questions", "size")
 
@@ -30,7 +33,16 @@ class _Backlog:
         self.questions.append((call, event, size))
         self.size += size
 
-    def next(self) -> tuple[HookCall, Any]:
+    def next(self) -> list[tuple[HookCall, Any]]:
+        """What to ask at once."""
+        found = [self._first()]
+        hook = found[0][0]
+        if hook.hook == "on_tool_call_completed":
+            while self.questions and self.questions[0][0] is hook and len(found) < _CALLS:
+                found.append(self._first())
+        return found
+
+    def _first(self) -> tuple[HookCall, Any]:
         call, event, size = self.questions.popleft()
         self.size -= size
         return call, event
@@ -40,15 +52,17 @@ class Aside:
     """The backlogs of one answer, none of them above `limit` bytes. `ask` asks; `lost` is told once of a policy that does
     not keep up."""
 
-    __slots__ = ("_ask", "_backlogs", "_limit", "_lost")
+    __slots__ = ("_ask", "_at_once", "_backlogs", "_limit", "_lost")
 
     def __init__(
         self,
         limit: int,
         ask: Callable[[HookCall, Any], Awaitable[Any]],
+        at_once: Callable[[Sequence[Callable[[], Awaitable[Any]]]], Awaitable[Any]],
         lost: Callable[[HookCall, Any], None],
     ) -> None:
         self._limit = limit
+        self._at_once = at_once
         self._ask = ask
         self._lost = lost
         self._backlogs: dict[int, _Backlog] = {}  # by the position of the policy
@@ -82,7 +96,7 @@ class Aside:
         backlog.busy = True
         try:
             while backlog.questions:
-                await self._ask(*backlog.next())
+                await self._at_once([partial(self._ask, *question) for question in backlog.next()])
         finally:
             backlog.busy = False
 

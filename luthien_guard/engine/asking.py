@@ -228,7 +228,10 @@ class Asking:
 
     def _put_aside(self, call: HookCall, event: Any) -> None:
         if self.aside is None:
-            self.aside = Aside(self.services.limits.max_held_bytes, self._ask_aside, self._lost_aside)
+            services = self.services
+            self.aside = Aside(
+                services.limits.max_held_bytes, self._ask_aside, services.at_once, self._lost_aside
+            )
         self.aside.put(call, event)
 
     async def _ask_aside(self, call: HookCall, event: Any) -> None:

@@ -251,3 +251,28 @@ async def test_what_waits_for_a_shadow_is_bounded() -> None:
     (lost,) = run.recorded(EventType.POLICY_ERROR)
     assert "10000 bytes behind" in lost.details["error"]
     assert not lost.details["enforced"]
+
+
+async def test_a_shadow_is_asked_about_several_calls_at_once_and_not_about_any_number() -> None:
+    asked: list[str] = []
+    answer = anyio.Event()
+
+    class Judge(Policy):
+        waits = True
+
+        @hookimpl
+        async def on_tool_call_completed(self, call: ToolCall) -> None:
+            asked.append(call.id)
+            await answer.wait()
+
+    bench = Bench([{"use": Judge(), "mode": "shadow"}])
+    await bench.begin()
+    calls = [{"call": "{}", "id": str(at)} for at in range(100)]
+    release = await bench.stream.feed(wire(*calls, {"finish": "x"}), last=True)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.stream.decide_pending)
+        await anyio.wait_all_tasks_blocked()
+        assert 1 < len(asked) < 50
+        answer.set()
+    assert release.data == wire(*calls, {"finish": "x"})
+    assert sorted(asked, key=int) == [str(at) for at in range(100)]
