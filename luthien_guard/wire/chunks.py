@@ -134,16 +134,20 @@ def _done(frame: Frame, ignored: tuple[str, ...]) -> Chunk:
 
 
 def _data(frame: Frame, data: Any, ignored: tuple[str, ...]) -> Chunk:
-    event = frame.event
-    mismatch = False
-    if event is not None and isinstance(data, dict):
-        kind = data.get("type")
-        mismatch = isinstance(kind, str) and kind != event and one_line(kind) == kind
-        event = kind if mismatch else event
+    event = None if frame.event is None else _name(frame.event, data)
     text = frame.data or b""
     escaped = text if text.isascii() else _escaped(text)
-    raw = canonical(escaped, event) if frame.ambiguous or mismatch or escaped != text else frame.raw
-    return Chunk("data", raw, data, event, ignored)
+    same = event == frame.event and escaped == text and not frame.ambiguous
+    return Chunk("data", frame.raw if same else canonical(escaped, event), data, event, ignored)
+
+
+def _name(event: str, data: Any) -> str | None:
+    """The name of a frame: its JSON's type, and none where that is no name. Some clients go by the one, some by the other,
+    and some strip names."""
+    kind = data.get("type") if isinstance(data, dict) else None
+    if not isinstance(kind, str):
+        return one_line(event).strip()
+    return kind if one_line(kind).strip() == kind else None
 
 
 def _escaped(text: bytes) -> bytes:

@@ -603,3 +603,55 @@ async def test_what_is_no_text_is_appended_to_none(strange: Any) -> None:
         "",
         "b",
     ]
+
+
+# -- what only some clients read ---------------------------------------------------------------------------------------
+
+
+RUN = {
+    "index": 0,
+    "id": "c",
+    "type": "function",
+    "function": {"name": "bash", "arguments": '{"cmd":"rm -rf"}'},
+}
+
+
+@STEPS
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"object": "chat.completion.chunk"},
+        {},
+        {"type": "response.output_text.delta", **PLACE, "content_index": 0, "delta": "x"},
+    ],
+    ids=["an object", "nothing", "a delta"],
+)
+async def test_no_event_is_a_chunk_of_a_chat_completion(event: dict[str, Any], step: int) -> None:
+    """A bridge to chat completions would run its calls."""
+    choices = [{"index": 0, "delta": {"tool_calls": [RUN]}, "finish_reason": None}]
+    chunk = f"data: {json.dumps({**event, 'choices': choices})}\n\n".encode()
+    body = stream(response("created", [])) + chunk + stream(response("completed", []))
+    sent = await through([Judges()], body, format="openai.responses", step=step)
+    assert all({"choices", "object"}.isdisjoint(each) for each in parsed(sent.body))
+
+
+async def test_an_event_that_announces_a_call_has_no_arguments_besides() -> None:
+    """A bridge to chat completions takes them for the call's, and appends the deltas."""
+    sent = await answered([Judges()], {**added(""), "arguments": "rm -rf"}, fragment("{}"), done("{}"))
+    assert all("arguments" not in each for each in parsed(sent.body)[:-2] if "item" in each)
+    assert b"rm -rf" not in sent.body
+
+
+@STEPS
+@pytest.mark.parametrize("missing", ["output_index", "item_id"])
+async def test_events_that_do_not_say_where_they_belong_are_made_to(missing: str, step: int) -> None:
+    """Without an index some clients append to the first item; without an id some skip the event."""
+    events = [*message(0, "a", "b"), *message(1, "c", "d")]
+    lacking = [
+        {key: value for key, value in event.items() if key != missing} if "delta" in event else event
+        for event in events
+    ]
+    sent = await answered([Judges()], *lacking, step=step)
+    assert parsed(sent.body)[1:-1] == [
+        {**event, "sequence_number": at} for at, event in enumerate(events, start=1)
+    ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luthien_guard import ContentChunk, Policy, hookimpl
+from luthien_guard import Block, ContentChunk, Policy, ToolCall, hookimpl
 from luthien_guard.exchange import OutcomeStatus
 from tests.cases.chat_wire import Sent, through
 from tests.official_sdks import reads
@@ -327,3 +327,51 @@ async def test_a_part_that_has_ended_does_not_end_again(step: int) -> None:
     sent = await answered(*events, output=[], step=step)
     ends = [event for event in parsed(sent.body) if event["type"] == "response.output_text.done"]
     assert [event["text"] for event in ends] == ["jar, Night", " and so on, ", "NO"]
+
+
+# -- frames that only have a name --------------------------------------------------------------------------------------
+
+
+def untyped(event: dict[str, Any], type: Any = None) -> bytes:
+    """A frame of which only the name says what it is."""
+    said = {**event, "type": type} if type is not None else {k: v for k, v in event.items() if k != "type"}
+    return f"event: {event['type']}\ndata: {json.dumps(said)}\n\n".encode()
+
+
+@steps
+@pytest.mark.parametrize("type", [None, 5, {"a": "b"}])
+async def test_a_word_in_events_that_are_only_named_is_seen(type: Any, step: int) -> None:
+    begin, part, first, second, *rest = message(0, "Night", "jar")
+    events = [untyped(each, type) for each in (begin, part, first, second)]
+    body = stream(response("created", [])) + b"".join(events) + stream(*rest)
+    sent = await through([Forbids()], body, format=API, step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+
+
+@steps
+@pytest.mark.parametrize("type", [None, 5, {"a": "b"}])
+async def test_events_that_are_only_named_are_the_same_for_all_clients(type: Any, step: int) -> None:
+    """Who goes by the type would read "Nightjar"."""
+    events = message(0, "Night", " and ", "jar")
+    frames = [untyped(each, type) if each.get("delta") == " and " else stream(each) for each in events]
+    completed = response("completed", [message_item(0, "Night and jar")])
+    body = stream(response("created", [])) + b"".join(frames) + stream(completed)
+    sent = await through([Forbids()], body, format=API, step=step)
+    assert sent.outcome.status is OutcomeStatus.SUCCESS
+    assert set(said(sent.body).values()) - {""} == {"Night and jar"}
+    assert b'"type": null' not in sent.body
+
+
+async def test_an_item_that_is_announced_by_the_name_of_its_frame_is_one_in_the_list() -> None:
+    """Without the call in front of it, it stands where that stood."""
+
+    class Judge(Policy):
+        @hookimpl
+        def on_tool_call_completed(self, call: ToolCall) -> Block:
+            return Block("no", "")
+
+    begin, *rest = message(1, "hello")
+    body = stream(response("created", []), *call(0, "{}")) + untyped(begin) + stream(*rest)
+    sent = await through([Judge()], body, format=API)
+    announced = [each for each in parsed(sent.body) if each["type"] == "response.output_item.added"]
+    assert [each["output_index"] for each in announced] == list(range(len(announced)))

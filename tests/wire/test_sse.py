@@ -121,6 +121,10 @@ def chunks(data: bytes) -> list[tuple[str, bytes, str | None]]:
             "ping",
         ),
         (b'event: ping\ndata: {"type":"x"}\n\n', "data", b'event: x\ndata: {"type":"x"}\n\n', "x"),  # S09
+        (b'event: ping\ndata: {"type":"x\\n"}\n\n', "data", b'data: {"type":"x\\n"}\n\n', None),
+        (b'event: ping \ndata: {"type":"ping "}\n\n', "data", b'data: {"type":"ping "}\n\n', None),
+        (b'event: ping\t\ndata: {"a":1}\n\n', "data", b'event: ping\ndata: {"a":1}\n\n', "ping"),
+        (b'event: ping\ndata: {"type":null}\n\n', "data", b'event: ping\ndata: {"type":null}\n\n', "ping"),
         (b"data: [DONE]\n\n", "done", b"data: [DONE]\n\n", None),
         (b"data: [DONE]x\n\n", "unknown", b"data: [DONE]x\n\n", None),  # S10
         (b"data: {nope\n\n", "unknown", b"data: {nope\n\n", None),

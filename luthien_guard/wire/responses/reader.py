@@ -11,6 +11,7 @@ from typing import Any, Final
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Piece, PieceKind, is_identifier
 from luthien_guard.wire.indices import leaves_as
+from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
 from luthien_guard.wire.responses.previews import preview
@@ -33,6 +34,10 @@ __all__ = ["ResponsesReader"]
 #: The fast path's memory: what the last delta was, and the block that it belongs to.
 Recent = tuple[str, int, "str | None", "str | None", "int | None", Block]
 DELTA: Final = PieceKind.DELTA  # members of enums are slow to look up
+#: litellm reads an event with these as a chunk of a chat completion, calls and all.
+CHAT: Final = frozenset({"object", "choices"})
+#: And this of the event that announces a call, where the call itself has none.
+CALL: Final = frozenset({"arguments"})
 NOTHING: Final[Recent] = ("", -1, None, None, None, Block("text"))
 
 
@@ -53,7 +58,7 @@ class ResponsesReader:
         self.unknown = ""
         if type(data) is dict:
             if chunk.kind == "data":
-                return self._again(data) or self._event(data)
+                return self._again(data) or self._event(data, chunk.event)
             return self._body(data)
         pieces: list[Piece] = []
         if chunk.kind != "done" and chunk.raw.strip():
@@ -103,7 +108,8 @@ class ResponsesReader:
         number, id = data.get("output_index"), data.get("item_id")
         place = data.get(part) if part is not None else None
         plain = type(number) is int and number == item.index and item.name is None
-        if plain and (id is None or id == item.id) and (part is None or (type(place) is int and place == at)):
+        named = (id or "") == item.id or (id is None and item.call is block)
+        if plain and named and (part is None or (type(place) is int and place == at)):
             self._recent = (data["type"], item.index, id, part, place, block)
 
     def _text_delta(self, data: dict[str, Any], event: TextEvent, pieces: list[Piece]) -> None:
@@ -111,6 +117,8 @@ class ResponsesReader:
         item = self._items.of_event(data, pieces, fresh=True, voice=(event.kind, data["type"]))
         if text and self._is_elsewhere(item, data, event):
             item = self._items.instead_of(item, data, pieces)
+        if "item_id" not in data and item.id:  # without one, some clients skip it
+            pieces.append(leaves_as(("item_id",), item.name or item.id))
         calls.touch(item, pieces)
         if type(text) is not str:
             _no_text(data, "delta", pieces)
@@ -186,15 +194,24 @@ class ResponsesReader:
 
     # -- other events --------------------------------------------------------------------------------------------------
 
-    def _event(self, data: dict[str, Any]) -> list[Piece]:
+    def _event(self, data: dict[str, Any], name: str | None) -> list[Piece]:
         pieces: list[Piece] = []
-        kind = data.get("type")
         self._recent = NOTHING  # whatever this is, the next delta may belong elsewhere
-        self._items.joined.reading = kind if type(kind) is str else ""
-        if type(kind) is not str:
-            self.unknown = "an event without a type"
-            show(data, (), pieces)
+        data = _without(data, CHAT, pieces)
+        kind = data.get("type")
+        if type(kind) is str:
+            self._typed(kind, data, pieces)
             return pieces
+        if name:  # some clients go by it, some by the type
+            self._typed(name, {**data, "type": name}, pieces)
+            pieces.append(leaves_as(("type",), name))
+        else:
+            show(data, (), pieces)
+        self.unknown = self.unknown or "an event without a type"
+        return pieces
+
+    def _typed(self, kind: str, data: dict[str, Any], pieces: list[Piece]) -> None:
+        self._items.joined.reading = kind
         prefix, _, step = kind.rpartition(".")
         if kind in DELTAS:
             self._text_delta(data, DELTAS[kind], pieces)
@@ -212,7 +229,6 @@ class ResponsesReader:
             self._preview(data, prefix, step, pieces)
         else:
             self._other(kind, data, pieces)
-        return pieces
 
     def _response(self, kind: str, data: dict[str, Any], pieces: list[Piece]) -> None:
         response = data.get("response")
@@ -234,6 +250,7 @@ class ResponsesReader:
         self.model = model if isinstance(model, str) else self.model
 
     def _item(self, data: dict[str, Any], step: str, pieces: list[Piece]) -> None:
+        data = _without(data, CALL, pieces)
         raw = data.get("item")
         item = self._items.of_event(data, pieces, begins=step == "added")
         first, item.begun = not item.begun, True
@@ -301,6 +318,13 @@ class ResponsesReader:
         self.unknown = read_response(data, (), self._items, self._shown, pieces, last=True)
         end_items(self._items.all, pieces)
         return pieces
+
+
+def _without(data: dict[str, Any], members: frozenset[str], pieces: list[Piece]) -> dict[str, Any]:
+    """The event without the members by which some client would take it for something else."""
+    found = members & data.keys()
+    pieces.extend(leaves_as((key,), DELETE) for key in sorted(found))
+    return {key: value for key, value in data.items() if key not in found} if found else data
 
 
 def _no_text(data: dict[str, Any], field: str, pieces: list[Piece]) -> None:

@@ -134,8 +134,9 @@ class StreamWriter:
         came = changes.get(("output_index",), data.get("output_index"))
         if type(came) is not int or came < 0:
             return None
-        index = self._listing.place(came, announces=data.get("type") == ANNOUNCES)
-        if data.get("type") == ANNOUNCES:
+        announces = changes.get(("type",), data.get("type")) == ANNOUNCES
+        index = self._listing.place(came, announces=announces)
+        if announces:
             out.extend((raw, None) for raw in self._fill(index))
         changes[("output_index",)] = index
         raw = data.get("output_index")
