@@ -655,3 +655,28 @@ async def test_events_that_do_not_say_where_they_belong_are_made_to(missing: str
     assert parsed(sent.body)[1:-1] == [
         {**event, "sequence_number": at} for at, event in enumerate(events, start=1)
     ]
+
+
+@STEPS
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [("summary_index", "x"), ("summary_index", 1.5), ("summary_index", 2**70), ("call_id", 5), ("logprobs", 5), ("logprobs", [5])],
+    ids=repr,
+)  # fmt: skip
+async def test_no_delta_has_a_member_for_which_some_clients_skip_it(
+    member: str, value: Any, step: int
+) -> None:
+    events = message(0, "a", "b", "c")
+    events[3] = {**events[3], member: value}
+    sent = await answered([Judges()], *events, step=step)
+    deltas = [each for each in parsed(sent.body) if each["type"] == "response.output_text.delta"]
+    assert [each["delta"] for each in deltas] == ["a", "b", "c"]
+    assert deltas[1].get(member, []) == []
+
+
+@pytest.mark.parametrize("member", ["delta", "content_index"])
+async def test_no_item_has_a_member_besides_for_which_some_clients_skip_it(member: str) -> None:
+    events = message(0, "a")
+    events[-1] = {**events[-1], member: {"a": "b"}}
+    sent = await answered([Judges()], *events)
+    assert all(member not in each for each in parsed(sent.body) if "item" in each)

@@ -11,9 +11,9 @@ from typing import Any, Final
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Piece, PieceKind, is_identifier
 from luthien_guard.wire.indices import leaves_as
-from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
+from luthien_guard.wire.responses.members import BESIDES_AN_ITEM, OF_CHAT, strict, strict_logprobs, without
 from luthien_guard.wire.responses.previews import preview
 from luthien_guard.wire.responses.responses import end_items, failure, read_item, read_response
 from luthien_guard.wire.responses.shown import Shown, fields, show
@@ -34,10 +34,6 @@ __all__ = ["ResponsesReader"]
 #: The fast path's memory: what the last delta was, and the block that it belongs to.
 Recent = tuple[str, int, "str | None", "str | None", "int | None", Block]
 DELTA: Final = PieceKind.DELTA  # members of enums are slow to look up
-#: litellm reads an event with these as a chunk of a chat completion, calls and all.
-CHAT: Final = frozenset({"object", "choices"})
-#: And this of the event that announces a call, where the call itself has none.
-CALL: Final = frozenset({"arguments"})
 NOTHING: Final[Recent] = ("", -1, None, None, None, Block("text"))
 
 
@@ -131,6 +127,7 @@ class ResponsesReader:
                 self._remember(data, item, block, event.part, at)
         if data.get("logprobs"):
             texts.logprobs(data["logprobs"], ("logprobs",), block, text, pieces)
+        strict_logprobs(data, pieces)
         fields(data, (), EVENT, pieces, ("delta", "logprobs"))
 
     def _is_elsewhere(self, item: Item, data: dict[str, Any], event: TextEvent) -> bool:
@@ -197,7 +194,8 @@ class ResponsesReader:
     def _event(self, data: dict[str, Any], name: str | None) -> list[Piece]:
         pieces: list[Piece] = []
         self._recent = NOTHING  # whatever this is, the next delta may belong elsewhere
-        data = _without(data, CHAT, pieces)
+        data = without(data, OF_CHAT, pieces)
+        strict(data, pieces)
         kind = data.get("type")
         if type(kind) is str:
             self._typed(kind, data, pieces)
@@ -250,7 +248,7 @@ class ResponsesReader:
         self.model = model if isinstance(model, str) else self.model
 
     def _item(self, data: dict[str, Any], step: str, pieces: list[Piece]) -> None:
-        data = _without(data, CALL, pieces)
+        data = without(data, BESIDES_AN_ITEM, pieces)
         raw = data.get("item")
         item = self._items.of_event(data, pieces, begins=step == "added")
         first, item.begun = not item.begun, True
@@ -318,13 +316,6 @@ class ResponsesReader:
         self.unknown = read_response(data, (), self._items, self._shown, pieces, last=True)
         end_items(self._items.all, pieces)
         return pieces
-
-
-def _without(data: dict[str, Any], members: frozenset[str], pieces: list[Piece]) -> dict[str, Any]:
-    """The event without the members by which some client would take it for something else."""
-    found = members & data.keys()
-    pieces.extend(leaves_as((key,), DELETE) for key in sorted(found))
-    return {key: value for key, value in data.items() if key not in found} if found else data
 
 
 def _no_text(data: dict[str, Any], field: str, pieces: list[Piece]) -> None:
