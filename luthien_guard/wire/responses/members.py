@@ -15,8 +15,8 @@ OF_CHAT: Final = frozenset({"object", "choices"})
 #: litellm takes the first of the event that announces a call, where the call itself has none; Codex skips an item with
 #: the second, unless it is a text.
 BESIDES_AN_ITEM: Final = frozenset({"arguments", "delta"})
-#: Codex reads all events into one type with these members, and skips those that do not fit.
-_TYPED: Final = (("content_index", int), ("summary_index", int), ("call_id", str))
+#: Codex reads all events into one type with these members (and `call_id`), and skips those that do not fit.
+_NUMBERS: Final = ("content_index", "summary_index")
 _LARGEST: Final = 2**63
 
 
@@ -29,10 +29,12 @@ def without(data: dict[str, Any], members: frozenset[str], pieces: list[Piece]) 
 
 def strict(data: dict[str, Any], pieces: list[Piece]) -> None:
     """Every member that is something else than it is in any event goes. What follows may say better."""
-    for key, kind in _TYPED:
-        value: Any = data.get(key)
-        if value is not None and (type(value) is not kind or (kind is int and abs(value) >= _LARGEST)):
+    for key in _NUMBERS:
+        number = data.get(key)
+        if number is not None and (type(number) is not int or abs(number) >= _LARGEST):
             pieces.append(leaves_as((key,), DELETE))
+    if type(data.get("call_id")) not in (str, type(None)):
+        pieces.append(leaves_as(("call_id",), DELETE))
 
 
 def strict_logprobs(data: dict[str, Any], pieces: list[Piece]) -> None:
