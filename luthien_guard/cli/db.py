@@ -21,6 +21,7 @@ from luthien_guard.cli.exporting import Exported, exported, writer_for
 from luthien_guard.cli.facts import clock
 from luthien_guard.cli.kinds import Duration, Size
 from luthien_guard.cli.output import progress
+from luthien_guard.cli.streams import refused
 from luthien_guard.cli.terminal import fail, say
 from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.sinks.urls import open_store
@@ -120,8 +121,10 @@ def _opened(store: str | None, config: Path | None, *, make: bool = False) -> Ge
             yield opened
         finally:
             opened.close()
-    except (ConfigError, SinkError, OSError) as error:
+    except (ConfigError, SinkError) as error:
         fail(error)
+    except OSError as error:
+        fail(refused(error))
 
 
 def _export(store: Store, file: Path, before: float | None) -> Exported:

@@ -58,6 +58,9 @@ def exported(
             out.flush()
             os.fsync(out.fileno())
         _publish(Path(fresh), file)
+    except OSError as error:  # one of writing says not where
+        error.filename = str(file)
+        raise
     finally:
         Path(fresh).unlink(missing_ok=True)
     return Exported(rows.count, seen)

@@ -190,7 +190,10 @@ class Journal:
         for record in records[len(rows) :]:
             rows.append(self._chain.row(record))
         written = self._target.write(rows, tries, durable=self._strict and self._owed(records))
-        self._pending, self.failure = [], None
+        self._pending = []
+        if self.failure is not None:
+            logger.warning("records are written again")
+            self.failure = None
         held = sum(held for _, held in group)
         self.ledger.wrote(len(rows), written, into_spool=self._spooling, bytes=held)
         for _ in group:

@@ -29,7 +29,7 @@ class Publisher:
         self._hub = hub
         self._queue: deque[Notice] = deque()
         self._wake = threading.Condition()
-        self._stopping = False
+        self._stopping = self._failing = False
         self._thread: threading.Thread | None = None
         self._last: threading.Thread | None = None  # that of before a restart
 
@@ -69,12 +69,24 @@ class Publisher:
                     opened = True
                 self._hub.publish(group)
             except Exception as error:  # noqa: BLE001 -- whatever a driver raises, the next notices are tried
-                self.dropped += len(group)
-                if self.dropped.bit_count() == 1 or self.dropped == len(group):
-                    logger.warning("notices are dropped (%d so far): %s", self.dropped, error)
+                self._failed(len(group), error)
+            else:
+                self._went_out()
         if opened:
             with contextlib.suppress(Exception):
                 self._hub.close()
+
+    def _failed(self, count: int, error: Exception) -> None:
+        with self._wake:
+            self.dropped += count
+        if not self._failing:
+            logger.warning("the hub takes no notices, they are dropped: %s", error)
+        self._failing = True
+
+    def _went_out(self) -> None:
+        if self._failing:
+            logger.warning("the hub takes notices again (%d were dropped so far)", self.dropped)
+        self._failing = False
 
     def _group(self) -> list[Notice]:
         with self._wake:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 from pathlib import Path
@@ -109,3 +110,13 @@ def test_rows_that_no_line_has_are_exported_and_pruned(tmp_path: Path) -> None:
     assert keys(file) == keys_of([*lost, *old])
     assert store.stats()["events"] == len(young)
     store.close()
+
+
+def test_a_disk_without_room_is_told_with_the_file(store: Store, tmp_path: Path) -> None:
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = tmp_path / "all.jsonl"
+    with pytest.raises(OSError, match=r"No space left on device: '.*all\.jsonl'"):
+        exported(store, file, write, None, lambda _: None)
+    assert not list(tmp_path.glob("*.part"))

@@ -12,7 +12,7 @@ import pytest
 
 from luthien_guard import Guard, GuardMiddleware
 from luthien_guard.delivery.publisher import Publisher
-from luthien_guard.errors import ConfigError
+from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.pubsub import Notice
 from luthien_guard.store import chained
 from tests.asgi_drive import ask, replay
@@ -66,6 +66,34 @@ class Hanging:
 
     def close(self) -> None:
         pass
+
+
+class Failing(Hanging):
+    """Takes every third notice."""
+
+    def publish(self, notices: Sequence[Notice]) -> None:
+        super().publish(notices)
+        if notices[0].seq % 3 != 2:
+            raise SinkError("away")
+
+
+def test_every_time_a_hub_takes_no_notices_is_told_and_that_it_does_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hub = Failing()
+    hub.gate.set()
+    publisher = Publisher(hub)
+    publisher.start()
+    for seq in range(6):
+        publisher.put([chained("c", seq, 1.0, "usage", None, "{}", "")])
+        assert hub.entered.acquire(timeout=30)
+    publisher.stop(30)
+    assert caplog.messages == [
+        "the hub takes no notices, they are dropped: away",
+        "the hub takes notices again (2 were dropped so far)",
+        "the hub takes no notices, they are dropped: away",
+        "the hub takes notices again (4 were dropped so far)",
+    ]
 
 
 def test_a_hub_that_hung_when_it_was_stopped_is_told_by_one_thread_after_a_restart() -> None:

@@ -113,7 +113,9 @@ async def test_what_is_owed_in_strict_mode_is_on_disk_also_when_it_is_asked_for_
     assert store.writes == [(1, type is not EventType.ACTIVITY)], "nothing is synced that nobody waits for"
 
 
-async def test_a_store_that_takes_nothing_is_told_to_who_waits_and_nothing_is_lost() -> None:
+async def test_a_store_that_takes_nothing_is_told_to_who_waits_and_nothing_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     store = ListStore()
     store.problem = "disk full"
     with journal(store, patience=0.05) as made:
@@ -129,6 +131,7 @@ async def test_a_store_that_takes_nothing_is_told_to_who_waits_and_nothing_is_lo
                 await anyio.to_thread.run_sync(store.wait, 2)
     assert [row.seq for row in store.rows("c")] == [0, 1]
     assert balanced(made)["stored"] == 2
+    assert caplog.messages == ["records cannot be written: disk full", "records are written again"]
 
 
 def test_a_full_queue_drops_activities_shrinks_content_keeps_decisions() -> None:
