@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,8 +16,10 @@ from luthien_guard.testing.catalogue import BROKEN, ORDINARY, PROMPTS
 from luthien_guard.testing.clock import VirtualClock
 from luthien_guard.testing.cuts import Cut, Cuts
 from luthien_guard.testing.exchange import Played, play
+from luthien_guard.testing.leaks import find_leaks
 from luthien_guard.testing.likeness import Gist, asked, asked_loosely, differing, gist, gist_loosely, let_out
-from luthien_guard.testing.requests import request_for
+from luthien_guard.testing.places import answers_with, requests_with
+from luthien_guard.testing.requests import conversation_for, request_for
 from luthien_guard.testing.runs import Runs, run
 from luthien_guard.testing.script import WIRE_FORMATS, Say, Script
 
@@ -27,6 +30,8 @@ async def check_policy(
     policy: Any,
     *,
     scripts: Mapping[str, Script] | None = None,
+    never_leaves: Iterable[str] = (),
+    never_sent: Iterable[str] = (),
     wire_formats: Iterable[str] = WIRE_FORMATS,
     cuts: Cuts = "some",
     **options: Any,
@@ -45,6 +50,10 @@ async def check_policy(
     * when upstream breaks off, nothing has left that the whole answer would not have begun with;
     * exchanges do not see each other, one after the other or at once;
     * in shadow, no byte changes;
+    * none of the texts `never_leaves` can be read from an answer that says it: in any channel, choice, name or argument of
+      a call, unknown field, spread over deltas or texts, or in escapes;
+    * none of the texts `never_sent` is sent upstream, wherever a conversation says it: in the user's words, the system
+      prompt, earlier calls and their results, the description of a tool;
     * `on_exchange_closed` comes exactly once.
 
     `policy` is what `Guard` takes; `options` go to `Guard` (`judge`, `limits`, ...).
@@ -64,6 +73,10 @@ async def check_policy(
         prompt = Runs(each for each in runs if "late" not in each.cut)
         _same(f"script {name!r}", prompt, lambda run: (run.wire_format, run.stream), gist)
     await _check_requests(policy, {**options, "wire_formats": formats})
+    for text in never_leaves:
+        await _check_leaves(policy, text, formats, options)
+    for text in never_sent:
+        await _check_sent(policy, text, formats, options)
     for wire_format in formats:
         sayable = [script for script in everything.values() if wire_format in script.wire_formats]
         await _check_apart(policy, sayable, wire_format, options)
@@ -153,7 +166,12 @@ def _same(what: str, runs: Runs, group: Callable[[Played], Any], gist: Callable[
     for before, each in _pairs(runs, group):
         told = f"{before.label}: {gist(before)}\n  {each.label}: {gist(each)}"
         alike = gist(before).like(gist(each))
-        _check(what, each, alike, f"the result depends on how the answer came:\n  {told}")
+        _check(
+            what,
+            each,
+            alike,
+            f"the result depends on how the answer came, or on the exchanges before it:\n  {told}",
+        )
 
 
 def _same_request(
@@ -224,6 +242,32 @@ async def _check_requests(policy: Any, options: Mapping[str, Any]) -> None:
     for prompt in PROMPTS:
         runs = await _run(f"prompt {prompt!r}", policy, script, "whole", {**options, "prompt": prompt})
         _same_answer(f"prompt {prompt!r}", runs, script)
+    for wire_format in options["wire_formats"]:
+        conversation = {"wire_formats": [wire_format], "request": conversation_for(wire_format)}
+        runs = await _run("a conversation", policy, script, "whole", {**options, **conversation})
+        _same("a conversation", runs, lambda run: run.wire_format, gist)
+
+
+async def _check_leaves(policy: Any, text: str, formats: Iterable[str], options: Mapping[str, Any]) -> None:
+    for place, script in answers_with(text).items():
+        spoken = [each for each in formats if each in script.wire_formats]
+        if not spoken:
+            continue
+        runs = await _run(f"in {place}", policy, script, "whole", {**options, "wire_formats": spoken})
+        try:
+            runs.no_leak(text)
+        except AssertionError as error:
+            raise AssertionError(f"in {place}: {error}") from None
+
+
+async def _check_sent(policy: Any, text: str, formats: Iterable[str], options: Mapping[str, Any]) -> None:
+    script = Script().text("Hello.")
+    for wire_format in formats:
+        for place, request in requests_with(text, wire_format).items():
+            only = {**options, "wire_formats": [wire_format], "request": request}
+            for each in await _run(f"in {place}", policy, script, "whole", only):
+                sent = json.dumps(each.upstream.requests, ensure_ascii=False).encode()
+                _check(f"in {place}", each, not find_leaks(sent, text), f"{text!r} was sent upstream")
 
 
 async def _check_shadow(policy: Any, script: Script, options: Mapping[str, Any]) -> None:
