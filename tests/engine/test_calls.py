@@ -9,6 +9,7 @@ import pytest
 
 from luthien_guard.control_plane.service import StreamingContext
 from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.verdicts import VerdictCache
 from luthien_guard.events import ResponseFailed, ToolCall, ToolCallChunk
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.policy import Abort, Block, Policy, PolicyContext, Retry, hookimpl
@@ -424,6 +425,19 @@ async def test_a_remembered_verdict_says_which_call_it_concerned() -> None:
     assert facts(run, EventType.VERDICT) == 2 * [("calls", "2", "tool", None)]
 
 
+def test_so_many_verdicts_are_remembered_the_latest_ones() -> None:
+    cache, policy, block = VerdictCache(), Calls(no_rm), Block("no")
+    calls = [ToolCall("1", "bash", str(at)) for at in range(VerdictCache.SIZE + 1)]
+    for call in calls:
+        if call is calls[-1]:
+            cache.put(policy, calls[0], block, until=1.0)  # said again
+        cache.put(policy, call, block, until=1.0)
+    kept = [cache.get(policy, call, now=0.0) is block for call in calls]
+    assert (kept[0], kept[1], kept[2], kept[-1]) == (True, False, True, True)
+    assert sum(kept) == VerdictCache.SIZE
+    assert cache.get(policy, calls[0], now=1.0) is None
+
+
 async def test_a_verdict_is_remembered_for_the_policy_that_spoke_it_and_for_no_other_of_its_name() -> None:
     strict, lenient = Bench([Calls(no_rm, remember=60.0)]), Bench([Calls(lambda _: None, remember=60.0)])
     lenient.services.cache = strict.services.cache
@@ -483,6 +497,16 @@ async def test_an_answer_can_be_asked_for_again_until_the_last_call_is_decided()
     run = await bench.run({"open": "x"}, {"call": "ls"}, {"called": "0"}, {"finish": "calls"})
     assert any(release.retry is not None for release in run.releases)
     assert not run.data
+
+
+async def test_an_answer_of_which_something_has_left_is_not_asked_for_again() -> None:
+    run = await Bench([Calls(lambda _: Retry("no"))]).run(
+        {"text": "so"}, {"end": "0"}, {"call": "ls", "id": "1"}, {"called": "1"}
+    )
+    assert [release.retry for release in run.releases if release.retry] == []
+    assert run.outcome == Outcome(OutcomeStatus.BLOCKED, "calls", "no")
+    assert run.seen[0] == {"text": "so"}
+    assert not any("call" in each for each in run.seen)
 
 
 async def test_what_happened_to_an_answer_that_nobody_got_is_not_the_outcome() -> None:

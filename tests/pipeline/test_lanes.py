@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import pytest
@@ -314,6 +315,17 @@ async def test_keepalives_come_between_writes_and_only_while_open() -> None:
         await b.lanes.feed(b"z", last=True)
         await b.lanes.keepalive()
         assert b.written == [b"a", b": keep-alive\n\n", b"x?", b"z"]
+
+
+async def test_who_is_just_being_written_to_needs_no_keepalive() -> None:
+    async with bench(ScriptedStream(CONTEXT)) as b, anyio.create_task_group() as tasks:
+        b.gate = anyio.Event()
+        tasks.start_soon(partial(b.lanes.feed, b"a", last=False))
+        await b.clock.rest()
+        await b.lanes.keepalive()
+        b.gate.set()
+        await b.clock.rest()
+        assert b.written == [b"a"]
 
 
 async def test_a_release_waits_for_a_keepalive_on_its_way() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 -- its own cancellation
+
 import anyio
 import pytest
 
@@ -58,4 +60,20 @@ async def test_a_turn_handed_to_a_cancelled_waiter_goes_on_to_the_next() -> None
         turn.give()  # to the first waiter, which is cancelled before it can run
         cancelled.cancel_scope.cancel()
     assert got[-1] == "second"
+    assert not turn.taken
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_nor_is_a_turn_lost_that_asyncio_itself_cancels() -> None:
+    """No scope cancels who has been called already; a task's own `cancel` does."""
+    turn = Turn()
+    await turn.take()
+    first, second = [asyncio.create_task(turn.take()) for _ in range(2)]
+    await anyio.wait_all_tasks_blocked()
+    turn.give()
+    first.cancel()
+    with anyio.fail_after(20):
+        await second
+    assert first.cancelled()
+    turn.give()
     assert not turn.taken
