@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import anyio
@@ -40,6 +40,12 @@ def violation_type() -> Any:
             self.policy = policy
             self.reason = reason
             self.call_id = call_id
+            self._told = {"model": model, "policy": policy, "reason": reason, "call_id": call_id}
+            self._message = message  # litellm puts its own words in front of `message`
+
+        def __reduce__(self) -> Any:
+            """So that it reaches another process: a pool waits for ever for an exception that it cannot load."""
+            return partial(PolicyViolation, self._message, **self._told), ()
 
     PolicyViolation.__module__ = "luthien_guard.client"
     PolicyViolation.__qualname__ = "PolicyViolation"

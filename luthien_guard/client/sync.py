@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import anyio
+from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 
 from luthien_guard.client.litellm_api import litellm
@@ -111,6 +112,10 @@ class SyncIterator:
     def close(self) -> None:
         """Close upstream and the exchange. Idempotent."""
         self._loop.call(self._stream.aclose)
+
+    async def aclose(self) -> None:
+        """The same beside an event loop, without standing still: litellm's streams of both kinds have it."""
+        await to_thread.run_sync(self.close)
 
     def __aiter__(self) -> Any:
         raise TypeError("a stream of `completion` is read with `for`")

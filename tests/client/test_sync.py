@@ -7,8 +7,9 @@ from typing import Any
 
 import litellm
 import pytest
+from anyio import to_thread
 
-from luthien_guard import Guard, completion
+from luthien_guard import Guard, completion, hookimpl
 from luthien_guard.client import PolicyViolation
 from tests.client.calls import MESSAGES, BlocksText, Upper, counted
 from tests.client.provider import Provider, chat_body, chat_events
@@ -50,6 +51,24 @@ def test_a_stream_can_be_closed_early(provider: Provider) -> None:
     stream.close()
     assert provider.gone.wait(10)
     assert len(steps.closed) == 1
+
+
+@pytest.mark.anyio
+async def test_async_code_can_close_a_stream(provider: Provider) -> None:
+    """Where it is read, and not on the loop at hand."""
+    threads: list[str] = []
+
+    class Listens(Upper):
+        @hookimpl
+        def on_exchange_closed(self, outcome: Any, ctx: Any) -> None:
+            threads.append(threading.current_thread().name)
+
+    provider.answers = [chat_events(*WORDS, Provider.PAUSE)]
+    guard = Guard([Listens()])
+    stream = await to_thread.run_sync(lambda: _ask(guard, provider, stream=True))
+    await stream.aclose()
+    assert await to_thread.run_sync(provider.gone.wait, 10)
+    assert threads == ["luthien_guard.completion"]
 
 
 def test_exceptions_cross_the_thread(provider: Provider) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from typing import Any
 
 import anyio
@@ -106,6 +108,16 @@ async def test_a_block_can_be_an_exception(provider: Provider, policy: Policy, h
     assert error.reason in ("it says SECRET", "no questions")
     assert guard.records_of(error.call_id)
     assert "swordfish" not in str(error)
+
+
+async def test_the_exception_reaches_another_process() -> None:
+    with pytest.raises(PolicyViolation) as raised:
+        await Guard([BlocksRequests()], on_block="raise").acompletion(model="gpt-4o", messages=MESSAGES)
+    error = raised.value
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(again) is PolicyViolation
+        assert (str(again), vars(again).keys()) == (str(error), vars(error).keys())
+        assert (again.policy, again.reason, again.call_id) == (error.policy, error.reason, error.call_id)
 
 
 async def test_a_blocked_request_is_never_sent(provider: Provider) -> None:
