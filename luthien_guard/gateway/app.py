@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -56,7 +57,7 @@ def create_app(
     `reasons`: why `/health` should answer `degraded`, besides its own. Raises ConfigError.
     """
     server = server or ServerSettings()
-    metrics = Metrics(enabled=server.metrics)
+    metrics = Metrics(enabled=server.metrics, worker=str(os.getpid()) if server.workers > 1 else None)
     metrics.watch(guard.ledger)
     guard.redactor.learn(*_secrets(upstreams))
     pool = Upstreams(list(upstreams) or [UpstreamSettings(litellm={})], guard.limits, guard.inject)

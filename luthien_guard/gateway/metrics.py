@@ -12,9 +12,11 @@ __all__ = ["Metrics"]
 
 class Metrics:
     """Counters in a registry of their own: two gateways in one process, or one in a host that has metrics already, do
-    not meet."""
+    not meet. `worker`: a label of every number, for one of several processes at one port. Whoever scrapes hears now the
+    one, now the other, and would take the smaller number for a counter that began anew."""
 
-    def __init__(self, *, enabled: bool = True) -> None:
+    def __init__(self, *, enabled: bool = True, worker: str | None = None) -> None:
+        self._worker = worker
         self._client: Any = _prometheus() if enabled else None
         if self._client is not None:
             self._make(self._client)
@@ -25,7 +27,8 @@ class Metrics:
 
     def render(self) -> tuple[str, bytes]:
         """Content type and body."""
-        return self._client.CONTENT_TYPE_LATEST, self._client.generate_latest(self._registry)
+        registry = self._registry if self._worker is None else _Labelled(self._registry, self._worker)
+        return self._client.CONTENT_TYPE_LATEST, self._client.generate_latest(registry)
 
     def answered(self, wire_format: str, upstream: str, status: int, seconds: float) -> None:
         """The first byte of an answer is there."""
@@ -126,6 +129,21 @@ class _Ledger:
             family.add_metric([label], count)
         yield records
         yield dropped
+
+
+class _Labelled:
+    """A registry, every number of which says whose it is."""
+
+    def __init__(self, registry: Any, worker: str) -> None:
+        self._registry = registry
+        self._worker = worker
+
+    def collect(self) -> Generator[Any]:
+        for family in self._registry.collect():
+            family.samples = [
+                each._replace(labels={**each.labels, "worker": self._worker}) for each in family.samples
+            ]
+            yield family
 
 
 def _prometheus() -> Any:

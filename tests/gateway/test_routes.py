@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -163,6 +164,19 @@ def test_metrics_count_answers_failures_and_refusals() -> None:
     assert 'answers_total{status="429",upstream="native-1",wire_format="openai.chat"} 1.0' in text
     assert 'refusals_total{why="path_denied"} 1.0' in text
     assert 'in_flight{wire_format="openai.chat"} 0.0' in text
+
+
+def test_metrics_of_several_workers_say_whose_each_number_is() -> None:
+    with gateway_to(FakeProvider(), server=ServerSettings(workers=2)) as gate:
+        for _ in range(2):  # the label is put there once
+            gate.model("openai.chat")
+            numbers = [
+                line
+                for line in gate.ask("/metrics", method="GET").body.decode().splitlines()
+                if not line.startswith("#")
+            ]
+    assert any(line.startswith("luthien_gateway_answers_total{") for line in numbers)
+    assert all(line.count(f'worker="{os.getpid()}"') == 1 for line in numbers)
 
 
 def test_metrics_can_be_left_out() -> None:
