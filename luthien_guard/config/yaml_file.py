@@ -3,6 +3,7 @@ that another reader takes for something else."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ Place: TypeAlias = tuple[str | int, ...]
 #: Of one state of a file: when it was changed (ns), its bytes, its inode.
 Stamp: TypeAlias = tuple[int, int, int]
 _LARGEST: Final = 1024 * 1024
+#: Of YAML 1.1, which our parser reads; not of YAML 1.2, nor for most editors.
+_LINE_END_OF_SOME: Final = re.compile("[\x85\u2028\u2029]")
 _DEEPEST: Final = 64  # lists and mappings in each other: what reads them calls itself
 #: Where mappings stand whose values have no type that says what a text means: first key -> place in the path -> key.
 _UNTYPED: Final = {
@@ -165,7 +168,13 @@ def _text(path: Path) -> str:
 
 def _refuse_surprises(text: str) -> None:
     """An alias of an alias grows a small file without bound, and makes two places out of one line; a tag says of a value
-    that it is another one than it looks like."""
+    that it is another one than it looks like; and what stands in a comment for YAML 1.2 must not be a setting for us."""
+    if found := _LINE_END_OF_SOME.search(text):
+        raise yaml.MarkedYAMLError(
+            problem=f"the character {found[0]!a} ends a line for some who read YAML, and not for others: write it as this "
+            "escape, in double quotes",
+            problem_mark=yaml.Mark("", found.start(), text.count("\n", 0, found.start()), 0, None, 0),
+        )
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

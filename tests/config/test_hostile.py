@@ -274,7 +274,11 @@ LIMITS = "\n  - noop\n  - use: default-limits\n    config:\n      "
             {"LUTHIEN_POLICIES__0__CONFIG": "{max_tokens: 0}"},
             "environment LUTHIEN_POLICIES__0__CONFIG: policies.0.config: configuration of policy",
         ),
-        ("policies: ['hostile_hooks:Hears']", {}, "guard.yaml:1: policies.0: policy "),
+        (
+            "policies: ['hostile_hooks:Hears']",
+            {},
+            "guard.yaml:1: policies.0: hostile_hooks:Hears.on_error: there is no argument 'eror'",
+        ),
         (
             "policies: [noop, 'hostile_hooks:Yields']",
             {},
@@ -440,3 +444,17 @@ def test_whoever_runs_it_sees_one_line(tmp_path: Path) -> None:
     )
     assert ended.returncode == 2
     assert ended.stderr == "error: guard.yaml:1: tags (!name) are not supported\n"
+
+
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_what_ends_a_line_for_some_readers_ends_no_comment(tmp_path: Path, character: str) -> None:
+    told = problem(tmp_path, f"policies: [noop]\n# nothing to see{character}mode: observe\n")
+    assert told.startswith(f"guard.yaml:2: the character {character!a} ends a line for some who read YAML")
+    file = tmp_path / "guard.yaml"
+    file.write_text(
+        f'policies: [{{use: default-limits, config: {{forbidden_words: ["{character!a}"]}}}}]'.replace(
+            "'", ""
+        )
+    )
+    (policy,) = load_config(file, environ={}).config.policies
+    assert policy.config == {"forbidden_words": [character]}
