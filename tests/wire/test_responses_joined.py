@@ -375,3 +375,29 @@ async def test_an_item_that_is_announced_by_the_name_of_its_frame_is_one_in_the_
     sent = await through([Judge()], body, format=API)
     announced = [each for each in parsed(sent.body) if each["type"] == "response.output_item.added"]
     assert [each["output_index"] for each in announced] == list(range(len(announced)))
+
+
+# -- clients that go by items ------------------------------------------------------------------------------------------
+
+
+def by_item(body: bytes) -> dict[str, str]:
+    """The texts of a stream, as clients have them that append each delta to the text of its item."""
+    found: dict[str, str] = {}
+    for event in parsed(body):
+        if event["type"] == "response.output_text.delta":
+            found[event["item_id"]] = found.get(event["item_id"], "") + event["delta"]
+    return found
+
+
+@steps
+@pytest.mark.parametrize("start", ["", "jar"])
+async def test_parts_around_another_items_text_are_no_text_of_one_item(start: str, step: int) -> None:
+    begun, *first = message(0, "Night")[:-1]
+    announced, *rest = part(1, "jar")
+    announced = {**announced, "part": {**announced["part"], "text": start}}
+    second = [announced, *(each for each in rest if not start or "delta" not in each)]
+    events = [begun, *first, *message(1, " and "), *second]
+    sent = await answered(*events, output=[], step=step)
+    assert sent.outcome.status is OutcomeStatus.SUCCESS
+    assert list(by_item(sent.body).values()) == ["Night", " and ", "jar"]
+    assert printed(sent.body) == "Night and jar"

@@ -47,13 +47,16 @@ class Joined:
         if self.reading.endswith(".delta"):
             self._said[kind] = block
 
-    def is_over(self, kind: str, block: Block | None) -> bool:
+    def is_over(self, kind: str, block: Block) -> bool:
         """Whether more of a text would be read behind another one: deltas have begun that since, or never this one."""
-        if block is None:
-            return False
         number, spoken = self._begun.get(id(block), (0, True))
         said = self._said.get(kind)
         return not spoken or (said is not None and number < self._begun[id(said)][0])
+
+    def is_apart(self, kind: str, item: object) -> bool:
+        """Whether a delta of another item has been read last: clients that go by items read this one without it."""
+        said = self._said.get(kind)
+        return said is not None and said.codec is not item
 
     def repeats(self, kind: str, block: Block) -> bool:
         """Whether a repeat of a text is read behind nothing but what it was read behind before."""

@@ -135,7 +135,11 @@ class ResponsesReader:
         if item.astray and item.misplaces(data, event.part):
             return True
         block = item.texts.get((event.kind, item.place(data, event.part)))
-        return self._items.joined.is_over(event.kind, block)
+        return (
+            texts.is_apart(item, event.kind)
+            if block is None
+            else self._items.joined.is_over(event.kind, block)
+        )
 
     def _text_done(self, data: dict[str, Any], event: TextEvent, pieces: list[Piece]) -> None:
         text = data.get(event.field)
@@ -269,7 +273,7 @@ class ResponsesReader:
         name, anew = f"{field}_index", False
         if step == "added" and "part" in data:
             anew = texts.is_begun(item, data["part"], field, item.place(data, name))
-            if not item.list_part(data, name, anew=anew):
+            if texts.says_apart(item, data["part"]) or not item.list_part(data, name, anew=anew):
                 item, anew = self._items.instead_of(item, data, pieces), False
         calls.touch(item, pieces)
         if "part" in data:

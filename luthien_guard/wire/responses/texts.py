@@ -12,7 +12,17 @@ from luthien_guard.wire.responses.starts import Start
 from luthien_guard.wire.responses.tables import DELTAS, PART, PARTS, VOICES
 from luthien_guard.wire.strings import strings_in
 
-__all__ = ["citations", "delta", "is_begun", "logprobs", "own_text", "part", "repeat"]
+__all__ = [
+    "citations",
+    "delta",
+    "is_apart",
+    "is_begun",
+    "logprobs",
+    "own_text",
+    "part",
+    "repeat",
+    "says_apart",
+]
 
 _CITATIONS = frozenset({"url_citation", "file_citation", "container_file_citation", "file_path"})
 
@@ -117,6 +127,20 @@ def is_begun(item: Item, raw: Any, field: str, at: int) -> bool:
     kinds = ("summary",) if field == "summary" else ("text", "refusal", "reasoning", "audio")
     blocks = [block for kind in kinds if (block := item.texts.get((kind, at))) is not None and block.source]
     return any(block.text != text for block in blocks)
+
+
+def is_apart(item: Item, kind: str) -> bool:
+    """Whether a further text of the item would be read behind another item's by those that print deltas, and behind its own
+    by those that go by items."""
+    return item.joined.is_apart(kind, item) and any(
+        each == kind and block.source for (each, _), block in item.texts.items()
+    )
+
+
+def says_apart(item: Item, raw: Any) -> bool:
+    """The same of a part that begins with words."""
+    said = PARTS.get(raw["type"]) if isinstance(raw, dict) and isinstance(raw.get("type"), str) else None
+    return said is not None and bool(raw.get(said.field)) and is_apart(item, said.kind)
 
 
 def citations(item: Item, value: Any, at: Any, path: Path, pieces: list[Piece], number: Any = None) -> None:
