@@ -44,7 +44,7 @@ def show(name: str) -> None:
     if isinstance(found, Exception):
         fail(f"policy {name!r} cannot be loaded: {found}")
     say(f"{name}: {found.__module__}:{found.__qualname__}, from {_package(entry)}\n")
-    say(f"{inspect.getdoc(found) or 'It says nothing about itself.'}\n")
+    say(f"{_doc(found) or 'It says nothing about itself.'}\n")
     settings = [(f"  {each.name}", _type(each), _default(each)) for each in _settings(found)]
     say("config:" if settings else "config: none")
     if settings:
@@ -73,16 +73,32 @@ def plan(config: Path | None) -> None:
 
 def _loaded(entry: Any) -> Any:
     """The class, or what went wrong: one broken package must not hide the others."""
+    from luthien_guard.policy import Policy
+
     try:
-        return entry.load()
+        found = entry.load()
     except Exception as error:  # noqa: BLE001 -- a stranger's module
         return error
+    if isinstance(found, type) and issubclass(found, Policy):
+        return found
+    return TypeError(f"{found!r} is no subclass of luthien_guard.Policy")
+
+
+def _doc(found: type[Any]) -> str | None:
+    """What all policies inherit tells nothing about this one."""
+    return next((inspect.cleandoc(each.__doc__) for each in _own(found) if each.__doc__), None)
+
+
+def _own(found: type[Any]) -> list[type[Any]]:
+    from luthien_guard.policy import Policy
+
+    return [each for each in found.__mro__ if issubclass(each, Policy) and each is not Policy]
 
 
 def _first_line(found: Any) -> str:
     if isinstance(found, Exception):
         return f"cannot be loaded: {found}"
-    text = (inspect.getdoc(found) or "-").split("\n\n")[0].replace("\n", " ")
+    text = (_doc(found) or "-").split("\n\n")[0].replace("\n", " ")
     return text if len(text) <= 80 else text[:79] + "…"
 
 

@@ -220,6 +220,25 @@ def test_a_key_may_bring_policies_of_its_own(home: Path) -> None:
 # -- policies ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_strangers_policies_are_told_from_what_is_none(tmp_path: Path) -> None:
+    metadata = tmp_path / "stranger-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+    names = "silent = stranger:Silent\nmade = stranger:made\n"
+    (metadata / "entry_points.txt").write_text(f"[luthien_guard.policies]\n{names}")
+    (tmp_path / "stranger.py").write_text(
+        "from luthien_guard import Policy\nclass Silent(Policy): ...\ndef made(): return Silent()\n"
+    )
+    command = [sys.executable, "-m", "luthien_guard.cli", "policies", "list"]
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    told = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+    ).stdout
+    rows = {line.split()[0]: line for line in told.splitlines()}
+    assert rows["silent"].split() == ["silent", "-", "stranger", "1.0"]
+    assert "is no subclass of luthien_guard.Policy" in rows["made"]
+
+
 def test_policies_are_listed_and_shown(home: Path) -> None:
     listed = invoke(home, "policies", "list").output
     assert {"noop", "default-limits"} <= {line.split()[0] for line in listed.splitlines()}
