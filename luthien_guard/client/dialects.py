@@ -71,11 +71,11 @@ class _Chat:
 
     def chunk(self, data: dict[str, Any], like: Any, said: bytes) -> Any:
         made = revised(like, said, data)
-        return made or with_notes(litellm().types.utils.ModelResponseStream(**data), like)
+        return with_notes(litellm().types.utils.ModelResponseStream(**data), like) if made is None else made
 
     def answer(self, data: dict[str, Any], original: Any, said: bytes) -> Any:
         made = revised(original, said, data)
-        return made or with_notes(litellm().ModelResponse(**data), original)
+        return with_notes(litellm().ModelResponse(**data), original) if made is None else made
 
     def text(self, chunks: Sequence[Any]) -> str:
         first = (choice.delta for chunk in chunks for choice in chunk.choices if choice.index == 0)
@@ -116,7 +116,8 @@ class _Responses:
         from litellm.types.llms.openai import ResponsesAPIResponse
 
         _manage(data, original)
-        return revised(original, said, data) or with_notes(ResponsesAPIResponse(**data), original)
+        made = revised(original, said, data)
+        return with_notes(ResponsesAPIResponse(**data), original) if made is None else made
 
     def text(self, chunks: Sequence[Any]) -> str:
         deltas = (each for each in chunks if getattr(each, "type", "") == "response.output_text.delta")
