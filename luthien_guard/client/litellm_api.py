@@ -40,7 +40,12 @@ def violation_type() -> Any:
             self.policy = policy
             self.reason = reason
             self.call_id = call_id
-            self._told = {"model": model, "policy": policy, "reason": reason, "call_id": call_id}
+            self._told: dict[str, Any] = {
+                "model": model,
+                "policy": policy,
+                "reason": reason,
+                "call_id": call_id,
+            }
             self._message = message  # litellm puts its own words in front of `message`
 
         def __reduce__(self) -> Any:
