@@ -145,7 +145,7 @@ class Exchange(Asking):
     async def retry(self, verdict: Retry, policy: str) -> Intervention | None:
         """Make `self.body` the request of another attempt, with the other model where the policy named one."""
         # those of an answer that nobody gets
-        self.outcome = self.said = self.changed_by = self.aside = None
+        self.outcome = self.said = self.aside = None
         for context in self._contexts.values():
             context.answer_discarded()
         if verdict.model is not None and verdict.model != self.request.model:

@@ -7,10 +7,14 @@ from typing import Any
 import anyio
 import pytest
 
-from luthien_guard.events import ContentChunk, ContentCompleted, ToolCall
-from luthien_guard.exchange import Outcome, OutcomeStatus
-from luthien_guard.policy import Block, Policy, PolicyContext, hookimpl
+from luthien_guard import Guard
+from luthien_guard.control_plane.service import StreamingContext
+from luthien_guard.events import ContentChunk, ContentCompleted, ResponseCompleted, ToolCall
+from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
+from luthien_guard.policy import Block, Policy, PolicyContext, Retry, hookimpl
 from luthien_guard.records import EventType
+from luthien_guard.testing import Script
+from luthien_guard.testing.rendering import render
 from tests.engine.drive import Bench, Limits, Run
 from tests.engine.lines import wire
 
@@ -198,7 +202,9 @@ class Counts(Policy):
 
     @hookimpl
     async def on_content_chunk(self, chunk: ContentChunk, ctx: PolicyContext) -> None:
+        ctx.scratchpad["asked"] = asked = ctx.scratchpad.get("asked", 0) + 1
         await self.told.wait()
+        assert ctx.scratchpad["asked"] == asked, "of two at once"
         ctx.record("seen", text=chunk.text)
 
     @hookimpl
@@ -221,10 +227,13 @@ async def test_a_shadow_is_asked_in_order_however_far_behind_it_is() -> None:
             run.releases.append(await bench.stream.feed(wire({"text": text})))
             if run.releases[-1].pending:
                 tasks.start_soon(bench.stream.decide_pending)
+                tasks.start_soon(bench.stream.decide_pending)
                 await anyio.wait_all_tasks_blocked()
         run.releases.append(await bench.stream.feed(wire({"end": "0"}), last=True))
+        assert [release.pending for release in run.releases] == [1, 0, 0, 0]
         policy.told.set()
     await bench.end(run)
+    assert run.recorded(EventType.POLICY_ERROR) == []
     assert [each.details.get("text") for each in run.recorded(EventType.POLICY_RECORD)] == [
         *("a", "b", "c", "abc"),
         None,
@@ -253,7 +262,8 @@ async def test_what_waits_for_a_shadow_is_bounded() -> None:
     assert not lost.details["enforced"]
 
 
-async def test_a_shadow_is_asked_about_several_calls_at_once_and_not_about_any_number() -> None:
+@pytest.mark.parametrize("many", [3, 100])
+async def test_a_shadow_is_asked_about_several_calls_at_once_and_not_about_any_number(many: int) -> None:
     asked: list[str] = []
     answer = anyio.Event()
 
@@ -265,14 +275,75 @@ async def test_a_shadow_is_asked_about_several_calls_at_once_and_not_about_any_n
             asked.append(call.id)
             await answer.wait()
 
+        @hookimpl
+        async def on_response_completed(self) -> None:
+            asked.append("end")
+
     bench = Bench([{"use": Judge(), "mode": "shadow"}])
     await bench.begin()
-    calls = [{"call": "{}", "id": str(at)} for at in range(100)]
+    calls = [{"call": "{}", "id": str(at)} for at in range(many)]
     release = await bench.stream.feed(wire(*calls, {"finish": "x"}), last=True)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.stream.decide_pending)
         await anyio.wait_all_tasks_blocked()
         assert 1 < len(asked) < 50
+        assert "end" not in asked
         answer.set()
     assert release.data == wire(*calls, {"finish": "x"})
-    assert sorted(asked, key=int) == [str(at) for at in range(100)]
+    assert asked.pop() == "end"
+    assert sorted(asked, key=int) == [str(at) for at in range(many)]
+
+
+async def test_a_shadow_that_keeps_up_is_asked_about_everything() -> None:
+    policy = Counts()
+    policy.told = anyio.Event()
+    policy.told.set()
+    bench = Bench([{"use": policy, "mode": "shadow"}], limits=Limits(max_held_bytes=10_000))
+    run = await bench.run(*[{"text": "x" * 1000}, {"end": "0"}] * 50, step=1100)
+    assert run.recorded(EventType.POLICY_ERROR) == []
+    assert len(run.recorded(EventType.POLICY_RECORD)) == 101
+
+
+async def test_a_shadow_is_not_asked_about_an_answer_that_nobody_gets() -> None:
+    policy = Counts()
+    policy.told = anyio.Event()
+    policy.told.set()
+
+    class Again(Policy):
+        hold = "response"
+
+        @hookimpl
+        def on_response_completed(self, response: ResponseCompleted) -> Retry | None:
+            return Retry("again") if response.text == "a" else None
+
+    bench = Bench([{"use": policy, "mode": "shadow"}, Again()])
+    await bench.begin()
+    assert (await bench.stream.feed(wire({"text": "a"}, {"finish": "x"}), last=True)).retry
+    bench.stream = await bench.plane.open_stream(StreamingContext("c", "lines", 200, True, 1))
+    run = Run([await bench.stream.feed(wire({"text": "b"}, {"finish": "x"}), last=True)])
+    while run.releases[-1].pending:
+        run.releases.append(await bench.stream.settle())
+    await bench.end(run)
+    seen = [each.details.get("text") for each in run.recorded(EventType.POLICY_RECORD)]
+    assert seen == ["b", "b", None]
+
+
+async def test_a_shadow_hears_of_each_piece_when_it_comes() -> None:
+    policy = Counts()
+    policy.told = anyio.Event()
+    policy.told.set()
+    frames = render(Script().text("so it is now").split(1), "openai.chat", stream=True).parts
+    guard = Guard([{"use": policy, "mode": "shadow"}])
+    asked = b'{"model":"m","messages":[],"stream":true}'
+    await guard.plane.decide_request(RequestMetadata("c", 0.0), "openai.chat", asked)
+    stream = await guard.plane.open_stream(StreamingContext("c", "openai.chat", 200, True))
+    heard = 0
+    for frame in frames:
+        assert isinstance(frame, bytes)
+        if (await stream.feed(frame)).pending:
+            await stream.decide_pending()
+        records = guard.records_of("c")
+        before, heard = heard, sum(record.type is EventType.POLICY_RECORD for record in records)
+        assert heard > before or b'"content":"' not in frame or b'"content":""' in frame
+    await guard.plane.close("c")
+    assert heard > 10
