@@ -105,7 +105,46 @@ def entries(body: bytes) -> list[dict[str, Any]]:
     return [entry for delta in deltas(body) for entry in delta.get("tool_calls") or []]
 
 
-CLIENTS: tuple[Callable[[bytes], str], ...] = (official, first_choice, flat, event_source, litellm)
+def strict(body: bytes) -> str:
+    """Who checks each chunk, skips one that is not as the format says, and reads on."""
+    found: list[str] = []
+    for data in (one.data for one in chunks_of(body, stream=True)):
+        delta = data["choices"][0].get("delta") or {} if _fits(data) else {}
+        found += [delta.get("content") or ""]
+        found += [entry["function"].get("arguments") or "" for entry in delta.get("tool_calls") or []]
+    return "".join(found)
+
+
+def _fits(data: Any) -> bool:
+    if not isinstance(data, dict) or not data.get("choices") or "error" in data:
+        return False
+    members = [(data, "id", str), (data, "model", str), (data, "created", int), (data, "usage", dict)]
+    for choice in data["choices"]:
+        if not isinstance(choice, dict) or type(choice.get("index")) is not int:
+            return False
+        delta = choice.get("delta") or {}
+        members += [(choice, "finish_reason", str), (choice, "logprobs", dict), (delta, "content", str)]
+        members += [(delta, "refusal", str), (delta, "tool_calls", list), (delta, "annotations", list)]
+        if not isinstance(delta, dict) or delta.get("role") not in (None, "assistant"):
+            return False
+        for entry in delta.get("tool_calls") or []:
+            if not isinstance(entry, dict) or not isinstance(entry.get("function"), dict):
+                return False
+            members += [(entry, "id", str)]
+            members += [(entry["function"], key, str) for key in ("name", "arguments")]
+            if entry.get("type") not in (None, "function"):
+                return False
+    return all(type(holder.get(key)) in (kind, type(None)) for holder, key, kind in members)
+
+
+CLIENTS: tuple[Callable[[bytes], str], ...] = (
+    official,
+    first_choice,
+    flat,
+    event_source,
+    litellm,
+    strict,
+)
 
 
 # -- what upstream says --------------------------------------------------------------------------------------------------
@@ -202,7 +241,66 @@ async def test_no_client_joins_what_no_policy_saw(said: bytes, step: int) -> Non
     assert [client.__name__ for client in CLIENTS if MARK in client(sent.body)] == []
 
 
+ODD: dict[str, dict[str, Any]] = {
+    "an id": {"id": 5},
+    "a model": {"model": ["m"]},
+    "a time": {"created": "now"},
+    "a time that is a truth": {"created": True},
+    "usage": {"usage": []},
+    "counts": {"usage": {"prompt_tokens": "1"}},
+    "a finish_reason": {"finish_reason": 5},
+    "logprobs": {"logprobs": []},
+    "tokens": {"logprobs": {"content": [{"token": "x"}]}},
+    "a role": {"role": "user"},
+    "no role": {"role": ""},
+    "annotations": {"annotations": "x"},
+    "an annotation": {"annotations": [{"type": "url_citation", "url_citation": {"url": "x"}}]},
+    "a refusal": {"refusal": PARTS},
+    "an error that is empty": {"error": ""},
+    "an error that is null": {"error": None},
+}
+
+
+@steps
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("first", [True, False], ids=["from the first on", "in between"])
+async def test_what_is_not_of_the_type_that_clients_check_parts_nothing(
+    odd: dict[str, Any], first: bool, step: int
+) -> None:
+    """Where the first chunk is skipped, all are: else these read what stands in every second."""
+    inner = {key: odd[key] for key in odd if key in ("role", "annotations", "refusal")}
+    choice = {key: odd[key] for key in odd if key in ("finish_reason", "logprobs")}
+    data = json.loads(chunk({"content": "x", **inner}).removeprefix(b"data: "))
+    data["choices"][0] |= choice
+    data |= {key: odd[key] for key in odd if key not in inner and key not in choice}
+    strange = b"data: " + json.dumps(data).encode() + b"\n\n"
+    said = strange * first + text("MARK") + strange + text(" !")
+    sent = await through([NoMark()], ROLE + said + END, step=step)
+    assert MARK not in strict(sent.body)
+    assert first_choice(sent.body) == "x" * first + "MARKx !"
+
+
+async def test_beside_an_error_nothing_is_said() -> None:
+    said = text("MARK") + text("x", error={"message": "e"}) + text(" y")
+    sent = await through([NoMark()], said + END)
+    assert strict(sent.body) == first_choice(sent.body) == "MARK y" and b'"e"' in sent.body
+
+
+@steps
+@pytest.mark.parametrize(
+    "odd",
+    [{"id": 5}, {"type": "odd"}, {"type": 5}, {"function": {"name": 5, "arguments": "x"}}],
+    ids=json.dumps,
+)
+async def test_nor_does_it_part_the_arguments_of_a_call(odd: dict[str, Any], step: int) -> None:
+    said = calls(begun("MARK")) + calls({**more("x"), **odd}) + calls(more(" !"))
+    sent = await through([NoMark()], said + END, step=step)
+    assert strict(sent.body) == "MARKx !"
+
+
 UNTOUCHED = {
+    "a time that is a string everywhere": b"".join(text(one, created="now") for one in "ab"),
+    "a role that says nothing everywhere": b"".join(chunk({"role": "", "content": one}) for one in "ab"),
     "no object at all": b"".join(text(one, object=None) for one in ("a", "b")),
     "another object everywhere": b"".join(text(one, object="chat.completion") for one in ("a", "b")),
     "names everywhere": b"".join(named("chunk", text(one)) for one in ("a", "b")),

@@ -50,6 +50,8 @@ class Calls:
         """The pieces of an entry of `tool_calls`; why it is of no known kind, "" where it is."""
         if type(raw) is not dict:
             opaque(raw, owner, pieces, owner=owner)
+            if not self._whole:
+                pieces.append(leaves_as(owner, DELETE))
             return "a tool call that is no object"
         return self._read_entry(self._find(raw, number, owner, pieces), raw, owner, envelope, pieces)
 
@@ -154,6 +156,8 @@ class Calls:
         for key, value in raw.items():
             if key in ("id", "type"):
                 envelope.check(value, (*owner, key), pieces, owner=owner)
+                if not self._whole and not _is_named(key, value, where):
+                    pieces.append(leaves_as((*owner, key), DELETE))
             elif key == "index":
                 if type(value) is not int:
                     self._read_index(block, value, owner, pieces)
@@ -178,6 +182,8 @@ class Calls:
             return
         if type(name) is not str:
             opaque(name, path, pieces, owner=owner)
+            if not self._whole:
+                pieces.append(leaves_as(path, DELETE))
             return
         block.codec.names += 1
         if not block.name:
@@ -227,6 +233,13 @@ class Calls:
         self.all.append(block)
         pieces.append(Piece(PieceKind.START, block=block, owner=owner))
         return block
+
+
+def _is_named(key: str, value: Any, where: str) -> bool:
+    """Clients that check a chunk read an id that is a string, and functions that are called so."""
+    if key == "type" and where == "function":
+        return value is None or value == "function"
+    return value is None or type(value) is str
 
 
 def _has_others(block: Block, *, is_json: bool) -> bool:

@@ -58,7 +58,7 @@ class Grammar:
         state = self.choices.get(number, "new")
         delta = choice.get("delta")
         steps = ["delta"] if delta else []
-        steps += ["finish"] if choice.get("finish_reason") else []
+        steps += ["finish"] if type(reason := choice.get("finish_reason")) is str and reason else []
         if strict and (not isinstance(delta, dict) or not steps) and state == "finished":
             raise _illegal(f"an empty delta for choice {number} after its finish_reason")
         for step in steps:

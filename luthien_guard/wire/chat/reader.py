@@ -13,6 +13,7 @@ from luthien_guard.wire.chat.calls import Calls, read_whole, read_whole_legacy
 from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of
 from luthien_guard.wire.chat.heading import Heading
 from luthien_guard.wire.chat.indices import MAX_CHOICES, choice_of, last_choice, read_choice_index
+from luthien_guard.wire.chat.shapes import CHECKED, are_annotations, are_logprobs, fits
 from luthien_guard.wire.chat.texts import Texts
 from luthien_guard.wire.format import Path, Piece, PieceKind
 from luthien_guard.wire.indices import leaves_as, no_list
@@ -43,6 +44,7 @@ class StreamReader:
         "_heading",
         "_last",
         "_last_choice",
+        "_odd",
         "id",
         "model",
         "unknown",
@@ -59,6 +61,7 @@ class StreamReader:
         self._envelope = Envelope()
         self._done = False
         self._heading = Heading()
+        self._odd: dict[Path, Any] = {}  # members of the chunk that clients check, and that do not fit
         self._last: dict[str, Any] = {}  # members of the chunk before that said nothing
 
     def read(self, chunk: Chunk) -> list[Piece]:
@@ -68,6 +71,8 @@ class StreamReader:
         data = chunk.data
         pieces: list[Piece] = []
         self.unknown = ""
+        if self._odd:
+            self._odd = {}
         if type(data) is not dict:
             self._strange("a chunk that is no object")
             opaque(data, (), pieces)
@@ -75,21 +80,27 @@ class StreamReader:
         last = self._last
         for key, value in data.items():
             if key == "choices":
-                self._read_choices(value, pieces)
-            elif key in last and last[key] == value:
+                if data.get("error") and _say_something(value):
+                    # there are clients that read nothing else of such a chunk
+                    self._unread(value, "choices beside an error", pieces)
+                else:
+                    self._read_choices(value, pieces)
+            elif key in last and last[key] == value and type(value) is not bool:
                 continue  # the envelope, as in every chunk before
             else:
                 self._read_member(key, value, pieces)
         if not self.id:
             self._name(data)
         heading = self._heading
-        if data.get("object") != heading.object or chunk.event != heading.event:
-            heading.read(chunk, pieces)
+        if data.get("object") != heading.object or chunk.event != heading.event or self._odd or heading.odd:
+            heading.read(chunk, pieces, self._odd)
         return pieces
 
     def _read_member(self, key: str, value: Any, pieces: list[Piece]) -> None:
         """Anything but the choices."""
         before = len(pieces)
+        if key in CHECKED and not fits(key, value):
+            self._odd[(key,)] = value
         if key == "error":
             failed(value, (key,), pieces)
         elif value is None or type(value) in (int, float, bool):
@@ -102,7 +113,12 @@ class StreamReader:
             opaque(value, (key,), pieces)
         else:
             opaque({key: value}, (), pieces)
-        if len(pieces) == before and key != "obfuscation" and len(self._last) < _LAST_MAX:
+        if (
+            len(pieces) == before
+            and key != "obfuscation"
+            and (key,) not in self._odd
+            and len(self._last) < _LAST_MAX
+        ):
             self._last[key] = value
 
     def _strange(self, why: str) -> None:
@@ -137,22 +153,24 @@ class StreamReader:
             path = ("choices", at)
             if type(raw) is not dict:
                 opaque(raw, path, pieces)
+                pieces.append(leaves_as(path, DELETE))
                 self._strange("a choice that is no object")
                 continue
             number: Any = raw.get("index")
             choice = self._choices.get(number) if type(number) is int else None
             if choice is None or number == MAX_CHOICES:
                 if self._done:
-                    self._read_late(choices, pieces)
+                    # most clients have gone; those that read on put what comes then to what came before
+                    self._unread(choices, "choices after [DONE]", pieces)
                     return
                 number, choice = self._choice(number, path, pieces)
             self._read_choice(choice, number, raw, path, pieces)
 
-    def _read_late(self, choices: list[Any], pieces: list[Piece]) -> None:
-        """Most clients have gone at `[DONE]`; those that read on put what comes then to what came before."""
+    def _unread(self, choices: Any, why: str, pieces: list[Piece]) -> None:
+        """What some clients do not read does not leave."""
         opaque(choices, ("choices",), pieces)
         pieces.append(leaves_as(("choices",), []))
-        self._strange("choices after [DONE]")
+        self._strange(why)
 
     def _said_once(self, choices: list[Any], pieces: list[Piece]) -> list[Any]:
         """Of a choice that stands twice in a chunk many clients read the first only: the second leaves with nothing said."""
@@ -198,7 +216,7 @@ class StreamReader:
             elif key == "delta":
                 self._read_delta(choice, number, value, (*path, key), pieces)
             elif key == "finish_reason":
-                finish = value
+                finish = self._checked(value, (*path, key), type(value) is str, pieces)
             elif key == "logprobs":
                 self._read_logprobs(choice, raw, value, path, pieces)
             elif key == "message":
@@ -209,12 +227,23 @@ class StreamReader:
             self._envelope.check(finish, (*path, "finish_reason"), pieces)
             choice.finished = choice.finished or bool(finish)
             if finish:
-                text = finish if type(finish) is str else ""
-                pieces.append(Piece(PieceKind.FINISH, path=(*path, "finish_reason"), text=text, value=number))
+                pieces.append(
+                    Piece(PieceKind.FINISH, path=(*path, "finish_reason"), text=finish, value=number)
+                )
+
+    def _checked(self, value: Any, path: Path, fitting: bool, pieces: list[Piece]) -> Any:
+        """The value, if it fits: what does not, does not leave."""
+        if fitting:
+            return value
+        opaque(value, path, pieces)
+        pieces.append(leaves_as(path, None))
+        self._strange(f"a {path[-1]} that does not fit")
+        return None
 
     def _read_delta(self, choice: _Choice, number: int, delta: Any, path: Path, pieces: list[Piece]) -> None:
         if type(delta) is not dict:
             opaque(delta, path, pieces)
+            pieces.append(leaves_as(path, {}))
             self._strange("a delta that is no object")
             return
         for key, value in delta.items():
@@ -238,6 +267,8 @@ class StreamReader:
                 if why:
                     self._strange(why)
             else:
+                if key == "annotations" and not are_annotations(value) and any(map(delta.get, _SAID)):
+                    self._odd[(*path, key)] = value
                 self._read_other(choice, key, key, value, (*path, key), pieces)
 
     def _read_message(
@@ -274,6 +305,8 @@ class StreamReader:
         """Members of a delta or a message that are rare. `name`: of the text, if it is one."""
         if key == "role":
             self._envelope.check(value, path, pieces)
+            if value != "assistant" and path[2] == "delta":
+                self._odd[path] = value
         elif key == "audio" and type(value) is dict and type(value.get("transcript")) is str:
             if value["transcript"]:
                 place = (*path, "transcript")
@@ -285,6 +318,8 @@ class StreamReader:
     def _read_logprobs(
         self, choice: _Choice, raw: dict[str, Any], value: Any, path: Path, pieces: list[Piece]
     ) -> None:
+        if self._checked(value, (*path, "logprobs"), are_logprobs(value), pieces) is None:
+            return
         delta = raw.get("delta")
         text = delta.get("content") if isinstance(delta, dict) else None
         block = choice.texts.all.get("content")
@@ -295,6 +330,7 @@ class StreamReader:
     def _read_calls(self, choice: _Choice, number: int, calls: Any, path: Path, pieces: list[Piece]) -> None:
         if type(calls) is not list:
             self._strange(no_list(calls, path, DELETE, pieces))
+            pieces.append(leaves_as(path, DELETE))
             return
         if len(calls) == 1:
             why = choice.calls.read(calls[0], number, (*path, 0), self._envelope, pieces)
@@ -304,7 +340,14 @@ class StreamReader:
             self._strange(why)
 
 
+def _say_something(choices: Any) -> bool:
+    deltas = [each.get("delta") for each in choices if type(each) is dict] if type(choices) is list else []
+    said = [delta.items() for delta in deltas if type(delta) is dict]
+    return any(value and key != "role" for items in said for key, value in items)
+
+
 # members that are known, so that their names need no look
 _COUNTS = frozenset({"created", "usage", "error", *ENVELOPE, "obfuscation"})
 _CHOICE = frozenset({"logprobs", "finish_reason", "delta"})
+_SAID = ("content", "refusal", "tool_calls")
 _DELTA = frozenset({"role", "tool_calls", "function_call", "audio", *CHANNELS})

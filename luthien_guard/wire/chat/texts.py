@@ -48,6 +48,7 @@ class Texts:
             self._read_parts(name, channel, value, path, pieces)
             return ""
         opaque(value, path, pieces)
+        pieces.append(leaves_as(path, DELETE))
         return "a text that is neither string nor list"
 
     def read_reasoning(self, key: str, delta: dict[str, Any], path: Path, pieces: list[Piece]) -> str:
@@ -92,7 +93,7 @@ class Texts:
         """Clients that have begun a string skip a list, others join the two: more of a string leaves as a string."""
         texts = [each for each in texts_of(name, channel, parts, path, pieces) if each[3]]
         own = [text for of, _, _, text in texts if of == name]
-        if own and _are_apart(parts, self.all.get(name)):
+        if own and (channel != "content" or _are_apart(parts, self.all.get(name))):
             pieces.append(leaves_as(path, "".join(own)))
             self.add(name, channel, path, "".join(own), pieces)
             return
