@@ -80,12 +80,12 @@ class Publisher:
         with self._wake:
             self.dropped += count
         if not self._failing:
-            logger.warning("the hub takes no notices, they are dropped: %s", error)
+            logger.warning("pubsub takes no notices, they are dropped: %s", error)
         self._failing = True
 
     def _went_out(self) -> None:
         if self._failing:
-            logger.warning("the hub takes notices again (%d were dropped so far)", self.dropped)
+            logger.warning("pubsub takes notices again (%d were dropped so far)", self.dropped)
         self._failing = False
 
     def _group(self) -> list[Notice]:

@@ -89,10 +89,10 @@ def test_every_time_a_hub_takes_no_notices_is_told_and_that_it_does_again(
         assert hub.entered.acquire(timeout=30)
     publisher.stop(30)
     assert caplog.messages == [
-        "the hub takes no notices, they are dropped: away",
-        "the hub takes notices again (2 were dropped so far)",
-        "the hub takes no notices, they are dropped: away",
-        "the hub takes notices again (4 were dropped so far)",
+        "pubsub takes no notices, they are dropped: away",
+        "pubsub takes notices again (2 were dropped so far)",
+        "pubsub takes no notices, they are dropped: away",
+        "pubsub takes notices again (4 were dropped so far)",
     ]
 
 
