@@ -329,6 +329,15 @@ async def test_a_part_that_has_ended_does_not_end_again(step: int) -> None:
     assert [event["text"] for event in ends] == ["jar, Night", " and so on, ", "NO"]
 
 
+@steps
+@pytest.mark.parametrize("at", [3, 4, 5], ids=["the text", "the part", "the item"])
+async def test_a_repeat_that_comes_twice_is_read_twice(at: int, step: int) -> None:
+    events = message(0, "jar, Night")
+    events.insert(at, events[at])
+    sent = await answered(*events, output=[message_item(0, "jar, Night")], step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+
+
 # -- frames that only have a name --------------------------------------------------------------------------------------
 
 

@@ -61,4 +61,4 @@ class Joined:
     def repeats(self, kind: str, block: Block) -> bool:
         """Whether a repeat of a text is read behind nothing but what it was read behind before."""
         latest = self._latest.get((self.reading, kind))
-        return latest is None or latest is block or latest is block.follows
+        return latest is None or latest is block.follows  # not the same once more: they would have it twice
