@@ -81,8 +81,9 @@ def test_nothing_is_merged(tmp_path: Path) -> None:
         ("${V}", " 5 ", 5),
         ("${V:-0.5}", "", 0.5),
         ("${V}", "true", True),
-        ("${V}", "", None),
+        ("${V:-}", "", None),
         ('"${V}"', "5", "5"),
+        ('"${V}"', "", ""),
         ("'${V}'", "no", "no"),
         ("a${V}", "5", "a5"),
         ("${V}0", "5", "50"),
@@ -97,6 +98,12 @@ def test_a_reference_without_quotes_is_its_value_in_its_place(
 ) -> None:
     found = value_of(tmp_path, text.format(written), {"V": value})
     assert (found, type(found)) == (meant, type(meant))
+
+
+@pytest.mark.parametrize("text", BOTH_WAYS)
+def test_a_limit_that_is_empty_is_not_taken_for_none(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"guard.yaml:4: environment variable V is empty: \$\{V:-\} says"):
+        value_of(tmp_path, text.format("${V}"), {"V": ""})
 
 
 @pytest.mark.parametrize(
