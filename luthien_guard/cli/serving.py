@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 -- what uvicorn runs on
 import contextlib
 import json
-import logging
 import os
 import signal
 import socket
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from luthien_guard.cli.background import ANNOUNCED
 from luthien_guard.cli.constructing import check_replays
 from luthien_guard.cli.ending import hand_over
+from luthien_guard.cli.server_log import LOGGING
 from luthien_guard.config.environment import LAST_GOOD, VARIABLE
 from luthien_guard.config.explain import of_file
 from luthien_guard.config.folders import data_folder, private_folder
@@ -35,29 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["bound", "end_with_parent", "serve", "url_of"]
 
 _BACKLOG: Final = 2048
-#: Of every worker alike: the guard says what it loads, uvicorn only what goes wrong.
-_LOGGING: Final[dict[str, Any]] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"}},
-    "filters": {"cancelled": {"()": f"{__name__}.Cancelled"}},
-    "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["cancelled"]}
-    },
-    "loggers": {
-        "luthien_guard": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
-        "uvicorn": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-    },
-}
-
-
-class Cancelled(logging.Filter):
-    """Leaves out what uvicorn says of each exchange that had not ended in `server.shutdown_timeout`, with where it was: it
-    has said how many there are, and their records say which."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        return not isinstance(error, asyncio.CancelledError)
 
 
 def serve(loaded: Loaded, announce: Path | None = None, *, told: Callable[[str], None]) -> None:
@@ -165,7 +141,7 @@ def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Confi
         access_log=False,  # records say more, and addresses of clients are theirs
         server_header=False,
         proxy_headers=False,  # who asks is decided by credentials, never by a header
-        log_config=_LOGGING,
+        log_config=LOGGING,
         timeout_graceful_shutdown=server.shutdown_timeout,
     )
 

@@ -10,13 +10,12 @@ from luthien_guard.asgi.routes import Routes
 from luthien_guard.asgi.types import Headers, Scope
 from luthien_guard.errors import SinkError
 from luthien_guard.gateway.auth import Refusal
+from luthien_guard.gateway.bounded import Bounded
 from luthien_guard.gateway.metrics import Metrics
 from luthien_guard.guard import Guard
 
 __all__ = ["Refusals"]
 
-_AT_ONCE: Final = 60.0  # of each kind
-_EVERY: Final = 10.0  # seconds: one more
 _PATH: Final = 256  # characters of a path that a stranger wrote
 
 
@@ -29,7 +28,7 @@ class Refusals:
         self._metrics = metrics
         self._routes = Routes(guard.formats)
         self._start = Start(guard)
-        self._kinds: dict[str, _Kind] = {}
+        self._kinds: dict[str, Bounded] = {}
 
     async def note(self, scope: Scope, headers: Headers, refusal: Refusal) -> str | None:
         """The id of the exchange under which it is recorded; None where it is not, or where the path is none of a
@@ -39,7 +38,7 @@ class Refusals:
         if route is None:
             return None
         now = self._guard.clock()
-        kind = self._kinds.setdefault(refusal.code, _Kind(now))
+        kind = self._kinds.setdefault(refusal.code, Bounded(now))
         if not kind.has_room(now) or not await self._can_store():
             kind.passed_over += 1
             self._metrics.unrecorded()
@@ -56,25 +55,3 @@ class Refusals:
         except SinkError:
             return False
         return True
-
-
-class _Kind:
-    """A bucket that refills."""
-
-    __slots__ = ("_at", "_room", "passed_over")
-
-    def __init__(self, now: float) -> None:
-        self._room = _AT_ONCE
-        self._at = now
-        self.passed_over = 0
-
-    def has_room(self, now: float) -> bool:
-        self._room = min(_AT_ONCE, self._room + (now - self._at) / _EVERY)
-        self._at = now
-        return self._room >= 1
-
-    def taken(self) -> str:
-        """What the record says beside its reason."""
-        self._room -= 1
-        count, self.passed_over = self.passed_over, 0
-        return f" ({count} more of this kind were refused before it and not recorded)" if count else ""

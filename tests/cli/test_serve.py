@@ -251,6 +251,17 @@ def test_what_a_shutdown_cuts_off_is_counted_and_no_traceback(
     assert "Traceback" not in gateway.logged()
 
 
+def test_what_is_no_http_fills_no_log(tmp_path: Path, upstream: tuple[Upstream, str]) -> None:
+    _, url = upstream
+    with served(tmp_path, write(tmp_path, ALLOWS, url), PROVIDER_KEY="sk-host") as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        for _ in range(120):
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
+                link.sendall(b"no HTTP\r\n\r\n")
+                assert link.recv(1000).startswith(b"HTTP/1.1 400")
+    assert 60 <= gateway.logged().count("Invalid HTTP request received.") < 100
+
+
 def children(pid: int) -> list[int]:
     """The workers: not multiprocessing's own resource tracker."""
     found = []
