@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
 
 from luthien_guard.control_plane.answers import UNRECORDED, error_answer, refusal, unrecorded
 from luthien_guard.control_plane.service import Answer, Release, StreamingContext
+from luthien_guard.engine.aside import AT_ONCE
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.response import Response
 from luthien_guard.engine.state import Item, Job
@@ -42,6 +43,7 @@ class LocalStream:
         "_decoder",
         "_exchange",
         "_late",
+        "_places",
         "_response",
         "_room",
         "_sent",
@@ -67,6 +69,7 @@ class LocalStream:
         self._sent = self._response.left = exchange.kept_alive
         self._told = False
         self._deciding = 0  # calls of `decide_pending` that are not done
+        self._places: anyio.Semaphore | None = None  # for verdicts; made when one waits
         self._late: HookCall | None = None  # the shell cancels what it found overdue before it calls `fail`
 
     async def feed(self, data: bytes, *, last: bool = False) -> Release:
@@ -174,17 +177,30 @@ class LocalStream:
         while response.jobs:
             jobs, response.jobs = response.jobs, []
             if len(jobs) == 1:  # a group for one alone would cost as much as all the rest
-                await jobs[0]()
+                await self._decide(jobs)
                 continue
+            todo = iter(jobs)
             async with anyio.create_task_group() as tasks:
-                for job in jobs:
-                    tasks.start_soon(self._decide_one, job, tasks.cancel_scope)
+                for _ in jobs[:AT_ONCE]:
+                    tasks.start_soon(self._decide_in_turn, todo, tasks.cancel_scope)
 
-    async def _decide_one(self, job: Job, all_of_them: anyio.CancelScope) -> None:
+    async def _decide_in_turn(self, todo: Iterable[Job], all_of_them: anyio.CancelScope) -> None:
         """What ends the answer waits for no other verdict on it: a person may be asked for minutes."""
-        await job()
+        await self._decide(todo)
         if self._response.done:
             all_of_them.cancel()
+
+    async def _decide(self, todo: Iterable[Job]) -> None:
+        """One after the other, as soon as there is a place: the answer has so many, however its calls came. `todo` may be
+        shared."""
+        if self._places is None:
+            self._places = anyio.Semaphore(AT_ONCE, fast_acquire=True)
+        for job in todo:
+            async with self._places:
+                if not self._response.done:
+                    await job()
+            if self._response.done:  # nobody gets the answer
+                return
 
     async def _decide_aside(self) -> None:
         if self._exchange.aside is not None:

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from luthien_guard.registry import HookCall
 
-__all__ = ["Aside"]
+__all__ = ["AT_ONCE", "Aside"]
 
 #: Bytes that a question takes besides its text.
 _QUESTION: Final = 512
-#: Calls that a policy is asked about at once.
-_CALLS: Final = 16
+#: Calls or texts of an answer that somebody is asked about at once: who sends thousands floods no judge.
+AT_ONCE: Final = 16
 
 
 class _Backlog:
@@ -38,7 +38,7 @@ class _Backlog:
         found = [self._first()]
         hook = found[0][0]
         if hook.hook == "on_tool_call_completed":
-            while self.questions and self.questions[0][0] is hook and len(found) < _CALLS:
+            while self.questions and self.questions[0][0] is hook and len(found) < AT_ONCE:
                 found.append(self._first())
         return found
 

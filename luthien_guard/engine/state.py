@@ -88,7 +88,6 @@ class ResponseState:
             self.exchange.intervened(intervention)
         self.unsent = unsent(self.queue)
         self.queue.clear()
-        self.jobs.clear()
         self.held_bytes = 0
 
     def abort(self, reason: str) -> None:

@@ -10,12 +10,12 @@ import pytest
 from luthien_guard.control_plane.service import StreamingContext
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.verdicts import VerdictCache
-from luthien_guard.events import ResponseFailed, ToolCall, ToolCallChunk
+from luthien_guard.events import ContentCompleted, ResponseFailed, ToolCall, ToolCallChunk
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.policy import Abort, Block, Policy, PolicyContext, Retry, hookimpl
 from luthien_guard.records import EventType
 from luthien_guard.testing import Script, run
-from tests.engine.drive import Bench, Limits
+from tests.engine.drive import Bench, Limits, Run
 from tests.engine.lines import wire
 
 pytestmark = pytest.mark.anyio
@@ -629,3 +629,100 @@ async def test_a_verdict_that_ends_the_answer_waits_for_no_other() -> None:
     assert run.outcome == Outcome(OutcomeStatus.BLOCKED, "ends-or-waits", "no more of this")
     assert not any("call" in each for each in run.seen)
     assert run.recorded(EventType.POLICY_ERROR) == []
+
+
+class Questions:
+    """Nobody hears an answer before `answer`, and then "END" ends it all."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.deadlines: list[float] = []
+        self.now = self.most = 0
+        self.answer = anyio.Event()
+
+    async def ask(self, what: str, ctx: PolicyContext) -> Abort | None:
+        self.asked.append(what)
+        self.deadlines.append(ctx.deadline)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await self.answer.wait()
+        await anyio.lowlevel.checkpoint()
+        self.now -= 1
+        return Abort("no more of this") if what == "END" else None
+
+
+class Asks(Policy):
+    waits = True
+
+    def __init__(self, questions: Questions) -> None:
+        self._questions = questions
+
+    @hookimpl
+    async def on_tool_call_completed(self, call: ToolCall, ctx: PolicyContext) -> Abort | None:
+        return await self._questions.ask(call.arguments, ctx)
+
+    @hookimpl
+    async def on_content_completed(self, content: ContentCompleted, ctx: PolicyContext) -> Abort | None:
+        return await self._questions.ask(content.text, ctx)
+
+
+@pytest.mark.parametrize("kind", ["call", "text"])
+@pytest.mark.parametrize("step", ["whole", "each"])
+async def test_no_number_of_calls_or_texts_is_judged_at_once(kind: str, step: str) -> None:
+    questions, time = Questions(), [0.0]
+    bench = Bench([Asks(questions)], clock=lambda: time[0])
+    ends = {"call": "called", "text": "end"}
+    pieces = [wire({kind: str(at), "id": str(at)}, {ends[kind]: str(at)}) for at in range(100)]
+    await bench.begin()
+    found = Run()
+    async with anyio.create_task_group() as tasks:
+        for piece in pieces if step == "each" else [b"".join(pieces)]:
+            found.releases.append(await bench.stream.feed(piece))
+            assert found.releases[-1].pending
+            tasks.start_soon(bench.stream.decide_pending)
+            await anyio.wait_all_tasks_blocked()
+        assert questions.asked == [str(at) for at in range(16)], "the first ones: they leave first"
+        time[0] = 5.0
+        questions.answer.set()
+    assert questions.most == 16
+    assert questions.deadlines == [30.0] * 16 + [35.0] * 84, "nobody's time begins before it is asked"
+    found.releases.append(await bench.stream.feed(wire({"finish": "stop"}), last=True))
+    await bench.end(found)
+    assert found.data == b"".join(pieces) + wire({"finish": "stop"})
+    assert found.outcome == Outcome(OutcomeStatus.SUCCESS)
+
+
+@pytest.mark.parametrize("step", ["whole", "each"])
+async def test_nobody_is_asked_about_an_answer_that_has_ended(step: str) -> None:
+    questions = Questions()
+    bench = Bench([Asks(questions)])
+    texts = ["END", *map(str, range(99))]
+    pieces = [wire({"call": text, "id": text}, {"called": text}) for text in texts]
+    await bench.begin()
+    found = Run()
+    async with anyio.create_task_group() as tasks:
+        for piece in pieces if step == "each" else [b"".join(pieces)]:
+            await bench.stream.feed(piece)
+            tasks.start_soon(bench.stream.decide_pending)
+            await anyio.wait_all_tasks_blocked()
+        questions.answer.set()
+    assert len(questions.asked) <= 32
+    found.releases.append(await bench.stream.feed(b""))
+    await bench.end(found)
+    assert not any("call" in each for each in found.seen)
+    assert found.outcome == Outcome(OutcomeStatus.BLOCKED, "asks", "no more of this")
+
+
+async def test_what_waits_for_its_turn_is_not_asked_when_the_shell_ends_the_answer() -> None:
+    questions = Questions()
+    bench = Bench([Asks(questions)])
+    await bench.begin()
+    await bench.stream.feed(wire({"call": "a", "id": "a"}, {"called": "a"}))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.stream.decide_pending)
+        await anyio.wait_all_tasks_blocked()
+        await bench.stream.feed(wire({"call": "b", "id": "b"}, {"called": "b"}))
+        assert (await bench.stream.fail(504, "total_timeout", "late")).done
+        questions.answer.set()
+    assert questions.asked == ["a"]
+    await bench.end()
