@@ -95,6 +95,27 @@ def litellm(body: bytes) -> str:
     return "".join(next((one for name in names if (one := delta.get(name))), "") for delta in deltas(body))
 
 
+def node(body: bytes) -> str:
+    """`stream()` of the SDK for JavaScript: a message takes the place of what was said so far, and deltas go on with it."""
+    content, arguments = "", {}
+    for data in (one.data for one in chunks_of(body, stream=True) if isinstance(one.data, dict)):
+        choice = data["choices"][0] if data.get("choices") else {}
+        if isinstance(message := choice.get("message"), dict):
+            content = message.get("content") or ""
+            arguments = dict(enumerate(map(_arguments, message.get("tool_calls") or [])))
+        delta = choice.get("delta") or {}
+        content += said if isinstance(said := delta.get("content"), str) else ""
+        for entry in delta.get("tool_calls") or []:
+            at = entry.get("index")
+            arguments[at] = arguments.get(at, "") + _arguments(entry)
+    return "\n".join([content, *arguments.values()])
+
+
+def _arguments(entry: dict[str, Any]) -> str:
+    said = (entry.get("function") or {}).get("arguments")
+    return said if isinstance(said, str) else ""
+
+
 def deltas(body: bytes) -> list[dict[str, Any]]:
     """Of the first choice in each chunk, also behind [DONE]."""
     datas = [one.data for one in chunks_of(body, stream=True) if isinstance(one.data, dict)]
@@ -144,6 +165,7 @@ CLIENTS: tuple[Callable[[bytes], str], ...] = (
     event_source,
     litellm,
     strict,
+    node,
 )
 
 
@@ -177,6 +199,10 @@ def choices(*contents: str) -> bytes:
 def in_one(*choices: dict[str, Any]) -> bytes:
     data = {"object": "chat.completion.chunk", "id": "c1", "choices": choices}
     return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+def message(delta: Any = None, **message: Any) -> bytes:
+    return in_one({"index": 0, "message": {"role": "assistant", **message}, "delta": delta or {}})
 
 
 def legacy(arguments: Any) -> bytes:
@@ -229,6 +255,11 @@ CASES: dict[str, bytes] = {
     + text("MARK")
     + in_one({"index": 1, "delta": {}}, {"index": 0, "delta": {"content": "x"}})
     + text(" !"),
+    "a message before deltas": message(content="MARK") + text(" !"),
+    "a message between deltas": ROLE + text("x") + message(content="MARK") + text(" !"),
+    "a message beside a delta": message({"content": " !"}, content="MARK"),
+    "a message with calls": calls(begun("x")) + message(tool_calls=[begun("MARK")]) + calls(more(" !")),
+    "a message with calls before them": message(tool_calls=[begun("MARK")]) + calls(more(" !")),
 }
 
 
@@ -310,6 +341,10 @@ UNTOUCHED = {
     "arguments as one object": calls(begun({"c": "x"})),
     "an object without a text": text("a") + chunk({}, object="") + chunk(object="") + text("b"),
     "choices side by side, as asked for": text("a") + text("b", index=1) + text("a") + text("b", index=1),
+    "a message that repeats the deltas": message({"content": "a"}, content="a")
+    + message({"content": "b"}, content="ab")
+    + message(content="ab"),
+    "nothing but messages": message(content="a") + message(content="a") + message({"content": ""}),
 }
 
 
@@ -318,6 +353,22 @@ UNTOUCHED = {
 async def test_what_all_clients_read_alike_leaves_as_it_came(said: bytes, step: int) -> None:
     sent = await through([NoMark()], said + END, step=step, n=2)
     assert sent.body == said + END
+
+
+@pytest.mark.parametrize("said", [{}, {"content": "a"}, {"tool_calls": []}], ids=json.dumps)
+async def test_no_message_takes_away_the_beginning_of_a_call(said: dict[str, Any]) -> None:
+    begins = text("a") + calls(begun("no ")) + message(**said) + calls(call(0, "a", "sh", "{}"))
+    sent = await through([NoMark()], begins + END)
+    assert node(sent.body) == "a\nno {}" and b'"message"' not in sent.body
+
+
+async def test_a_message_that_repeats_the_deltas_is_no_text_of_its_own() -> None:
+    """Wherever it stands in its chunk."""
+    said = message({"content": "a"}, content="a") + message({"content": "b"}, content="ab")
+    reader = CHAT.reader(stream=True)
+    pieces = [piece for one in chunks_of(said, stream=True) for piece in reader.read(one)]
+    assert [piece.text for piece in pieces if piece.kind.value == "echo"] == ["a", "ab"]
+    assert [stop.block.text for stop in reader.close() if stop.block] == ["ab"]
 
 
 # -- what becomes of it --------------------------------------------------------------------------------------------------
@@ -473,6 +524,8 @@ async def test_a_choice_that_stands_twice_still_ends() -> None:
             "arguments in objects",
             "a choice twice",
             "text behind the end",
+            "a message before deltas",
+            "a message between deltas",
             "reasoning under another name in between",
         )
     ],

@@ -26,9 +26,10 @@ _LAST_MAX: Final = 64
 
 
 class _Choice:
-    __slots__ = ("calls", "finished", "texts")
+    __slots__ = ("calls", "finished", "in_messages", "texts")
 
     def __init__(self, number: int) -> None:
+        self.in_messages = False  # what it says stands in a `message`, not in deltas
         self.texts = Texts(number)
         self.calls = Calls()
         self.finished = False
@@ -205,7 +206,7 @@ class StreamReader:
     def _read_choice(
         self, choice: _Choice, number: int, raw: dict[str, Any], path: Path, pieces: list[Piece]
     ) -> None:
-        finish = None
+        finish = message = None
         for key, value in raw.items():
             if value is None:
                 if key not in _CHOICE:
@@ -220,16 +221,21 @@ class StreamReader:
             elif key == "logprobs":
                 self._read_logprobs(choice, raw, value, path, pieces)
             elif key == "message":
-                self._read_message(choice, number, value, (*path, key), pieces)
+                message = value
             else:
                 opaque({key: value}, path, pieces)
+        if message is not None:  # behind the delta, which it may repeat
+            self._read_message(choice, number, message, (*path, "message"), pieces)
         if finish is not None:
-            self._envelope.check(finish, (*path, "finish_reason"), pieces)
-            choice.finished = choice.finished or bool(finish)
-            if finish:
-                pieces.append(
-                    Piece(PieceKind.FINISH, path=(*path, "finish_reason"), text=finish, value=number)
-                )
+            self._read_finish(choice, number, finish, (*path, "finish_reason"), pieces)
+
+    def _read_finish(
+        self, choice: _Choice, number: int, finish: str, path: Path, pieces: list[Piece]
+    ) -> None:
+        self._envelope.check(finish, path, pieces)
+        choice.finished = choice.finished or bool(finish)
+        if finish:
+            pieces.append(Piece(PieceKind.FINISH, path=path, text=finish, value=number))
 
     def _checked(self, value: Any, path: Path, fitting: bool, pieces: list[Piece]) -> Any:
         """The value, if it fits: what does not, does not leave."""
@@ -241,10 +247,10 @@ class StreamReader:
         return None
 
     def _read_delta(self, choice: _Choice, number: int, delta: Any, path: Path, pieces: list[Piece]) -> None:
-        if type(delta) is not dict:
+        if type(delta) is not dict or (choice.in_messages and _speaks(delta)):
             opaque(delta, path, pieces)
             pieces.append(leaves_as(path, {}))
-            self._strange("a delta that is no object")
+            self._strange("a delta that does not fit")
             return
         for key, value in delta.items():
             if value is None:
@@ -274,12 +280,17 @@ class StreamReader:
     def _read_message(
         self, choice: _Choice, number: int, message: Any, path: Path, pieces: list[Piece]
     ) -> None:
-        """Some providers repeat the whole message so far in every chunk. Clients that look here do not look at the
-        deltas: what says other than these did has texts of its own, and calls that are whole."""
-        if type(message) is not dict:
+        """Some providers repeat in every chunk what the deltas said so far. Where a message says anything else, some
+        clients read it, some the deltas, and some put deltas behind it: then of the two only that leaves which said
+        something first."""
+        behind = not choice.in_messages and bool(choice.texts.all or choice.calls.all)
+        if type(message) is not dict or (behind and not _repeats(choice.texts, choice.calls, message)):
             opaque(message, path, pieces)
-            self._strange("a message that is no object")
+            pieces.append(leaves_as(path, DELETE))
+            if type(message) is not dict or _speaks(message):
+                self._strange("a message that does not fit")
             return
+        choice.in_messages = choice.in_messages or (not behind and _speaks(message))
         for key, value in message.items():
             place = (*path, key)
             channel = CHANNELS.get(key)
@@ -288,8 +299,9 @@ class StreamReader:
                 if key not in _DELTA:
                     opaque({key: None}, path, pieces)
             elif channel is not None:
-                if not choice.texts.repeats(key, value, place, pieces):
-                    why = choice.texts.read(f"message/{key}", channel, value, place, pieces)
+                name = key if behind else f"message/{key}"
+                if not choice.texts.repeats(name, value, place, pieces):
+                    why = choice.texts.read(name, channel, value, place, pieces)
             elif key == "tool_calls":
                 why = read_whole(value, number, place, self._envelope, pieces)
             elif key == "function_call":
@@ -340,6 +352,16 @@ class StreamReader:
             self._strange(why)
 
 
+def _speaks(said: dict[str, Any]) -> bool:
+    return any(map(said.get, _SPEECH))
+
+
+def _repeats(texts: Texts, calls: Calls, message: dict[str, Any]) -> bool:
+    """Whether it says all that the deltas did, and nothing else."""
+    said = {key: message[key] for key in _SPEECH if message.get(key)}
+    return not calls.all and said.keys() == texts.all.keys() and all(map(texts.says, said, said.values()))
+
+
 def _say_something(choices: Any) -> bool:
     deltas = [each.get("delta") for each in choices if type(each) is dict] if type(choices) is list else []
     said = [delta.items() for delta in deltas if type(delta) is dict]
@@ -350,4 +372,5 @@ def _say_something(choices: Any) -> bool:
 _COUNTS = frozenset({"created", "usage", "error", *ENVELOPE, "obfuscation"})
 _CHOICE = frozenset({"logprobs", "finish_reason", "delta"})
 _SAID = ("content", "refusal", "tool_calls")
-_DELTA = frozenset({"role", "tool_calls", "function_call", "audio", *CHANNELS})
+_SPEECH = (*CHANNELS, "tool_calls", "function_call", "audio")
+_DELTA = frozenset({"role", *_SPEECH})

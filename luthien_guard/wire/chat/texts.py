@@ -67,16 +67,22 @@ class Texts:
         self.add(first, "reasoning", (*path, first), value, pieces)
         return ""
 
-    def repeats(self, key: str, value: Any, path: Path, pieces: list[Piece]) -> bool:
-        """True for what a text said so far, with its ECHO."""
-        if type(value) is not str or not value:
+    def says(self, name: str, value: Any) -> bool:
+        """True for what the text is so far."""
+        block = self.all.get(name)
+        return (
+            block is not None
+            and type(value) is str
+            and self._size(name) == len(value)
+            and block.text == value
+        )
+
+    def repeats(self, name: str, value: Any, path: Path, pieces: list[Piece]) -> bool:
+        """The same, with its ECHO."""
+        if not self.says(name, value):
             return False
-        for name in (key, f"message/{key}"):
-            block = self.all.get(name)
-            if block is not None and self._size(name) == len(value) and block.text == value:
-                pieces.append(Piece(PieceKind.ECHO, block=block, path=path, text=value))
-                return True
-        return False
+        pieces.append(Piece(PieceKind.ECHO, block=self.all[name], path=path, text=value))
+        return True
 
     def _size(self, name: str) -> int:
         """The length of a text so far, without putting it together."""
