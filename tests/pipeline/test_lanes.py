@@ -345,6 +345,31 @@ async def test_a_release_waits_for_a_keepalive_on_its_way() -> None:
         assert b.written == [b": keep-alive\n\n", b"x?"]
 
 
+async def test_a_keepalive_on_its_way_is_enough() -> None:
+    stream = Held()
+    async with bench(stream) as b, anyio.create_task_group() as tasks:
+        await b.lanes.feed(b"x?", last=False)
+        await b.clock.rest()
+        b.gate = anyio.Event()
+        tasks.start_soon(b.lanes.keepalive)
+        tasks.start_soon(b.lanes.keepalive)
+        await b.clock.rest()
+        b.gate.set()
+        await b.clock.rest()
+        assert b.written == [b": keep-alive\n\n"]
+
+
+async def test_what_the_application_got_rid_of_in_time_leaves_before_the_failure() -> None:
+    async with bench(ScriptedStream(CONTEXT)) as b:
+        await b.lanes.feed(b"a", last=False, hurried=True)
+        await b.lanes.feed(b"b", last=False, hurried=True)
+        assert b.stream.fed == [], "both wait for the stream lane"
+        await b.lanes.fail(LATE)
+        assert b.written[0] == b"ab"
+        assert b.stream.failed == [(504, "idle_timeout")]
+        assert b.ended == 1
+
+
 async def test_failing_does_not_halt_the_end_that_is_being_written() -> None:
     stream = Held()
     async with bench(stream) as b, anyio.create_task_group() as tasks:
