@@ -126,7 +126,10 @@ def quoted(call: ToolCall) -> str:
 
 def parse_verdict(answer: str) -> tuple[float, str]:
     """(probability, explanation). Raises ValueError for anything but the JSON object that was asked for."""
-    verdict = json.loads(_unfenced(answer), object_pairs_hook=_unique)
+    try:
+        verdict = json.loads(_unfenced(answer), object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the judge's answer is no JSON: {error}") from None
     if not isinstance(verdict, dict):
         raise ValueError("the judge's answer is not a JSON object")
     probability = verdict.get("probability")
@@ -135,7 +138,9 @@ def parse_verdict(answer: str) -> tuple[float, str]:
     if not 0 <= probability <= 1:  # nor is NaN
         raise ValueError("the judge's probability is not between 0 and 1")
     explanation = verdict.get("explanation", "")
-    return float(probability), explanation if isinstance(explanation, str) else ""
+    if not isinstance(explanation, str):
+        raise ValueError("the judge's explanation is no text")
+    return float(probability), explanation
 
 
 def _unfenced(answer: str) -> str:
