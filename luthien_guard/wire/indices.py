@@ -7,8 +7,9 @@ from typing import Any, Final
 from luthien_guard.wire.format import Path, Piece, PieceKind
 from luthien_guard.wire.strings import opaque
 
-__all__ = ["index_of", "leaves_as", "no_list"]
+__all__ = ["index_of", "leaves_as", "no_list", "strings_only"]
 
+_STRING: Final = (str, type(None))
 _LARGEST: Final = 2**31  # beyond 2**53 JavaScript takes two numbers for one; nothing has as many parts
 
 
@@ -28,6 +29,12 @@ def no_list(value: Any, path: Path, left: Any, pieces: list[Piece]) -> str:
     if isinstance(value, dict):
         pieces.append(leaves_as(path, left))
     return f"{path[-1]!r} that is no list"
+
+
+def strings_only(raw: dict[str, Any], key: str, path: Path, left: Any, pieces: list[Piece]) -> None:
+    """Where a string should stand. Anything else leaves as `left`: JavaScript takes ["x"] for "x", too."""
+    if type(raw.get(key)) not in _STRING:
+        pieces.append(leaves_as((*path, key), left))
 
 
 def leaves_as(path: Path, value: Any) -> Piece:

@@ -360,6 +360,24 @@ async def test_what_has_another_shape_is_unknown(data: Any, stream: bool, step: 
     assert sent.outcome.status is OutcomeStatus.BLOCKED
 
 
+PLAIN = {"index": 0, "id": "x", "type": "function"}
+LOOSE: dict[str, Any] = {
+    "the name of a call": {"tool_calls": [{**PLAIN, "function": {"name": ["hidden"], "arguments": "{}"}}]},
+    "the name of a function_call": {"function_call": {"name": ["hidden"], "arguments": "{}"}},
+    "the text of a part": {"content": [{"type": "text", "text": ["hidden"]}]},
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("message", LOOSE.values(), ids=LOOSE)
+async def test_a_list_where_a_string_should_stand_does_not_leave(message: Any, stream: bool) -> None:
+    """JavaScript takes ["x"] for "x"."""
+    came = chunk(message) + END if stream else body(message, finish="stop")
+    sent = await through([Judge()], came, stream=stream)
+    assert sent.outcome.status is OutcomeStatus.SUCCESS
+    assert b"hidden" not in sent.body
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_ordinary_answer_is_not_unknown(stream: bool) -> None:
     message = {

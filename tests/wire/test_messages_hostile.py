@@ -132,6 +132,30 @@ async def test_such_a_content_does_not_leave(streamed: bool) -> None:
     assert b'"bad"' not in sent.body and b'"content": []' in sent.body.replace(b":[", b": [")
 
 
+LOOSE: dict[str, Any] = {
+    "text": {"type": "text", "text": ["hidden"]},
+    "name": {"type": "tool_use", "id": "t", "name": ["hidden"], "input": {}},
+    "type": {"type": ["hidden"], "id": "t", "name": "b", "input": {}},
+}
+
+
+@pytest.mark.parametrize("block", LOOSE.values(), ids=LOOSE)
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_list_where_a_string_should_stand_does_not_leave(block: Any, streamed: bool) -> None:
+    """JavaScript takes ["x"] for "x"."""
+    start = {"type": "content_block_start", "index": 0, "content_block": block}
+    stop = {"type": "content_block_stop", "index": 0}
+    begun = frame({"type": "message_start", "message": message([])})
+    body = (
+        begun + frame(start) + frame(stop) + wire(*finished())
+        if streamed
+        else json.dumps(message([block])).encode()
+    )
+    sent = await through([Forbids()], body, stream=streamed, format=API)
+    assert sent.outcome.status.value == "success"
+    assert b"hidden" not in sent.body
+
+
 # -- bodies ------------------------------------------------------------------------------------------------------------
 
 

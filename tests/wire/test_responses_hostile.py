@@ -254,8 +254,53 @@ async def test_a_list_that_is_none_is_unknown(output: Any, streamed: bool) -> No
     guard = Guard([Judges()], unknown="block")
     sent = await through(guard, body, stream=streamed, format="openai.responses")
     assert sent.outcome.status.value == "blocked"
-    found = read_all(RESPONSES, chunks_of(body, stream=streamed), stream=streamed)
-    assert write_all(RESPONSES, found, stream=streamed) == body
+
+
+PART = {"type": "output_text", "text": "hidden"}
+#: What JavaScript takes for the same as the list, or the string, that should stand there.
+LOOSE: dict[str, Any] = {
+    "output": {"0": call_item(0, "{}", name="hidden")},
+    "content": [{**message_item(0, ""), "content": {"0": PART}}],
+    "summary": [{"type": "reasoning", "id": "rs_0", "summary": {"0": {**PART, "type": "summary_text"}}}],
+    "text": [{**message_item(0, ""), "content": [{**PART, "text": ["hidden"]}]}],
+    "name": [call_item(0, "{}", name=["hidden"])],
+    "type of an item": [call_item(0, "{}", type=["hidden"])],
+    "type of a part": [{**message_item(0, ""), "content": [{**PART, "type": ["hidden"]}]}],
+}
+
+
+@pytest.mark.parametrize("output", LOOSE.values(), ids=LOOSE)
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_what_only_loose_readers_take_for_it_does_not_leave(output: Any, streamed: bool) -> None:
+    event = response("completed", output)
+    items = output if isinstance(output, list) else []
+    added = [{"type": "response.output_item.added", "output_index": 0, "item": each} for each in items]
+    done = [{**each, "type": "response.output_item.done"} for each in added]
+    body = stream(response("created", []), *added, *done, event)
+    sent = await through(
+        [Judges()],
+        body if streamed else json.dumps(event["response"]).encode(),
+        stream=streamed,
+        format="openai.responses",
+    )
+    last = parsed(sent.body)[-1]["response"] if streamed else json.loads(sent.body)
+    assert isinstance(last["output"], list)
+    assert '["hidden"]' not in sent.body.decode() and '{"0"' not in sent.body.decode()
+
+
+async def test_a_part_of_a_loose_kind_does_not_leave_alone() -> None:
+    place = {**PLACE, "content_index": 0}
+    part = {"type": "response.content_part.added", **place, "part": {**PART, "text": ["hidden"]}}
+    end = {"type": "response.function_call_arguments.done", "output_index": 1, "arguments": "{}"}
+    sent = await answered([Judges()], *message(0)[:1], part, {**end, "name": ["hidden"]})
+    assert b'["hidden"]' not in sent.body
+
+
+async def test_an_unknown_item_keeps_a_member_that_is_a_list_in_others() -> None:
+    item = {"type": "something_new", "id": "x", "content": {"0": "hidden"}}
+    body = json.dumps(response("completed", [item])["response"]).encode()
+    sent = await through([Judges()], body, stream=False, format="openai.responses")
+    assert sent.body == body
 
 
 # -- no more work, and no more memory, than the stream is long ---------------------------------------------------------

@@ -182,8 +182,7 @@ class Calls:
             return
         if type(name) is not str:
             opaque(name, path, pieces, owner=owner)
-            if not self._whole:
-                pieces.append(leaves_as(path, DELETE))
+            pieces.append(leaves_as(path, DELETE))
             return
         block.codec.names += 1
         if not block.name:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from luthien_guard.events import Channel
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifier
+from luthien_guard.wire.indices import strings_only
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.strings import opaque
 
@@ -64,6 +65,8 @@ def parts_of(content: list[Any], path: Path, pieces: list[Piece]) -> list[tuple[
             for _, place, said in parts_of(inner, (*path, at, "thinking"), pieces):
                 found.append(("reasoning", place, said))
             rest = {key: value for key, value in part.items() if key not in ("type", "thinking")}
+        elif kind == "text":
+            strings_only(part, "text", (*path, at), "", pieces)
         opaque(rest, (*path, at), pieces)
     return found
 

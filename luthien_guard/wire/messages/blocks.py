@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from luthien_guard.events import Channel, ToolKind
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifier
-from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.indices import strings_only
+from luthien_guard.wire.json_text import DELETE, dumps
 from luthien_guard.wire.strings import opaque, strings_in
 
 __all__ = [
@@ -129,10 +130,13 @@ def begin(raw: dict[str, Any], path: Path, index: int, pieces: list[Piece], slic
     """The pieces of a block as it stands at `path` (whole in a body, its beginning in a stream), without its STOP.
     None for a block that is neither text nor call."""
     kind = raw.get("type")
+    strings_only(raw, "type", path, DELETE, pieces)
     tool_kind = call_kind(kind)
     if tool_kind is not None:
         return _call(raw, tool_kind, path, index, pieces, slice_of)
     spelled = _TEXTS.get(kind) if isinstance(kind, str) else None
+    if spelled is not None:
+        strings_only(raw, spelled[0], path, "", pieces)
     if spelled is None or not isinstance(raw.get(spelled[0]), str):
         envelope(raw, path, pieces, names=_ENVELOPE if is_known(kind) else ("type",))
         return None
@@ -157,6 +161,7 @@ def _call(
     named = isinstance(name, str)
     block.name = str(name if named else raw["type"] if tool_kind == "unknown" else "")
     place = (*path, "name") if named else ()
+    strings_only(raw, "name", path, DELETE, pieces)
     pieces.append(Piece(PieceKind.START, block=block, path=place, text=block.name, owner=path))
     if "input" in raw:
         _arguments(block, (*path, "input"), path, pieces, slice_of((*path, "input")))

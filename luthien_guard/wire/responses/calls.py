@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from luthien_guard.events import ToolKind
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
-from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.indices import strings_only
+from luthien_guard.wire.json_text import DELETE, dumps
 from luthien_guard.wire.responses.items import Item
 from luthien_guard.wire.responses.lost import with_lost
 from luthien_guard.wire.responses.tables import CALLS, ITEM
@@ -95,6 +96,7 @@ def read_call(
 ) -> None:
     """A call item, as it begins, as it is done, or in a response. Not final: an object may still grow."""
     call = call_of(raw, path)
+    strings_only(raw, "name", path, DELETE, pieces)
     block = item.call
     if block is None:
         block = begin(item, call.kind, pieces, owner, name=call.name, id=call.id)

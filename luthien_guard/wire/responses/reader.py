@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Piece, PieceKind, is_identifier
-from luthien_guard.wire.indices import leaves_as
+from luthien_guard.wire.indices import leaves_as, strings_only
+from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
 from luthien_guard.wire.responses.members import BESIDES_AN_ITEM, OF_CHAT, strict, strict_logprobs, without
@@ -175,6 +176,7 @@ class ResponsesReader:
             self._remember(data, item, item.call)
         else:
             known |= {"name"} if type(name) is str else set()
+            strings_only(data, "name", (), DELETE, pieces)
             calls.say_whole(item, kind, name if type(name) is str else "", text, (field,), pieces)
         fields(data, (), EVENT, pieces, known)
 

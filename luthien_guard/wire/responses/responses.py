@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
+from luthien_guard.wire.indices import leaves_as, no_list, strings_only
+from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
 from luthien_guard.wire.responses.previews import settle_previews
@@ -13,6 +15,9 @@ from luthien_guard.wire.responses.shown import Shown, fields, show
 from luthien_guard.wire.responses.tables import ITEM, RESPONSE
 
 __all__ = ["end_items", "failure", "read_item", "read_response"]
+
+#: Items that consist of lists of parts. JavaScript finds an element 0 in {"0": ...}, too.
+_OF_PARTS: Final = ("message", "reasoning")
 
 
 def read_response(
@@ -26,9 +31,10 @@ def read_response(
 ) -> str:
     """Everything in a response object; `last`: nothing comes after it. Gives "" or why a part of it is of no kind that
     the format knows."""
-    output = response.get("output")
-    unknown = "" if output is None or isinstance(output, list) else "an output that is no list"
-    known = {"output"} if isinstance(output, list) else set[str]()
+    output, unknown = response.get("output"), ""
+    if output is not None and not isinstance(output, list):
+        unknown = no_list(output, (*path, "output"), [], pieces)
+    known = {"output"}
     taken: set[int] = set()
     items.joined.restart()
     for at, raw in enumerate(output if isinstance(output, list) else ()):
@@ -73,6 +79,7 @@ def read_item(
     part of it is of no kind that the format knows."""
     unknown = ""
     kind = raw.get("type")
+    strings_only(raw, "type", path, DELETE, pieces)
     item.kind = item.kind or (kind if isinstance(kind, str) else "")
     known: tuple[str, ...] = ()
     if calls.is_call(kind):
@@ -90,6 +97,8 @@ def read_item(
                 texts.part(item, part, field, at, (*path, field, at), pieces)
         elif isinstance(parts, dict) and field not in known:
             unknown = f"a {field} that is no list"
+            if kind in _OF_PARTS:
+                pieces.append(leaves_as((*path, field), []))
     fields(raw, path, ITEM, pieces, known, item.shown)
     return unknown
 

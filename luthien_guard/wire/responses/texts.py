@@ -6,6 +6,8 @@ from typing import Any, cast
 
 from luthien_guard.events import Channel
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
+from luthien_guard.wire.indices import strings_only
+from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.responses.items import Item
 from luthien_guard.wire.responses.shown import fields, show
 from luthien_guard.wire.responses.starts import Start
@@ -102,6 +104,10 @@ def part(item: Item, raw: Any, field: str, at: Any, path: Path, pieces: list[Pie
     scope = ("part", field, at)
     kind = raw.get("type") if isinstance(raw, dict) else None
     said = PARTS.get(kind) if isinstance(kind, str) else None
+    if isinstance(raw, dict):
+        strings_only(raw, "type", path, DELETE, pieces)
+        if said is not None:
+            strings_only(raw, said.field, path, "", pieces)
     if not isinstance(raw, dict) or said is None or not isinstance(raw.get(said.field), str):
         if isinstance(raw, dict):
             fields(raw, path, PART, pieces, (), item.shown, scope)
