@@ -16,6 +16,7 @@ from luthien_guard.wire.chat import CHAT
 from tests.cases.chat_wire import DONE, call, chunk, through
 from tests.official_sdks import reads
 from tests.wire.harness import chunks_of
+from tests.wire.joined import Forbids
 
 pytestmark = pytest.mark.anyio
 
@@ -214,6 +215,9 @@ PARTS = [{"type": "text", "text": "x"}]
 CASES: dict[str, bytes] = {
     "a list in a string": ROLE + text("MARK") + text(PARTS) + text(" !"),
     "a list in a refusal": chunk({"refusal": "MARK"}) + chunk({"refusal": PARTS}) + chunk({"refusal": " !"}),
+    "strings around a list in a refusal": text("MARK")
+    + chunk({"content": "x", "refusal": PARTS})
+    + text(" !"),
     "an object in a string": ROLE + text("MARK") + text({"a": "x"}) + text(" !"),
     "strings around a list": ROLE + text("x") + text([{"type": "text", "text": "MARK"}]) + text(" !"),
     "parts of one index": text([{"index": 0, "type": "text", "text": "MARK"}])
@@ -286,7 +290,6 @@ ODD: dict[str, dict[str, Any]] = {
     "no role": {"role": ""},
     "annotations": {"annotations": "x"},
     "an annotation": {"annotations": [{"type": "url_citation", "url_citation": {"url": "x"}}]},
-    "a refusal": {"refusal": PARTS},
     "an error that is empty": {"error": ""},
     "an error that is null": {"error": None},
 }
@@ -299,7 +302,7 @@ async def test_what_is_not_of_the_type_that_clients_check_parts_nothing(
     odd: dict[str, Any], first: bool, step: int
 ) -> None:
     """Where the first chunk is skipped, all are: else these read what stands in every second."""
-    inner = {key: odd[key] for key in odd if key in ("role", "annotations", "refusal")}
+    inner = {key: odd[key] for key in odd if key in ("role", "annotations")}
     choice = {key: odd[key] for key in odd if key in ("finish_reason", "logprobs")}
     data = json.loads(chunk({"content": "x", **inner}).removeprefix(b"data: "))
     data["choices"][0] |= choice
@@ -353,6 +356,32 @@ UNTOUCHED = {
 async def test_what_all_clients_read_alike_leaves_as_it_came(said: bytes, step: int) -> None:
     sent = await through([NoMark()], said + END, step=step, n=2)
     assert sent.body == said + END
+
+
+@steps
+@pytest.mark.parametrize(
+    "members",
+    [{"content": "a Night", "refusal": "jar"}, {"refusal": "jar", "content": "Night"}],
+    ids=", ".join,
+)
+async def test_a_refusal_is_read_as_the_rest_of_the_content(members: dict[str, str], step: int) -> None:
+    answer = {"choices": [{"index": 0, "message": members, "finish_reason": "stop"}]}
+    sent = await through([Forbids()], json.dumps(answer).encode(), step=step, stream=False)
+    assert b"jar" not in sent.body
+    streamed = chunk({"content": members["content"]}) + chunk({"refusal": members["refusal"]})
+    for said in (streamed, message(**members), chunk(members)):
+        sent = await through([Forbids()], said + END, step=step)
+        assert b"Night" not in sent.body or b"jar" not in sent.body
+
+
+@steps
+@pytest.mark.parametrize("content", [" !", [{"type": "text", "text": " !"}]], ids=["a string", "a list"])
+async def test_no_content_leaves_behind_a_refusal(content: Any, step: int) -> None:
+    said = text("a") + chunk({"refusal": "MARK"}) + text(content) + chunk({"refusal": "b"}) + END
+    sent = await through([NoMark()], said, step=step)
+    assert sent.body == (text("a") + chunk({"refusal": "MARK"}) + chunk({"refusal": "b"}) + END)
+    sent = await through(Guard([NoMark()], unknown="block"), said, step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
 
 
 @pytest.mark.parametrize("said", [{}, {"content": "a"}, {"tool_calls": []}], ids=json.dumps)

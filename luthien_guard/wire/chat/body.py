@@ -10,7 +10,7 @@ from typing import Any
 from luthien_guard.events import Channel, Chunk
 from luthien_guard.wire.chat.calls import read_whole, read_whole_legacy
 from luthien_guard.wire.chat.changes import put, without_empty_lists
-from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of, texts_of
+from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, follow, logprobs_of, texts_of
 from luthien_guard.wire.chat.indices import MAX_CHOICES, read_choice_index
 from luthien_guard.wire.chat.writer import finish_after_removal, no_usage
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
@@ -110,7 +110,7 @@ class BodyReader:
             return None
         texts: dict[str, Block] = {}  # one of each channel, as a string or in parts
         why = ""
-        for key, value in message.items():
+        for key, value in sorted(message.items(), key=_is_refusal):
             place = (*path, key)
             channel = CHANNELS.get(key)
             if channel is not None:
@@ -130,8 +130,9 @@ class BodyReader:
         if why:
             self._strange(why)
         for block in texts.values():
-            block.closed = True
-            pieces.append(Piece(PieceKind.STOP, block=block))
+            if not block.closed:
+                block.closed = True
+                pieces.append(Piece(PieceKind.STOP, block=block))
         return texts.get("content")
 
     def _read_text(
@@ -169,6 +170,8 @@ class BodyReader:
         if block is None:
             block = texts[name] = Block("text", choice=number, index=self._blocks, channel=channel)
             self._blocks += 1
+            if name == "refusal":
+                follow(block, texts.get("content"), pieces)
             pieces.append(Piece(PieceKind.START, block=block))
         block.source.append(text)
         pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text))
@@ -247,6 +250,11 @@ class BodyWriter:
         self.finished = True
         error = {"message": message, "type": "server_error", "param": None, "code": code}
         return json.dumps({"error": error}, ensure_ascii=False).encode()
+
+
+def _is_refusal(member: tuple[str, Any]) -> bool:
+    """Clients that read it as the rest of the content do so wherever it stands."""
+    return member[0] == "refusal"
 
 
 def _say(data: Any, message: Path, texts: list[str], changes: dict[Path, Any]) -> None:

@@ -11,7 +11,16 @@ from luthien_guard.wire.indices import strings_only
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.strings import opaque
 
-__all__ = ["CHANNELS", "ENVELOPE", "Envelope", "arguments_piece", "failed", "logprobs_of", "texts_of"]
+__all__ = [
+    "CHANNELS",
+    "ENVELOPE",
+    "Envelope",
+    "arguments_piece",
+    "failed",
+    "follow",
+    "logprobs_of",
+    "texts_of",
+]
 
 #: Which fields of a message or delta are texts, and of which channel.
 CHANNELS: Final[dict[str, Channel]] = {
@@ -79,6 +88,14 @@ def texts_of(
     for of, place, text in parts_of(content, path, pieces):
         inner = of != channel and channel == "content"
         yield (f"{key}/{of}", of, place, text) if inner else (key, channel, place, text)
+
+
+def follow(refusal: Block, content: Block | None, pieces: list[Piece]) -> None:
+    """A refusal begins: some clients read it as the rest of the content, which is over then."""
+    refusal.follows = content
+    if content is not None:
+        content.closed = True
+        pieces.append(Piece(PieceKind.STOP, block=content))
 
 
 def arguments_piece(block: Block, value: Any, path: Path, owner: Path) -> Piece:

@@ -138,8 +138,9 @@ class StreamReader:
         found: list[Piece] = []
         for choice in self._choices.values():
             for block in (*choice.texts.all.values(), *choice.calls.all):
-                block.closed = choice.finished or self._done
-                found.append(Piece(PieceKind.STOP, block=block))
+                if not block.closed:
+                    block.closed = choice.finished or self._done
+                    found.append(Piece(PieceKind.STOP, block=block))
         self._choices = {}
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from luthien_guard.events import Channel
-from luthien_guard.wire.chat.fields import texts_of
+from luthien_guard.wire.chat.fields import follow, texts_of
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.indices import leaves_as
 from luthien_guard.wire.json_text import DELETE
@@ -19,12 +19,13 @@ _DELTA: Final = PieceKind.DELTA  # a look-up less for every token
 class Texts:
     """By name: the member of the delta, or something else for texts that no client takes for that one."""
 
-    __slots__ = ("_number", "_sizes", "all", "reasoning")
+    __slots__ = ("_number", "_refused", "_sizes", "all", "reasoning")
 
     def __init__(self, number: int) -> None:
         self.all: dict[str, Block] = {}
         self.reasoning = ""  # what its member is called: the first name that said something
         self._number = number  # of the choice
+        self._refused = False  # a refusal has begun
         # Of texts that were repeated: how many parts, of what length.
         self._sizes: dict[str, tuple[int, int]] = {}
 
@@ -34,12 +35,20 @@ class Texts:
         if block is None:
             block = Block("text", choice=self._number, index=len(self.all), channel=channel)
             self.all[name] = block
+            if channel == "refusal":
+                self._refused = True
+                follow(block, self.all.get(name.replace("refusal", "content")), pieces)
             pieces.append(Piece(PieceKind.START, block=block))
         block.source.append(text)
         pieces.append(Piece(_DELTA, block=block, path=path, text=text))
 
     def read(self, name: str, channel: Channel, value: Any, path: Path, pieces: list[Piece]) -> str:
-        """The pieces of a member that is a text; why it is of no known kind, "" where it is."""
+        """The pieces of a member that is a text; why it is of no known kind, "" where it is. Some clients read content and
+        refusal as one text, others as two: they are both where no content comes behind a refusal."""
+        if self._refused and channel == "content" and value:
+            opaque(value, path, pieces)
+            pieces.append(leaves_as(path, DELETE))
+            return "content behind a refusal"
         if type(value) is str:
             if value:
                 self.add(name, channel, path, value, pieces)
