@@ -197,10 +197,9 @@ class LocalStream:
             self._places = anyio.Semaphore(AT_ONCE, fast_acquire=True)
         for job in todo:
             async with self._places:
-                if not self._response.done:
-                    await job()
-            if self._response.done:  # nobody gets the answer
-                return
+                if self._response.done:  # nobody gets the answer
+                    return
+                await job()
 
     async def _decide_aside(self) -> None:
         if self._exchange.aside is not None:

@@ -713,6 +713,14 @@ async def test_nobody_is_asked_about_an_answer_that_has_ended(step: str) -> None
     assert found.outcome == Outcome(OutcomeStatus.BLOCKED, "asks", "no more of this")
 
 
+async def test_a_verdict_that_ends_the_answer_waits_for_none_of_many_either() -> None:
+    ids = ["b" if at == 3 else str(at) for at in range(50)]
+    chunks = [chunk for id in ids for chunk in ({"call": "{}", "id": id}, {"called": id})]
+    with anyio.fail_after(20):
+        run = await Bench([EndsOrWaits()]).run(*chunks)
+    assert run.outcome == Outcome(OutcomeStatus.BLOCKED, "ends-or-waits", "no more of this")
+
+
 async def test_what_waits_for_its_turn_is_not_asked_when_the_shell_ends_the_answer() -> None:
     questions = Questions()
     bench = Bench([Asks(questions)])
