@@ -119,7 +119,7 @@ class Guard:
             self.callers = Callers(pepper=pepper, session_from=session_from)
         with set_at("tracing"):
             self._tracer = open_tracer(tracing) if isinstance(tracing, str) else tracing
-        sinks = [*([] if self._tracer is None else [self._tracer]), *sinks]
+        sinks = _takers([*([] if self._tracer is None else [self._tracer]), *sinks])
         self.delivery = Delivery(sinks, storage=self.storage, durability=durability, redact=self.redactor)
         self._asks_litellm = judge is None
         services = Services(
@@ -348,3 +348,12 @@ def _checked(limits: object) -> Limits:
     if limits is not None and not isinstance(limits, Limits):
         raise ConfigError(f"limits is a {type(limits).__name__}: give Limits(...)")
     return limits or Limits()
+
+
+def _takers(sinks: list[Sink]) -> list[Sink]:
+    for each in sinks:
+        if not callable(getattr(each, "put", None)):
+            raise ConfigError(
+                f"sinks has {each!r}, which has no `put`: give objects; a URL of records is the store"
+            )
+    return sinks
