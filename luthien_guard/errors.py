@@ -9,7 +9,8 @@ LuthienError
 │   ├── MalformedBody      400
 │   ├── BodyTooLarge       413
 │   ├── UnsupportedEncoding 415
-│   └── HistoryKept        400: a part of the conversation is not in the request
+│   ├── HistoryKept        400: a part of the conversation is not in the request
+│   └── AnswerFromMiddle   400: a part of the answer is not asked for
 └── SinkError              the operator: a store, broker or collector failed
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 __all__ = [
+    "AnswerFromMiddle",
     "BodyTooLarge",
     "ConfigError",
     "HistoryKept",
@@ -113,6 +115,17 @@ class HistoryKept(WireError):
         super().__init__(
             f"a policy here must see the whole conversation: send it in the request; {named} refers to one that the "
             "provider keeps"
+        )
+
+
+class AnswerFromMiddle(WireError):
+    """Only what comes after a place in a stored answer is asked for, and a policy judges it."""
+
+    code = "stream_resume_unsupported"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a policy here judges this answer: read it from its beginning, without `starting_after`"
         )
 
 

@@ -63,6 +63,7 @@ class RequestMetadata:
     endpoint: str = ""  # the path
     traceparent: str | None = None  # W3C, as it came; `trace_id` is part of it
     policy_set: str | None = None  # further policies for this caller, by name
+    resumes: bool = False  # asks for what comes after a place in an answer that the provider keeps
     # The caller's credentials, which no record may hold.
     secrets: tuple[str, ...] = field(default=(), repr=False)
 

@@ -29,8 +29,9 @@ class Reply:
 async def ask(
     app: App, path: str, body: bytes, *, headers: Sequence[tuple[bytes, bytes]] = (), method: str = "POST"
 ) -> Reply:
-    """One request; the client stays until the application is done."""
+    """One request; the client stays until the application is done. `path`: with its query."""
     reply = Reply()
+    path, _, query = path.partition("?")
     sent = False
 
     async def receive() -> dict[str, Any]:
@@ -56,7 +57,7 @@ async def ask(
         "path": path,
         "raw_path": path.encode(),
         "root_path": "",
-        "query_string": b"",
+        "query_string": query.encode(),
         "headers": [(b"content-type", b"application/json"), *headers],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 2),

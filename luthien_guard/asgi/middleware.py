@@ -10,7 +10,7 @@ from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.exchange import Exchange
 from luthien_guard.asgi.inner import SEAL, Seal
 from luthien_guard.asgi.lifespan import Lifespan, Start
-from luthien_guard.asgi.request import ClientGone, check_headers, headers_of, read_body
+from luthien_guard.asgi.request import ClientGone, check_headers, headers_of, read_body, resumes
 from luthien_guard.asgi.routes import Route, Routes
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope, Send
 from luthien_guard.asgi.websocket import REASON, deny, wants_websocket
@@ -120,7 +120,7 @@ class GuardMiddleware:
                 metadata = replace(metadata, policy_set=policy_set)
             if (user := state.get(USER)) is not None:
                 metadata = replace(metadata, user_id=str(user))
-        return metadata
+        return replace(metadata, resumes=True) if resumes(scope) else metadata
 
     async def _body(self, scope: Scope, receive: Receive, route: Route, headers: Headers) -> bytes:
         if route.refusal is not None:

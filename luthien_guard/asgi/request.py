@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from anyio.lowlevel import checkpoint
 
@@ -22,19 +23,23 @@ __all__ = [
     "has_left",
     "headers_of",
     "read_body",
+    "resumes",
 ]
 
 #: Headers of which two different values mean two different requests.
 _SINGLE: Final = (b"content-type", b"content-encoding", b"content-length")
 #: Messages about a body that is over, before a `receive` is taken for one that says the same thing for ever.
 _REPEATS: Final = 8
-#: Said about the body as it came, or an invitation to encode the answer so that it cannot be inspected.
+#: Said about the body as it came, or an invitation to encode the answer, or send a part of it, so that it cannot be
+#: inspected.
 _REPLACED: Final = frozenset(
     {
         b"accept-encoding",
         b"content-encoding",
         b"content-length",
         b"expect",
+        b"if-range",
+        b"range",
         b"te",
         b"trailer",
         b"transfer-encoding",
@@ -122,3 +127,9 @@ def body_headers(headers: Headers, body: bytes) -> list[tuple[bytes, bytes]]:
 def headers_of(scope: Scope) -> Headers:
     """The headers as they are now; some servers append trailers to the same list later."""
     return frozen(scope["headers"])
+
+
+def resumes(scope: Scope) -> bool:
+    """Whether the query asks for what comes after a place in a stored answer, however it spells that."""
+    query: bytes = scope.get("query_string", b"")
+    return query != b"" and b"starting_after" in unquote_to_bytes(query).lower()

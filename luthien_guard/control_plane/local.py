@@ -18,7 +18,7 @@ from luthien_guard.engine.asking import RecordFunction, Services
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.verdicts import Intervention, message_for
-from luthien_guard.errors import ConfigError, HistoryKept, WireError
+from luthien_guard.errors import AnswerFromMiddle, ConfigError, HistoryKept, WireError
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.identity import SESSION_FROM, Sessions, SessionSource, Threads, user_of
 from luthien_guard.records import EventType
@@ -75,6 +75,8 @@ class LocalControlPlane:
         covered = exchange.plan.looks_at_response or exchange.services.keeps_content
         if not body:
             enforces = exchange.plan.enforces
+            if enforces and exchange.metadata.resumes:  # what was cut off would be missing in what policies judge
+                return _rejected(exchange, body, AnswerFromMiddle())
             return PolicyResult(RequestDecision(body, covers_response=covered, enforces=enforces))
         intervention = await exchange.decide_request(body, request)
         if intervention is not None:

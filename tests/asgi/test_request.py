@@ -229,8 +229,8 @@ async def test_a_label_decides_nothing_but_another_charset_is_refused(label: byt
 
 async def test_an_encoded_body_is_decoded_and_its_header_gone() -> None:
     app, guard = Speaker(b"{}"), ScriptedGuard()
-    headers = [(b"content-encoding", b"gzip"), (b"accept-encoding", b"br, gzip"), (b"content-length", b"1")]
-    await visit(guarded(app, guard), body=gzip.compress(b'{"a":1}', mtime=0), headers=[*headers[:2]])
+    headers = [(b"content-encoding", b"gzip"), (b"accept-encoding", b"br, gzip"), (b"range", b"bytes=9-")]
+    await visit(guarded(app, guard), body=gzip.compress(b'{"a":1}', mtime=0), headers=headers)
     assert app.bodies == guard.scripted.requests == [b'{"a":1}']
     assert app.scopes[0]["headers"] == [(b"content-length", b"7")]
 
