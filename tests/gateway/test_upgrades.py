@@ -36,7 +36,9 @@ def saying_hello() -> Wire:
     body = render(Script().text("hello"), "openai.chat", stream=False).body
 
     def act(connection: socket.socket, _: bytes) -> None:
-        connection.sendall(head(kind="application/json", content_length=str(len(body))) + body)
+        # who hangs up behind an answer says so: else the next request may come on this connection
+        told = {"content_length": str(len(body)), "connection": "close"}
+        connection.sendall(head(kind="application/json", **told) + body)
 
     return Wire(act)
 
