@@ -23,8 +23,8 @@ class Clock(Protocol):
         ...
 
     def until(self, when: float, scope: anyio.CancelScope | None = None) -> anyio.CancelScope:
-        """A new scope that is cancelled when the clock reaches `when`; `inf` never is. `scope`: one that this clock has
-        made, to be cancelled then and no longer when it would have been."""
+        """A new scope that is cancelled when the clock reaches `when`; `inf` never is. `scope`: one that is there
+        already, to be cancelled then and no longer when it would have been."""
         ...
 
 

@@ -120,7 +120,9 @@ class GuardMiddleware:
                 metadata = replace(metadata, policy_set=policy_set)
             if (user := state.get(USER)) is not None:
                 metadata = replace(metadata, user_id=str(user))
-        return replace(metadata, resumes=True) if resumes(scope) else metadata
+        if (query := scope.get("query_string")) and resumes(query):
+            metadata = replace(metadata, resumes=True)
+        return metadata
 
     async def _body(self, scope: Scope, receive: Receive, route: Route, headers: Headers) -> bytes:
         if route.refusal is not None:

@@ -129,7 +129,6 @@ def headers_of(scope: Scope) -> Headers:
     return frozen(scope["headers"])
 
 
-def resumes(scope: Scope) -> bool:
-    """Whether the query asks for what comes after a place in a stored answer, however it spells that."""
-    query: bytes = scope.get("query_string", b"")
-    return query != b"" and b"starting_after" in unquote_to_bytes(query).lower()
+def resumes(query: bytes) -> bool:
+    """Whether it asks for what comes after a place in a stored answer, however it spells that."""
+    return b"starting_after" in unquote_to_bytes(query).lower()

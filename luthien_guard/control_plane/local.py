@@ -75,9 +75,8 @@ class LocalControlPlane:
         covered = exchange.plan.looks_at_response or exchange.services.keeps_content
         if not body:
             enforces = exchange.plan.enforces
-            if (
-                enforces and exchange.metadata.resumes
-            ):  # what was cut off would be missing in what policies judge
+            # what was cut off would be missing in what policies judge
+            if enforces and exchange.metadata.resumes:
                 return _rejected(exchange, body, AnswerFromMiddle())
             return PolicyResult(RequestDecision(body, covers_response=covered, enforces=enforces))
         intervention = await exchange.decide_request(body, request)

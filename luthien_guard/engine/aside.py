@@ -69,9 +69,9 @@ class Aside:
 
     def put(self, call: HookCall, event: Any) -> None:
         backlog = self._backlogs.setdefault(call.position, _Backlog())
-        size = _size(event)
         if backlog.late:
             return
+        size = _size(event)
         if backlog.size + size > self._limit:
             backlog.late = True
             self._lost(call, event)

@@ -21,9 +21,7 @@ async def within(
 ) -> Any:
     """Raises Overdue, also for what takes its time with the processor and not with waiting. The seconds are those of the
     clock, and never more than real ones: a clock may stand still."""
-    ends = clock() + seconds
-    scope = clock.until(ends)
-    scope.deadline = anyio.current_time() + seconds
+    scope, ends = anyio.CancelScope(), 0.0
 
     def anew() -> None:
         nonlocal ends
@@ -31,6 +29,7 @@ async def within(
         clock.until(ends, scope)
         scope.deadline = anyio.current_time() + seconds
 
+    anew()
     with scope:
         began(anew)
         found = await awaitable

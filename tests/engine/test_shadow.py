@@ -142,20 +142,7 @@ class AsksAtTheEnd(Asks):
         await type(self).answer.wait()
         return Block("no")
 
-    @hookimpl
-    async def on_chunk_started(self) -> Block:
-        await type(self).answer.wait()
-        return Block("no")
-
-    @hookimpl
-    async def on_chunk_completed(self) -> Block:
-        await type(self).answer.wait()
-        return Block("no")
-
-    @hookimpl
-    async def on_response_completed(self) -> Block:
-        await type(self).answer.wait()
-        return Block("no")
+    on_chunk_started = on_chunk_completed = on_response_completed = on_response_started
 
 
 class Holds(Policy):

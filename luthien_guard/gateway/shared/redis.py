@@ -131,9 +131,8 @@ async def _said(id: str, asked: Awaitable[Mapping[str, str]]) -> Mapping[str, st
 
     try:
         return await asked
-    except (
-        coredis.exceptions.WrongTypeError
-    ):  # a value of another kind has that name: it is spoiled, and no other
+    except coredis.exceptions.WrongTypeError:
+        # a value of another kind has that name: it is spoiled, and no other
         return {"id": id}
 
 

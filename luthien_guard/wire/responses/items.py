@@ -199,9 +199,8 @@ class Items:
             # It was heard of without an id, and this one is another's.
             if self._by_id.get(id, item) is not item:
                 item.name = f"{id[:100]}_{item.index}"
-        if (
-            type(raw) is not int or raw != item.index
-        ):  # without one, some clients take it for the first item's
+        # without one, some clients take it for the first item's
+        if type(raw) is not int or raw != item.index:
             pieces.append(leaves_as(("output_index",), item.index))
         self._name(item, id, pieces, announced=isinstance(inner, dict))
         if "item_id" in data and not id and (item.id or type(data["item_id"]) is not str):
