@@ -36,9 +36,12 @@ def upstream(chunks: int, pause: float) -> Any:
     ready = [chat_chunk(number) for number in range(chunks)]
 
     async def answer() -> AsyncIterator[bytes]:
+        due = anyio.current_time()
         for raw in ready:
             if pause:
-                await anyio.sleep(pause)
+                # As providers do: a server that has stopped for a while does not make them all speak at the same time.
+                due += pause
+                await anyio.sleep(max(0.0, due - anyio.current_time()))
                 raw = raw.replace(b'" word', b'" %d word' % time.monotonic_ns())
             yield raw
         yield FINISH + DONE

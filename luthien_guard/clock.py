@@ -11,7 +11,11 @@ from typing import Protocol, runtime_checkable
 
 import anyio
 
-__all__ = ["Clock", "MonotonicClock", "clock_from"]
+__all__ = ["Clock", "MonotonicClock", "OutOfTime", "clock_from"]
+
+
+class OutOfTime(Exception):
+    """The moment came first."""
 
 
 @runtime_checkable

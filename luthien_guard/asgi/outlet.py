@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.types import Message
 from luthien_guard.control_plane.service import ControlPlaneService
 from luthien_guard.exchange import Outcome
 from luthien_guard.limits import Limits
-from luthien_guard.pipeline import Deadlines, Expiry, Lanes
+from luthien_guard.pipeline import Beside, Deadlines, Expiry, Lanes
 
 __all__ = ["Attempt", "Outlet", "WatchedOutlet"]
 
@@ -49,14 +49,11 @@ class WatchedOutlet(Outlet, Protocol):
     limits: Limits
     now: Callable[[], float]
     deadlines: Deadlines
+    beside: Beside  # the application
 
     @property
     def enforces(self) -> bool:
         """What is decided about the answer has an effect on it."""
-        ...
-
-    def start(self, work: Callable[..., Coroutine[Any, Any, None]], /, *args: Any) -> None:
-        """Run `work(*args)` beside the application."""
         ...
 
     def wake(self) -> None:

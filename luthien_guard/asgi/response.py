@@ -237,7 +237,11 @@ class Response:
         context = StreamingContext(outlet.call_id, outlet.wire_format, self._status, stream, self._attempt)
         opened = await outlet.plane.open_stream(context)
         self.lanes = Lanes(
-            opened, self._write, spawn=outlet.start, deadlines=outlet.deadlines, wake=outlet.wake
+            opened,
+            self._write,
+            beside=outlet.beside,
+            deadlines=outlet.deadlines,
+            wake=outlet.wake,
         )
         return self.lanes
 

@@ -7,8 +7,8 @@ answer does so in turn, and the exchange is closed once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -37,7 +37,6 @@ class Watched:
     """Runs the application of an `Exchange` until its answer is complete, the client gone or time up."""
 
     __slots__ = (
-        "_beside",
         "_ending",
         "_exchange",
         "_heard",
@@ -50,6 +49,7 @@ class Watched:
         "_silent",
         "_stopped",
         "_turn",
+        "beside",
         "client",
         "deadlines",
         "limits",
@@ -65,7 +65,7 @@ class Watched:
         self.limits = exchange.guard.limits
         self.now = clock.source if isinstance(clock, MonotonicClock) else clock
         self.deadlines = Deadlines(self.now, self.limits, total=exchange.expires)
-        self._beside: Beside = beside(clock, self._looks)
+        self.beside: Beside = beside(clock, self._rung)
         self._silent = anyio.Event()  # the answer is complete, or nobody is there to get it
         self._running: anyio.CancelScope | None = None  # around what the caller's task does now
         self._replay: Replay | None = None  # what the application receives, while it runs
@@ -80,8 +80,8 @@ class Watched:
 
     async def run(self) -> None:
         """Decide the request, unless that has been done, and serve it."""
-        async with self._beside:
-            self.start(self._watch)
+        async with self.beside:
+            self.beside.start(self._watch)
             self._plan()
             await self._serve()
             self._inside = False
@@ -90,7 +90,7 @@ class Watched:
             # Most servers report the disconnect once the answer is complete: cheaper than a cancellation.
             await checkpoint()
             if not self._heard:
-                self._beside.cancel()
+                self.beside.cancel()
 
     # -- the caller's task ---------------------------------------------------------------------------------------------
 
@@ -224,8 +224,26 @@ class Watched:
             self._keep(error)
         await self._alone(self._disconnected)
 
+    def _rung(self) -> None:
+        """The alarm. A task only where there is something to see to: of a thousand streams a hundred ring every second."""
+        try:
+            quiet = self._is_quiet()
+        except Exception:  # noqa: BLE001 -- it comes again, where it ends the exchange
+            quiet = False
+        if quiet:
+            self._plan()
+        else:
+            self.beside.start(self._looks)
+
+    def _is_quiet(self) -> bool:
+        lanes = None if self._exchange.attempt is None else self._exchange.attempt.lanes
+        if self._exchange.closed or self.client.gone or self.deadlines.broken:
+            return False
+        if self._expired(lanes) is not None:
+            return False
+        return lanes is None or (lanes.error is None and not self.deadlines.keepalive_due)
+
     async def _looks(self) -> None:
-        """The alarm has rung."""
         await self._alone(self._look)
         self._plan()
 
@@ -254,8 +272,9 @@ class Watched:
             await self._expire(self._fault())
         elif expiry := self._expired(lanes):
             await self._expire(expiry)
-        elif lanes is not None and self.deadlines.keepalive_due():
-            self.start(lanes.keepalive)
+        elif lanes is not None and self.deadlines.keepalive_due:
+            self.deadlines.told = self.now()
+            lanes.keepalive()
 
     def _expired(self, lanes: Lanes | None) -> Expiry | None:
         if not self.client.finished:
@@ -303,7 +322,7 @@ class Watched:
 
     def _plan(self) -> None:
         self._planned = self.deadlines.wake_at()
-        self._beside.wake_at(self._planned)
+        self.beside.wake_at(self._planned)
 
     # -- what its attempts need: see `WatchedOutlet` -------------------------------------------------------------------
 
@@ -324,11 +343,8 @@ class Watched:
         decision = self._exchange.decision
         return decision is None or decision.enforces
 
-    def start(self, work: Callable[..., Coroutine[Any, Any, None]], /, *args: Any) -> None:
-        self._beside.start(work, *args)
-
     def wake(self) -> None:
-        if self.deadlines.wake_at() < self._planned:
+        if self.deadlines.may_come_before(self._planned):
             self._plan()
 
     def cancel(self) -> None:
@@ -343,7 +359,7 @@ class Watched:
             self._running.cancel()
         elif self._out is None:
             self._out = anyio.Event()
-            self.start(self._cancel_late, self._running, self._out)
+            self.beside.start(self._cancel_late, self._running, self._out)
 
     async def close(self, outcome: Outcome | None = None) -> None:
         await self._exchange.close(outcome)

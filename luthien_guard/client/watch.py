@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from luthien_guard.control_plane.service import GuardedStream, Release
-from luthien_guard.engine.suspension import Rest
+from luthien_guard.engine.suspension import rest
 
 __all__ = ["watched"]
 
@@ -30,8 +30,7 @@ async def watched(stream: GuardedStream, work: Callable[[], Coroutine[Any, Any, 
     look = _Look(stream)
     try:
         async with look.limit:
-            rest: Release = await Rest(coroutine, first)
-            return rest
+            return await rest(coroutine, first)
     except TimeoutError:
         if not look.late:
             raise

@@ -78,13 +78,14 @@ class LocalStream:
         if self._room < 0:
             return await self._too_long()
         flow = response.flow
-        if flow is not None and not last and (text := flow.pattern.text_of(data)):
-            items = await response.flows.more(flow, data, text)
+        # A frame of the flow, or a verdict on one is there.
+        if flow is not None and not last and ((text := flow.pattern.text_of(data)) or not data):
+            items = await response.flows.more(flow, data, text) if text else response.flows.freed()
             exchange = self._exchange
             if items is None or exchange.record.owes or exchange.aside is not None:
                 self._begun += items or ()
                 return await self._release(drain=items is None)
-            return Release(items, held=response.held_bytes)
+            return Release(items, len(response.jobs), held=response.held_bytes)
         data = await self._frames(data)
         if data or last:
             await self._take(self._decoder.feed(data))
@@ -163,43 +164,47 @@ class LocalStream:
 
     async def decide_pending(self) -> None:
         """First what has a say: somebody waits for that."""
-        if not self._response.jobs:
+        response = self._response
+        if not response.jobs:
             await self._decide_aside()
             return
         self._deciding += 1
         try:
-            await self._decide_jobs()
+            while response.jobs:
+                if len(response.jobs) == 1:  # a group for one alone would cost as much as all the rest
+                    await self._decide(response.jobs.pop())
+                else:
+                    jobs, response.jobs = response.jobs, []
+                    await self._decide_at_once(jobs)
         finally:
             self._deciding -= 1
 
-    async def _decide_jobs(self) -> None:
-        response = self._response
-        while response.jobs:
-            jobs, response.jobs = response.jobs, []
-            if len(jobs) == 1:  # a group for one alone would cost as much as all the rest
-                await self._decide(jobs)
-                continue
-            todo = iter(jobs)
-            async with anyio.create_task_group() as tasks:
-                for _ in jobs[:AT_ONCE]:
-                    tasks.start_soon(self._decide_in_turn, todo, tasks.cancel_scope)
+    async def _decide_at_once(self, jobs: Sequence[Job]) -> None:
+        todo = iter(jobs)
+        async with anyio.create_task_group() as tasks:
+            for _ in jobs[:AT_ONCE]:
+                tasks.start_soon(self._decide_in_turn, todo, tasks.cancel_scope)
 
     async def _decide_in_turn(self, todo: Iterable[Job], all_of_them: anyio.CancelScope) -> None:
         """What ends the answer waits for no other verdict on it: a person may be asked for minutes."""
-        await self._decide(todo)
-        if self._response.done:
-            all_of_them.cancel()
-
-    async def _decide(self, todo: Iterable[Job]) -> None:
-        """One after the other, as soon as there is a place: the answer has so many, however its calls came. `todo` may be
-        shared."""
-        if self._places is None:
-            self._places = anyio.Semaphore(AT_ONCE, fast_acquire=True)
         for job in todo:
-            async with self._places:
-                if self._response.done:  # nobody gets the answer
-                    return
+            await self._decide(job)
+            if self._response.done:
+                all_of_them.cancel()
+                return
+
+    async def _decide(self, job: Job) -> None:
+        """As soon as there is a place: the answer has so many, however its calls came."""
+        places = self._places = self._places or anyio.Semaphore(AT_ONCE)
+        try:
+            places.acquire_nowait()
+        except anyio.WouldBlock:
+            await places.acquire()
+        try:
+            if not self._response.done:  # otherwise nobody gets the answer
                 await job()
+        finally:
+            places.release()
 
     async def _decide_aside(self) -> None:
         if self._exchange.aside is not None:

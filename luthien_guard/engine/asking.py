@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import CoroutineType
 from typing import Any, Final, Protocol, TypeAlias
 
 from luthien_guard.cancellation import must_travel
+from luthien_guard.clock import OutOfTime
 from luthien_guard.engine.aside import Aside
 from luthien_guard.engine.plan import Plan
-from luthien_guard.engine.suspension import Later, Rest
+from luthien_guard.engine.suspension import rest
 from luthien_guard.engine.verdicts import Intervention, VerdictCache
-from luthien_guard.engine.waits import Waits
+from luthien_guard.engine.waits import Wait, Waits
 from luthien_guard.errors import PolicyError, PolicyTimeout, told
 from luthien_guard.events import (
     Chunk,
@@ -29,23 +31,11 @@ from luthien_guard.records import EventType
 from luthien_guard.registry import HookCall
 from luthien_guard.wire.format import WireFormat
 
-__all__ = ["Asking", "Overdue", "RecordFunction", "Services", "concerned"]
+__all__ = ["Asking", "RecordFunction", "Services", "concerned"]
 
 
 #: What `record` calls its own arguments.
 _RESERVED: Final = frozenset({"type", "policy", "event"})
-
-
-class Overdue(Exception):
-    """What `Services.within` raises when the time is up."""
-
-
-class Within(Protocol):
-    """Await something, at most so many seconds. Raises Overdue. `began` is given a function that starts them anew."""
-
-    def __call__(
-        self, awaitable: Awaitable[Any], seconds: float, began: Callable[[Callable[[], None]], None]
-    ) -> Awaitable[Any]: ...
 
 
 AtOnce: TypeAlias = Callable[[Sequence[Callable[[], Awaitable[Any]]]], Awaitable[list[Any]]]
@@ -72,7 +62,8 @@ class Services:
     """What the engine is given: everything that touches the world."""
 
     clock: Callable[[], float]
-    within: Within
+    #: Awaits something until the deadline of the wait, wherever that moves. Raises OutOfTime.
+    within: Callable[[Awaitable[Any], Wait], Awaitable[Any]]
     #: Does several things at once; what each came to, in their order.
     at_once: AtOnce
     judge: Judge | None = None
@@ -175,7 +166,7 @@ class Asking:
         if call.members:
             return await self.together(call, lambda each: self.call(each, event), event)
         said = self.ask(call, event)
-        return await said if type(said) is Later else said
+        return await said if type(said) is CoroutineType else said
 
     async def together(
         self, group: HookCall, ask: Callable[[HookCall], Awaitable[Any]], event: Any
@@ -191,8 +182,8 @@ class Asking:
         return self.nonsense(call, result, "a verdict: policies of a group change nothing", event)
 
     def ask(self, call: HookCall, event: Any, *, aside: bool = True) -> Any:
-        """`call` without a step of its own, for every token: `Later` only where the hook waits for somebody. Unless `aside`
-        is False, who only looks on and may wait is asked later.
+        """`call` without a step of its own, for every token: a coroutine only where the hook waits for somebody. Unless
+        `aside` is False, who only looks on and may wait is asked later.
 
         Here and in `_said`, nowhere else, a policy's exceptions are caught.
         """
@@ -208,22 +199,40 @@ class Asking:
                 except StopIteration as stop:
                     result = stop.value
                 else:
-                    return Later(self._said(call, event, self._watched(call, result, first)))
+                    return self._said(call, event, rest(result, first), watched=True)
             elif call.is_async or hasattr(result, "__await__"):
-                return Later(self._said(call, event, self._timed(call, result)))
+                return self._said(call, event, result)
         except BaseException as error:
             if must_travel(error):
                 raise
             return self._failed(call, error, event)
         return None if result is None else self._taken(call, event, result)
 
-    async def _said(self, call: HookCall, event: Any, awaitable: Awaitable[Any]) -> Any:
+    async def _said(
+        self, call: HookCall, event: Any, awaitable: Awaitable[Any], *, watched: bool = False
+    ) -> Any:
+        """A policy that waits, or whose failure is forgiven, gets a time-out of its own; others are watched from outside
+        (`overdue`), because a time-out for every chunk costs more than the chunk."""
+        if self._waits is None:
+            self._waits = Waits(self.services.clock)
+        waits, seconds = self._waits, self._seconds(call)
+        wait = waits.begin(call, seconds)
         try:
-            result = await awaitable
+            if watched:
+                result = await awaitable
+            else:
+                result = await self.services.within(awaitable, wait)
+                if self.services.clock() >= wait.deadline:  # it took its time with the processor
+                    raise OutOfTime
+        except OutOfTime:
+            late = f"no answer in {seconds:g} s"
+            return self._failed(call, PolicyTimeout(late, policy=call.registered.name, hook=call.hook), event)
         except BaseException as error:
             if must_travel(error):
                 raise
             return self._failed(call, error, event)
+        finally:
+            waits.end(wait)
         return self._taken(call, event, result)
 
     def _put_aside(self, call: HookCall, event: Any) -> None:
@@ -236,7 +245,7 @@ class Asking:
 
     async def _ask_aside(self, call: HookCall, event: Any) -> None:
         said = self.ask(call, event, aside=False)
-        if type(said) is Later:
+        if type(said) is CoroutineType:
             await said
 
     def _lost_aside(self, call: HookCall, event: Any) -> None:
@@ -246,32 +255,10 @@ class Asking:
     def _taken(self, call: HookCall, event: Any, result: Any) -> Any:
         if isinstance(result, (Block, Abort, Retry)):
             return self.verdict(call, result, event)
+        if type(result) is CoroutineType:  # forgotten; nobody may take it for one that is still to be awaited
+            result.close()
+            return self.nonsense(call, result, "what it comes to", event)
         return result if call.enforces else None
-
-    async def _watched(self, call: HookCall, awaitable: Any, first: Any) -> Any:
-        """A policy that waits, or whose failure is forgiven, gets a scope of its own; others are watched from
-        outside (`overdue`), because a scope per chunk costs more than the chunk."""
-        key, waits = object(), self._waiting()
-        waits.begin(key, call, self._seconds(call))
-        try:
-            return await Rest(awaitable, first)
-        finally:
-            waits.end(key)
-
-    async def _timed(self, call: HookCall, awaitable: Any) -> Any:
-        key, waits, seconds = object(), self._waiting(), self._seconds(call)
-        try:
-            return await self.services.within(awaitable, seconds, partial(waits.begin, key, call, seconds))
-        except Overdue:
-            message = f"no answer in {seconds:g} s"
-            raise PolicyTimeout(message, policy=call.registered.name, hook=call.hook) from None
-        finally:
-            waits.end(key)
-
-    def _waiting(self) -> Waits:
-        if self._waits is None:
-            self._waits = Waits(self.services.clock)
-        return self._waits
 
     def _seconds(self, call: HookCall) -> float:
         return call.registered.timeout or self.services.limits.hook_timeout

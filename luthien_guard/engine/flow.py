@@ -7,9 +7,8 @@ nor writer: all three would do for it what they did for that one. Whatever else 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 
-from luthien_guard.engine.suspension import Later
 from luthien_guard.engine.text import TextLane
 from luthien_guard.events import frame_chunk
 from luthien_guard.wire.alike import Pattern, UnparsedChunk, pattern_of
@@ -32,18 +31,18 @@ class Flow:
         self.lane = lane
         self.direct = lane is None or lane.through
 
-    def decided(self, frame: bytes, text: str, number: int) -> Item | Later[Item | None] | None:
-        """What leaves for this frame, in a flow that is `direct`; None where its text is gone; `Later` only where a policy
-        waits for somebody. Raises Stop."""
+    def decided(self, frame: bytes, text: str, number: int) -> Item | Awaitable[Item | None] | None:
+        """What leaves for this frame, in a flow that is `direct`; None where its text is gone; to be awaited only where a
+        policy waits for somebody. Raises Stop."""
         self.block.source.append(text)
         if self.lane is None:
             return frame, number
         left = self.lane.decide(text)
         if isinstance(left, str):
             return self._item(frame, text, number, left)
-        return Later(self._item_later(frame, text, number, left))
+        return self._item_later(frame, text, number, left)
 
-    async def _item_later(self, frame: bytes, text: str, number: int, left: Later[str]) -> Item | None:
+    async def _item_later(self, frame: bytes, text: str, number: int, left: Awaitable[str]) -> Item | None:
         return self._item(frame, text, number, await left)
 
     def _item(self, frame: bytes, text: str, number: int, left: str) -> Item | None:

@@ -77,6 +77,20 @@ class Flows:
         """`Response.take` for the next frame of the flow, and what may leave then. Where that is None, `drain` knows."""
         return self._more_of(flow)(flow, frame, text)
 
+    def freed(self) -> tuple[Item, ...] | None:
+        """What of the flow may leave now; None where a writer has to see to it."""
+        response = self._response
+        ready: list[ReadChunk] = []
+        for read in response.queue:
+            if read.waiting:
+                break
+            if read.pieces[0].out == "":
+                return None
+            ready.append(read)
+        for _ in ready:
+            response.next_held()
+        return tuple([written(read) for read in ready])
+
     # ------------------------------------------------------------------------------------------------------------------
 
     def _more_of(self, flow: Flow) -> Callable[[Flow, bytes, str], Awaitable[tuple[Item, ...] | None]]:
@@ -143,21 +157,7 @@ class Flows:
         except Stop as stop:
             response.intervene(stop.intervention)
         response.check_held()
-        return None if response.done or response.jobs else self._freed()
-
-    def _freed(self) -> tuple[Item, ...] | None:
-        """What of the flow may leave now; None where a writer has to see to it."""
-        response = self._response
-        ready: list[ReadChunk] = []
-        for read in response.queue:
-            if read.waiting:
-                break
-            if read.pieces[0].out == "":
-                return None
-            ready.append(read)
-        for _ in ready:
-            response.next_held()
-        return tuple([written(read) for read in ready])
+        return None if response.done else self.freed()
 
 
 def _alike(pattern: Pattern, frames: Sequence[bytes], at: int) -> Iterator[tuple[bytes, str]]:

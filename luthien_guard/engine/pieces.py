@@ -8,9 +8,8 @@ from typing import Final
 from luthien_guard.engine.calls import CallLane
 from luthien_guard.engine.others import Others
 from luthien_guard.engine.plan import TextStagePlan
-from luthien_guard.engine.runs import Slot
 from luthien_guard.engine.state import ResponseState
-from luthien_guard.engine.text import Line, TextLane, settle
+from luthien_guard.engine.text import Line, TextLane
 from luthien_guard.engine.verdicts import Stop
 from luthien_guard.exchange import OutcomeStatus
 from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk
@@ -93,7 +92,7 @@ class Pieces:
             plans = self._response.plan.text_by_channel[block.channel]
             if plans:
                 exchange, line = self._response.exchange, self._line(block, plans)
-                self._text[id(block)] = TextLane(exchange, plans, block, settle, line)
+                self._text[id(block)] = TextLane(exchange, plans, block, line)
             return
         block.policed = self._response.plan.holds_response
         if self._response.plan.call_completed or self._response.plan.call_fragments:
@@ -112,11 +111,10 @@ class Pieces:
             await lane.straight(piece)
             return
         read.waiting += 1
-        slot = Slot(read, piece)
         if lane.waits:
-            self._later(lane, slot)
+            self._later(lane, read, piece)
         else:
-            await lane.push(slot)
+            await lane.push(read, piece)
 
     async def _fragment(self, read: ReadChunk, piece: Piece, block: Block) -> None:
         lane = self._calls.get(id(block))
@@ -135,7 +133,7 @@ class Pieces:
             if lane is None:
                 block.released = list(block.source)
             elif lane.waits:
-                self._later(lane, None)
+                self._later(lane)
             else:
                 await lane.finish()
             return
@@ -156,23 +154,25 @@ class Pieces:
 
     # -- decisions -----------------------------------------------------------------------------------------------------
 
-    def _later(self, lane: TextLane, slot: Slot | None) -> None:
+    def _later(self, lane: TextLane, read: ReadChunk | None = None, piece: Piece | None = None) -> None:
         """A policy in this lane asks others: the work is a job, one at a time for the line."""
         line = lane.line
-        line.put(lane, slot)
+        line.put((lane, read, piece))
         if not line.busy:
             line.busy = True
-            self._response.jobs.append(lambda: self._work(line))
+            self._response.jobs.append(line.job)
 
     def _line(self, block: Block, plans: Sequence[TextStagePlan]) -> Line:
         """Who looks back at the text before needs to know what became of it; all others look at texts at the same time."""
         if not any(plan.lookahead for plan in plans):
-            return Line()
-        return self._lines.setdefault((block.choice, block.channel), Line())
+            return Line(self._work)
+        return self._lines.setdefault((block.choice, block.channel), Line(self._work))
 
     async def _work(self, line: Line) -> None:
         try:
-            await line.work()
+            while (waiting := line.next()) is not None:
+                lane, read, piece = waiting
+                await (lane.finish() if read is None or piece is None else lane.push(read, piece))
         except Stop as stop:
             self._response.intervene(stop.intervention)
         await self._settled()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from types import CoroutineType
 from typing import Any, Final
 
 from luthien_guard.engine.asking import concerned
@@ -21,22 +22,16 @@ from luthien_guard.engine.runs import (
     read_before,
     text_of,
 )
-from luthien_guard.engine.suspension import Later
 from luthien_guard.engine.verdicts import Intervention, Stop
 from luthien_guard.events import ContentChunk, ContentCompleted, content_chunk
 from luthien_guard.records import EventType
 from luthien_guard.wire.format import Block
 
-__all__ = ["Stage", "settled", "stage_of"]
+__all__ = ["Stage", "stage_of"]
 
 _WORDS: Final = "text that UTF-8 can say"
 #: Characters of a window beyond which nobody waits any longer for a place at which a changed text can be cut.
 _PATIENCE: Final = 4096
-
-
-async def settled(text: str | Later[str]) -> str:
-    """What `Stage.decide` comes to."""
-    return text if isinstance(text, str) else await text
 
 
 def stage_of(exchange: Exchange, plan: TextStagePlan, block: Block) -> Stage:
@@ -74,15 +69,18 @@ class Stage:
         return content_chunk(text, block.channel, block.choice, block.index, final, block.writable)
 
     async def push(self, runs: list[Run]) -> list[Run]:
-        return [
-            Run(run.slot, run.n, await settled(self.decide(run.text))) if run.text else run for run in runs
-        ]
+        gone_on: list[Run] = []
+        for run in runs:
+            said = self.decide(run.text)
+            text = said if isinstance(said, str) else await said
+            gone_on.append(Run(run.slot, run.n, text))
+        return gone_on
 
     async def finish(self) -> list[Run]:
         return []
 
-    def decide(self, text: str) -> str | Later[str]:
-        """The text that goes on; `Later` only where the policy waits for somebody."""
+    def decide(self, text: str) -> str | Awaitable[str]:
+        """The text that goes on; to be awaited only where the policy waits for somebody."""
         if not text:
             return text
         block = self.block
@@ -90,7 +88,7 @@ class Stage:
         said = self.exchange.ask(self.plan.call, event)
         if said is None:
             return text
-        return Later(self._decide_later(said, text)) if type(said) is Later else self._decided(said, text)
+        return self._decide_later(said, text) if type(said) is CoroutineType else self._decided(said, text)
 
     async def _decide_later(self, said: Awaitable[Any], text: str) -> str:
         return self._decided(await said, text)

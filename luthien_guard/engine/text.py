@@ -8,60 +8,67 @@ chunk leaves as it came, whatever was held and for how long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import TextStagePlan
 from luthien_guard.engine.runs import Run, Slot
-from luthien_guard.engine.stages import Stage, settled, stage_of
-from luthien_guard.engine.suspension import Later
-from luthien_guard.wire.format import Block, Piece
+from luthien_guard.engine.stages import Stage, stage_of
+from luthien_guard.wire.format import Block, Piece, ReadChunk
 
-__all__ = ["Line", "TextLane", "settle"]
+__all__ = ["Line", "TextLane"]
+
+#: The chunk that waits and a delta in it; None for the end of the lane.
+Waiting: TypeAlias = "tuple[TextLane, ReadChunk | None, Piece | None]"
 
 
 class Line:
-    """What has to go through lanes whose policies ask others, one after the other; None for the end of a lane."""
+    """What has to go through lanes whose policies ask others, one after the other. `work`: does it, in a job."""
 
-    __slots__ = ("_todo", "busy")
+    __slots__ = ("_todo", "_work", "busy")
 
-    def __init__(self) -> None:
-        self._todo: list[tuple[TextLane, Slot | None]] = []
-        self.busy = False
+    def __init__(self, work: Callable[[Line], Awaitable[None]]) -> None:
+        self._todo: deque[Waiting] = deque()
+        self._work = work
+        self.busy = False  # there is a job that sees to it
 
-    def put(self, lane: TextLane, slot: Slot | None) -> None:
-        self._todo.append((lane, slot))
+    def put(self, waiting: Waiting) -> None:
+        self._todo.append(waiting)
 
-    async def work(self) -> None:
-        while self._todo:
-            lane, slot = self._todo.pop(0)
-            await (lane.finish() if slot is None else lane.push(slot))
-        self.busy = False
+    def job(self) -> Awaitable[None]:
+        return self._work(self)
+
+    def next(self) -> Waiting | None:
+        """What comes now; None, and nobody is busy with the line any more, where there is nothing."""
+        self.busy = bool(self._todo)
+        return self._todo.popleft() if self.busy else None
 
 
 class TextLane:
     """The chain of one block. `push` each delta, `finish` once; both raise Stop on a verdict."""
 
-    __slots__ = ("_settle", "block", "line", "stages", "through", "waits")
+    __slots__ = ("_keeps", "block", "line", "stages", "through", "waits")
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        plans: Sequence[TextStagePlan],
-        block: Block,
-        settle: Callable[[Slot], None],
-        line: Line,
-    ) -> None:
+    def __init__(self, exchange: Exchange, plans: Sequence[TextStagePlan], block: Block, line: Line) -> None:
         self.block = block
         self.line = line  # where its texts wait, if it has a policy that waits
         self.stages = [stage_of(exchange, plan, block) for plan in plans]
         self.waits = any(plan.call.registered.policy.waits and not plan.shadow for plan in plans)
-        self._settle = settle
-        # nobody keeps anything back: texts go straight through, without runs
-        self.through = not self.waits and all(type(stage) is Stage for stage in self.stages)
+        # Where nobody keeps anything back, texts go straight through, without runs.
+        self._keeps = not all(type(stage) is Stage for stage in self.stages)
+        self.through = not self.waits and not self._keeps
 
-    async def push(self, slot: Slot) -> None:
-        runs = [Run(slot, slot.left, slot.piece.text)]
+    async def push(self, read: ReadChunk, piece: Piece) -> None:
+        """A delta that the chunk waits for."""
+        if not self._keeps:
+            said = self.decide(piece.text)
+            self._leaves(piece, said if isinstance(said, str) else await said)
+            read.waiting -= 1
+            return
+        slot = Slot(read, piece)
+        runs = [Run(slot, slot.left, piece.text)]
         for stage in self.stages:
             runs = await stage.push(runs)
             if not runs:
@@ -70,25 +77,24 @@ class TextLane:
 
     async def straight(self, piece: Piece) -> None:
         """`push` for a lane that is `through`."""
-        text = await settled(self.decide(piece.text))
-        if text != piece.text:
-            piece.out = text
-            self.block.changed = True
-        self.block.released.append(text)
+        said = self.decide(piece.text)
+        self._leaves(piece, said if isinstance(said, str) else await said)
 
-    def decide(self, text: str) -> str | Later[str]:
-        """What goes on of a text in a lane that is `through`; `Later` only where a policy waits for somebody."""
+    def decide(self, text: str) -> str | Awaitable[str]:
+        """What goes on of a text of which nobody keeps anything back; to be awaited only where a policy waits for
+        somebody."""
         for at, stage in enumerate(self.stages, 1):
             said = stage.decide(text)
             if not isinstance(said, str):
-                return Later(self._decide_later(said, at))
+                return said if at == len(self.stages) else self._decide_later(said, at)
             text = said
         return text
 
-    async def _decide_later(self, said: Later[str], at: int) -> str:
+    async def _decide_later(self, said: Awaitable[str], at: int) -> str:
         text = await said
         for stage in self.stages[at:]:
-            text = await settled(stage.decide(text))
+            next_said = stage.decide(text)
+            text = next_said if isinstance(next_said, str) else await next_said
         return text
 
     async def finish(self) -> None:
@@ -104,17 +110,12 @@ class TextLane:
             slot.parts.append(text)
             slot.left -= n
             if slot.left == 0:
-                self._settle(slot)
+                self._leaves(slot.piece, slot.parts[0] if len(slot.parts) == 1 else "".join(slot.parts))
+                slot.chunk.waiting -= 1
 
-
-def settle(slot: Slot) -> None:
-    """The slot's text is decided: tell the piece and the block."""
-    piece = slot.piece
-    block = piece.block
-    assert block is not None
-    text = slot.parts[0] if len(slot.parts) == 1 else "".join(slot.parts)
-    if text != piece.text:
-        piece.out = text
-        block.changed = True
-    block.released.append(text)
-    slot.chunk.waiting -= 1
+    def _leaves(self, piece: Piece, text: str) -> None:
+        """It is decided: tell the piece and the block."""
+        if text != piece.text:
+            piece.out = text
+            self.block.changed = True
+        self.block.released.append(text)

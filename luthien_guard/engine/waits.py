@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from luthien_guard.registry import HookCall
 
-__all__ = ["Waits"]
+__all__ = ["TimeLimit", "Wait", "Waits"]
 
 
-class _Wait:
-    __slots__ = ("anew", "begun", "call", "deadline")
+class TimeLimit(Protocol):
+    def move(self, seconds: float) -> None:
+        """It ends so many from now."""
+        ...
 
-    def __init__(
-        self, call: HookCall, begun: float, deadline: float, anew: Callable[[], None] | None
-    ) -> None:
+
+class Wait:
+    """Of one call: since when, and until when, by the clock of its `Waits`."""
+
+    __slots__ = ("begun", "call", "deadline", "limit")
+
+    def __init__(self, call: HookCall, begun: float, deadline: float) -> None:
         self.call = call
         self.begun = begun
         self.deadline = deadline
-        #: Starts its time-out again, where it has one of its own; else somebody looks after the deadline.
-        self.anew = anew
+        self.limit: TimeLimit | None = (
+            None  # its own, where it has one; else somebody looks after the deadline
+        )
 
 
 class Waits:
@@ -29,33 +37,32 @@ class Waits:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._waits: dict[object, _Wait] = {}
+        self._waits: list[Wait] = []  # a few at most
         self.spent: dict[str, dict[str, float]] = {}  # seconds, by policy and hook
 
-    def begin(
-        self, key: object, call: HookCall, seconds: float, anew: Callable[[], None] | None = None
-    ) -> None:
+    def begin(self, call: HookCall, seconds: float) -> Wait:
         """`call` waits, for so long at the most."""
         now = self._clock()
-        self._waits[key] = _Wait(call, now, now + seconds, anew)
+        wait = Wait(call, now, now + seconds)
+        self._waits.append(wait)
+        return wait
 
-    def end(self, key: object) -> None:
-        wait = self._waits.pop(key, None)
-        if wait is not None:
-            spent = self.spent.setdefault(wait.call.registered.name, {})
-            spent[wait.call.hook] = spent.get(wait.call.hook, 0.0) + self._clock() - wait.begun
+    def end(self, wait: Wait) -> None:
+        self._waits.remove(wait)
+        spent = self.spent.setdefault(wait.call.registered.name, {})
+        spent[wait.call.hook] = spent.get(wait.call.hook, 0.0) + self._clock() - wait.begun
 
     def keepalive(self, position: int, seconds: Callable[[HookCall], float]) -> None:
         """What the policy at `position` waits for begins its time anew."""
-        for wait in list(self._waits.values()):
+        for wait in list(self._waits):
             if wait.call.position == position:
                 wait.deadline = self._clock() + seconds(wait.call)
-                if wait.anew is not None:
-                    wait.anew()
+                if wait.limit is not None:
+                    wait.limit.move(seconds(wait.call))
 
     def deadline(self, position: int) -> float | None:
         """Until when the policy at `position` may wait; None while it does not."""
-        own = (wait.deadline for wait in self._waits.values() if wait.call.position == position)
+        own = (wait.deadline for wait in self._waits if wait.call.position == position)
         return max(own, default=None)
 
     def overdue(self) -> HookCall | None:
@@ -63,5 +70,5 @@ class Waits:
         if not self._waits:
             return None
         now = self._clock()
-        late = (wait.call for wait in self._waits.values() if wait.anew is None and now >= wait.deadline)
+        late = (wait.call for wait in self._waits if wait.limit is None and now >= wait.deadline)
         return next(late, None)

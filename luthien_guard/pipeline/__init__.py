@@ -6,4 +6,14 @@ from luthien_guard.pipeline.in_time import OutOfTime, in_time
 from luthien_guard.pipeline.lanes import Lanes
 from luthien_guard.pipeline.turn import Turn
 
-__all__ = ["Beside", "Deadlines", "Expiry", "Lanes", "OutOfTime", "Turn", "beside", "in_time", "total_expiry"]
+__all__ = [
+    "Beside",
+    "Deadlines",
+    "Expiry",
+    "Lanes",
+    "OutOfTime",
+    "Turn",
+    "beside",
+    "in_time",
+    "total_expiry",
+]

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from types import CoroutineType
 from typing import Any
 
 import anyio
 
 from luthien_guard.clock import Clock
-from luthien_guard.engine.asking import Overdue
+from luthien_guard.engine.waits import Wait
+from luthien_guard.pipeline.in_time import in_time
 
 __all__ = ["at_once", "within"]
 
 
-async def within(
-    clock: Clock,
-    awaitable: Awaitable[Any],
-    seconds: float,
-    began: Callable[[Callable[[], None]], None],
-) -> Any:
-    """Raises Overdue, also for what takes its time with the processor and not with waiting. The seconds are those of the
-    clock, and never more than real ones: a clock may stand still."""
-    scope, ends = anyio.CancelScope(), 0.0
+def within(clock: Clock, awaitable: Awaitable[Any], wait: Wait) -> Awaitable[Any]:
+    """What it comes to. Raises OutOfTime at the deadline of the wait."""
+    work = awaitable if type(awaitable) is CoroutineType else _result(awaitable)
+    return in_time(clock, wait.deadline, work, wait)
 
-    def anew() -> None:
-        nonlocal ends
-        ends = clock() + seconds
-        clock.until(ends, scope)
-        scope.deadline = anyio.current_time() + seconds
 
-    anew()
-    with scope:
-        began(anew)
-        found = await awaitable
-        if anyio.current_time() < scope.deadline and clock() < ends:
-            return found
-    raise Overdue
+async def _result(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 async def at_once(work: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:

@@ -14,12 +14,18 @@ from typing import Any, Final, Protocol, Self
 import anyio
 
 from luthien_guard.clock import Clock
-from luthien_guard.pipeline.in_time import on_asyncio
+from luthien_guard.pipeline.in_time import task_of
 
-__all__ = ["Beside", "beside"]
+__all__ = ["Beside", "Stoppable", "beside"]
 
 Work = Callable[..., Coroutine[Any, Any, None]]
 _NEVER: Final = float("inf")
+
+
+class Stoppable(Protocol):
+    """One task."""
+
+    def cancel(self) -> object: ...
 
 
 class Beside(Protocol):
@@ -30,8 +36,12 @@ class Beside(Protocol):
         """Run `work(*args)` as a task."""
         ...
 
+    def running(self) -> Stoppable:
+        """The task that asks, which it has started."""
+        ...
+
     def wake_at(self, when: float) -> None:
-        """Set the alarm, which starts what it was made for; `inf`: never. It has one moment at a time."""
+        """Set the alarm, which calls what it was made for; `inf`: never. It has one moment at a time."""
         ...
 
     def cancel(self) -> None:
@@ -45,33 +55,33 @@ class Beside(Protocol):
     ) -> None: ...
 
 
-def beside(clock: Clock, ring: Work) -> Beside:
-    """`ring`: what the alarm starts."""
-    return _OnAsyncio(clock, ring) if on_asyncio(clock) else _OnAnyio(clock, ring)
+def beside(clock: Clock, ring: Callable[[], None]) -> Beside:
+    """`ring`: what the alarm calls. It must not raise."""
+    return _OnAnyio(clock, ring) if task_of(clock) is None else _OnAsyncio(clock, ring)
 
 
 class _OnAsyncio:
-    __slots__ = ("_idle", "_loop", "_now", "_over", "_ring", "_tasks", "_timer")
+    __slots__ = ("_forget", "_loop", "_now", "_over", "_ring", "_tasks", "_timer")
 
-    def __init__(self, clock: Clock, ring: Work) -> None:
+    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._now = clock
         self._ring = ring
         self._tasks: set[asyncio.Task[None]] = set()
+        self._forget = self._tasks.discard
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
-        self._idle: asyncio.Future[None] | None = None  # for who waits for the last task
 
     def start(self, work: Work, /, *args: Any) -> None:
         if not self._over:
             task = self._loop.create_task(work(*args))
             self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._forget)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not self._tasks and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+    def running(self) -> Stoppable:
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        return task
 
     def wake_at(self, when: float) -> None:
         if self._timer is not None:
@@ -82,7 +92,7 @@ class _OnAsyncio:
 
     def _rings(self) -> None:
         self._timer = None
-        self.start(self._ring)
+        self._ring()
 
     def cancel(self) -> None:
         self.wake_at(_NEVER)
@@ -102,8 +112,7 @@ class _OnAsyncio:
         cancelled: BaseException | None = None
         while self._tasks:
             try:
-                self._idle = self._loop.create_future()
-                await self._idle
+                await self._one_ended()
             except asyncio.CancelledError as late:  # nobody may be left behind
                 cancelled = late
                 self.cancel()
@@ -111,19 +120,40 @@ class _OnAsyncio:
         if cancelled is not None:
             raise cancelled
 
+    async def _one_ended(self) -> None:
+        ended = self._loop.create_future()
+
+        def end(_: asyncio.Task[None]) -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        for task in self._tasks:
+            task.add_done_callback(end)
+        await ended
+
 
 class _OnAnyio:
-    def __init__(self, clock: Clock, ring: Work) -> None:
+    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
         self._clock = clock
         self._ring = ring
         self._group = anyio.create_task_group()
+        self._scopes: dict[int, anyio.CancelScope] = {}  # by task
         self._when = _NEVER
         self._wait: anyio.CancelScope | None = None
         self._moved = False
         self._sleeping = False  # the alarm has its task
 
     def start(self, work: Work, /, *args: Any) -> None:
-        self._group.start_soon(work, *args)
+        self._group.start_soon(self._run, work, *args)
+
+    async def _run(self, work: Work, *args: Any) -> None:
+        task = anyio.get_current_task().id
+        with anyio.CancelScope() as self._scopes[task]:
+            await work(*args)
+        del self._scopes[task]
+
+    def running(self) -> Stoppable:
+        return self._scopes[anyio.get_current_task().id]
 
     def wake_at(self, when: float) -> None:
         self._when = when
@@ -142,7 +172,7 @@ class _OnAnyio:
             self._wait = None
             if not self._moved:
                 self._when = _NEVER
-                self._group.start_soon(self._ring)
+                self._ring()
         self._sleeping = False
 
     def cancel(self) -> None:

@@ -34,12 +34,24 @@ def total_expiry(limits: Limits) -> Expiry:
 class Deadlines:
     """Idle, total, hooks and keep-alives of one exchange, on one clock (seconds)."""
 
-    __slots__ = ("_limits", "_now", "_total", "broken", "heard", "holding", "told", "upstream", "waiting")
+    __slots__ = (
+        "_limits",
+        "_now",
+        "_soon",
+        "_total",
+        "broken",
+        "heard",
+        "holding",
+        "told",
+        "upstream",
+        "waiting",
+    )
 
     def __init__(self, now: Callable[[], float], limits: Limits, *, total: float | None = None) -> None:
         """`total`: when all must be over; by default so long from now as the limits allow."""
         self._now = now
         self._limits = limits
+        self._soon = min(POLL, limits.keepalive_interval, limits.idle_timeout)
         self._total = now() + limits.total_timeout if total is None else total
         self.heard = 0.0  # when upstream spoke last; 0.0: not yet
         self.told = now()  # when the client got bytes last
@@ -57,6 +69,11 @@ class Deadlines:
         self.ending()
         self._total = float("inf")
         self.waiting = 0
+
+    def may_come_before(self, when: float) -> bool:
+        """Something can have happened before `when` that was not to be known when that was planned. For every chunk, so
+        not exact: `wake_at` is."""
+        return self.broken or self._now() + self._soon < when
 
     def wake_at(self) -> float:
         """The next moment at which something can have happened, if nothing changes before."""
@@ -87,10 +104,7 @@ class Deadlines:
             return Expiry(504, "idle_timeout", f"upstream was silent for {limits.idle_timeout:g} seconds")
         return None
 
+    @property
     def keepalive_due(self) -> bool:
-        """True, once an interval, when bytes are held and the client has heard nothing for so long."""
-        now = self._now()
-        if not self.holding or now < self.told + self._limits.keepalive_interval:
-            return False
-        self.told = now
-        return True
+        """Bytes are held and the client has heard nothing for an interval."""
+        return self.holding and self._now() >= self.told + self._limits.keepalive_interval

@@ -6,49 +6,72 @@ import asyncio  # noqa: TID251 -- used where it runs, and only there
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from luthien_guard.clock import Clock, MonotonicClock
-from luthien_guard.engine.suspension import Rest
+import anyio
 
-__all__ = ["OutOfTime", "in_time", "on_asyncio"]
+from luthien_guard.clock import Clock, MonotonicClock, OutOfTime
+from luthien_guard.engine.suspension import rest
+from luthien_guard.engine.waits import Wait
+from luthien_guard.pipeline.alarm import limit
+
+__all__ = ["OutOfTime", "in_time", "task_of"]
 
 T = TypeVar("T")
 
 
-class OutOfTime(Exception):
-    """The moment came first."""
+async def in_time(clock: Clock, when: float, work: Coroutine[Any, Any, T], wait: Wait | None = None) -> T:
+    """What `work` returns. Raises OutOfTime when the clock reaches `when` first, or as many real seconds are over (a clock
+    may stand still), and what `work` raises.
 
-
-async def in_time(clock: Clock, when: float, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns. Raises OutOfTime when the clock reaches `when` first, and what `work` raises.
-
-    A cancel scope that is entered after the first step would not nest with those that the work has entered in it;
-    asyncio's own time-out need not.
+    A cancel scope that is entered after the first step would not nest with those that the work has entered in it; a
+    limit of asyncio's own kind need not.
     """
-    if not on_asyncio(clock):
-        with clock.until(when) as scope:
-            return await work
-        assert scope.cancelled_caught
-        raise OutOfTime
+    task = task_of(clock)
+    if task is None:
+        return await _in_scope(clock, when, work, wait)
     try:
         first = work.send(None)
     except StopIteration as stop:
         done: T = stop.value
         return done
-    limit = asyncio.timeout(None if when == float("inf") else max(0.0, when - clock()))
+    ends = limit(task, when - clock())
+    if wait is not None:
+        wait.limit = ends
     try:
-        async with limit:
-            return await Rest(work, first)
-    except TimeoutError:
-        if limit.expired():
+        return await rest(work, first)
+    except asyncio.CancelledError:
+        if ends.lift():
             raise OutOfTime from None
         raise
+    finally:
+        ends.lift()
 
 
-def on_asyncio(clock: Clock) -> bool:
-    """True in a task of asyncio, on real time."""
-    if not isinstance(clock, MonotonicClock):
-        return False
+async def _in_scope(clock: Clock, when: float, work: Coroutine[Any, Any, T], wait: Wait | None) -> T:
+    ends = _Scope(clock)
+    ends.move(when - clock())
+    if wait is not None:
+        wait.limit = ends
+    with ends.scope:
+        return await work
+    assert ends.scope.cancelled_caught
+    raise OutOfTime
+
+
+class _Scope:
+    """What limits the time on other loops and clocks."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.scope = anyio.CancelScope()
+        self._clock = clock
+
+    def move(self, seconds: float) -> None:
+        self._clock.until(self._clock() + seconds, self.scope)
+        self.scope.deadline = anyio.current_time() + seconds
+
+
+def task_of(clock: Clock) -> asyncio.Task[Any] | None:
+    """The task that runs, on asyncio and real time."""
     try:
-        return asyncio.current_task() is not None
+        return asyncio.current_task() if isinstance(clock, MonotonicClock) else None
     except RuntimeError:
-        return False
+        return None

@@ -17,8 +17,9 @@ from anyio.lowlevel import checkpoint
 
 from luthien_guard.cancellation import must_travel
 from luthien_guard.control_plane.service import GuardedStream, Release
-from luthien_guard.engine.suspension import Rest
+from luthien_guard.engine.suspension import rest
 from luthien_guard.pipeline.batches import Batches
+from luthien_guard.pipeline.beside import Beside, Stoppable
 from luthien_guard.pipeline.deadlines import Deadlines, Expiry
 from luthien_guard.pipeline.turn import Turn
 
@@ -35,14 +36,14 @@ class Lanes:
     """One `GuardedStream` between an application that sends and a client that gets."""
 
     __slots__ = (
+        "_beside",
         "_breath",
         "_deadlines",
         "_draining",
         "_fed_last",
         "_queued",
-        "_scopes",
         "_settling",
-        "_spawn",
+        "_tasks",
         "_turn",
         "_wake",
         "_write",
@@ -60,7 +61,7 @@ class Lanes:
         stream: GuardedStream,
         write: Write,
         *,
-        spawn: Callable[..., object],
+        beside: Beside,
         deadlines: Deadlines,
         wake: Callable[[], None],
     ) -> None:
@@ -71,7 +72,7 @@ class Lanes:
         self.error: BaseException | None = None  # what a decision or the stream lane failed with
         self.broken = False  # a feed did not finish: only `fail` may end the answer
         self._write = write
-        self._spawn = spawn  # a task group's `start_soon`
+        self._beside = beside
         self._deadlines = deadlines
         self._wake = wake  # the watcher has something new to look at
         self._turn = Turn()
@@ -81,7 +82,7 @@ class Lanes:
         self._fed_last = False
         self._writing = False
         self._breath: anyio.Event | None = None  # a keep-alive on its way
-        self._scopes: set[anyio.CancelScope] = set()
+        self._tasks: set[Stoppable] = set()
 
     @property
     def _closed(self) -> bool:
@@ -100,7 +101,7 @@ class Lanes:
     @property
     def busy(self) -> bool:
         """True while the stream lane will say more of what the application has said."""
-        return not self.broken and (self._draining or self._settling > 0 or bool(self._scopes))
+        return not self.broken and (self._draining or self._settling > 0 or bool(self._tasks))
 
     async def feed(self, data: bytes, *, last: bool, hurried: bool = False) -> None:
         """The next piece from the application. Returns when it may send the next one. `hurried`: they follow so closely on
@@ -139,10 +140,10 @@ class Lanes:
         finally:
             self._turn.give()
 
-    async def keepalive(self) -> None:
-        """A sign of life, unless something is just being written. Needs no turn: the hook that makes the client
+    def keepalive(self) -> None:
+        """Write a sign of life, unless something is just being written. Needs no turn: the hook that makes the client
         wait has it."""
-        await self._scoped(self._breathe)
+        self._beside.start(self._stoppable, self._breathe)
 
     async def _breathe(self) -> None:
         if self._writing or self._breath is not None or self._closed:
@@ -199,7 +200,7 @@ class Lanes:
         self._deadlines.waiting += 1
         self._wake()
         try:
-            return await Rest(coroutine, first)
+            return await rest(coroutine, first)
         finally:
             self._deadlines.waiting -= 1
 
@@ -232,12 +233,12 @@ class Lanes:
         self._wake()
         if not self._fed_last:
             self._queued = True
-        self._spawn(self._scoped, self._settle)
+        self._beside.start(self._stoppable, self._settle)
 
     async def _enqueue(self, data: bytes, last: bool) -> None:
         if await self.batches.put(data, last=last) and not self._draining:
             self._draining = True
-            self._spawn(self._scoped, self._drain)
+            self._beside.start(self._stoppable, self._drain)
 
     async def _drain(self) -> None:
         """Decide what waits, until nothing does any more."""
@@ -283,22 +284,22 @@ class Lanes:
             self._turn.give()
         self._reopen()
 
-    async def _scoped(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _stoppable(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run a task of the stream lane so that `_halt` can end it, and so that its error reaches the watcher."""
-        with anyio.CancelScope() as scope:
-            self._scopes.add(scope)
-            try:
-                await work()
-            except BaseException as error:
-                if must_travel(error):
-                    raise
-                # Not swallowed: the watcher ends the answer, the shell raises it.
-                self.error, self.broken = error, True
-                self._deadlines.broken = True
-                self._wake()
-            finally:
-                self._scopes.discard(scope)
+        task = self._beside.running()
+        self._tasks.add(task)
+        try:
+            await work()
+        except BaseException as error:
+            if must_travel(error):
+                raise
+            # Not swallowed: the watcher ends the answer, the shell raises it.
+            self.error, self.broken = error, True
+            self._deadlines.broken = True
+            self._wake()
+        finally:
+            self._tasks.discard(task)
 
     def _halt(self) -> None:
-        for scope in tuple(self._scopes):
-            scope.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import anyio
-
-from luthien_guard.clock import MonotonicClock
+from luthien_guard.clock import MonotonicClock, clock_from
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import Release, StreamingContext
 from luthien_guard.delivery import Delivery
@@ -50,14 +48,9 @@ class Bench:
     def __init__(self, policies: Sequence[Any], *, calls_last: bool = False, **options: Any) -> None:
         self.delivery = Delivery([])
         mode = options.pop("mode", "enforce")
-        services = Services(
-            **{
-                "clock": anyio.current_time,
-                "within": partial(within, MonotonicClock()),
-                "at_once": at_once,
-                **options,
-            }
-        )
+        clock = options.pop("clock", MonotonicClock())
+        options.setdefault("within", partial(within, clock_from(clock)))
+        services = Services(clock=clock, at_once=at_once, **options)
         plan = Plan(policies, mode=mode)
         self.services = services
         self.plane = LocalControlPlane(

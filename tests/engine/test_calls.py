@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ import pytest
 from luthien_guard.control_plane.service import StreamingContext
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.verdicts import VerdictCache
+from luthien_guard.engine.waits import Wait
 from luthien_guard.events import ContentCompleted, ResponseFailed, ToolCall, ToolCallChunk
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.policy import Abort, Block, Policy, PolicyContext, Retry, hookimpl
@@ -564,24 +566,32 @@ async def test_what_a_policy_records_never_fails_it() -> None:
 
 
 async def test_a_policy_that_is_still_at_work_says_so() -> None:
-    until = list[float]()
+    moved = list[tuple[float, float]]()
 
     class Works(Policy):
         waits = True
 
         @hookimpl
         async def on_tool_call_completed(self, call: ToolCall, ctx: PolicyContext) -> None:
-            began = anyio.current_time()
-            until.append(anyio.current_effective_deadline())
-            while anyio.current_time() == began:
-                await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
             ctx.keepalive()
-            until.append(anyio.current_effective_deadline())
 
-    run = await Bench([Works()]).run({"call": "ls"}, {"called": "0"}, {"finish": "calls"})
+    class Moved:
+        def move(self, seconds: float) -> None:
+            moved.append((wait.deadline, seconds))
+
+    async def within(awaitable: Awaitable[Any], its: Wait) -> Any:
+        nonlocal wait
+        wait = its
+        wait.limit = Moved()
+        return await awaitable
+
+    wait: Wait
+    now = iter(range(100))
+    bench = Bench([{"use": Works(), "timeout": 40.0}], clock=lambda: float(next(now)), within=within)
+    run = await bench.run({"call": "ls"}, {"called": "0"}, {"finish": "calls"})
     assert run.outcome == Outcome(OutcomeStatus.SUCCESS)
-    before, after = until
-    assert before < after < float("inf")
+    assert moved == [(wait.begun + 1 + 40.0, 40.0)], "its time begins anew, by both clocks"
 
 
 @pytest.mark.parametrize("on_error", ["block", "allow"])

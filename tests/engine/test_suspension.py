@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from luthien_guard.engine.suspension import Rest
+from luthien_guard.engine.suspension import rest
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ async def finished(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, bool]:
         first = coroutine.send(None)
     except StopIteration as stop:
         return stop.value, False
-    return await Rest(coroutine, first), True
+    return await rest(coroutine, first), True
 
 
 async def test_what_does_not_wait_is_done_in_its_first_step() -> None:

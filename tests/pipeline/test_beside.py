@@ -22,7 +22,7 @@ class Tasks:
         self.events: list[str] = []
         self.rung = anyio.Event()
 
-    async def ring(self) -> None:
+    def ring(self) -> None:
         self.events.append("ring")
         self.rung.set()
 

@@ -69,15 +69,24 @@ def test_hooks_that_wait_are_looked_at_often() -> None:
     assert deadlines.wake_at() == clock.now + 0.5
 
 
+def test_a_plan_that_is_soon_enough_stands() -> None:
+    clock, deadlines = made()
+    assert not deadlines.may_come_before(clock.now + 0.5)
+    assert deadlines.may_come_before(clock.now + 1)
+    deadlines.broken = True
+    assert deadlines.may_come_before(clock.now)
+
+
 def test_a_keepalive_is_due_once_an_interval_while_bytes_are_held() -> None:
     clock, deadlines = made()
     clock.now += 15
-    assert not deadlines.keepalive_due()
+    assert not deadlines.keepalive_due
     deadlines.holding = True
-    assert deadlines.keepalive_due()
-    assert not deadlines.keepalive_due()
+    assert deadlines.keepalive_due
+    deadlines.told = clock.now
+    assert not deadlines.keepalive_due
     clock.now += 15
-    assert deadlines.keepalive_due()
+    assert deadlines.keepalive_due
 
 
 def test_a_failure_is_seen_to_at_once() -> None:
@@ -106,6 +115,6 @@ def test_only_the_total_counts_while_the_end_is_on_its_way() -> None:
     deadlines.ending()
     clock.now += 999
     assert deadlines.expired(None) is None
-    assert not deadlines.keepalive_due()
+    assert not deadlines.keepalive_due
     clock.now += 1
     assert deadlines.expired(None) is not None

@@ -60,6 +60,64 @@ async def test_what_comes_too_late(clock: Any) -> None:
     await checkpoint()
 
 
+class Extended:
+    """A wait whose end somebody moves."""
+
+    def __init__(self) -> None:
+        self.limit: Any = None
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+async def test_the_end_can_be_moved(clock: Any) -> None:
+    made: Clock = clock()
+    wait = Extended()
+
+    async def work() -> None:
+        await checkpoint()
+        wait.limit.move(0.0)
+        await anyio.sleep_forever()
+
+    with pytest.raises(OutOfTime):
+        await in_time(made, made() + 3600, work(), wait)  # type: ignore[arg-type]
+    await checkpoint()
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+async def test_many_wait_and_each_has_its_own_end(clock: Any) -> None:
+    made: Clock = clock()
+    late = list[int]()
+
+    async def one(at: int) -> None:
+        work, seconds = (for_ever(), -1.0) if at % 2 else (in_a_scope_of_its_own(), 3600.0 - at)
+        try:
+            await in_time(made, made() + seconds, work)
+        except OutOfTime:
+            late.append(at)
+
+    async with anyio.create_task_group() as tasks:
+        for at in range(20):
+            tasks.start_soon(one, at)
+    assert sorted(late) == list(range(1, 20, 2))
+
+
+async def test_who_does_not_let_go_is_told_once_more() -> None:
+    told = 0
+
+    async def stubborn() -> str:
+        nonlocal told
+        while told < 2:
+            try:
+                await anyio.sleep_forever()
+            except BaseException:  # what no policy should do
+                told += 1
+        return "late"
+
+    clock = MonotonicClock()
+    assert await in_time(clock, clock() - 1, stubborn()) == "late"
+    assert told == 2
+    await checkpoint()
+
+
 @pytest.mark.parametrize("clock", CLOCKS)
 async def test_a_timeout_of_its_own_stays_its_own(clock: Any) -> None:
     made: Clock = clock()

@@ -9,9 +9,10 @@ from functools import partial
 import anyio
 import pytest
 
+from luthien_guard.clock import MonotonicClock
 from luthien_guard.control_plane.service import Answer, Release, StreamingContext
 from luthien_guard.limits import Limits
-from luthien_guard.pipeline import Deadlines, Expiry, Lanes
+from luthien_guard.pipeline import Beside, Deadlines, Expiry, Lanes, beside
 from luthien_guard.pipeline.batches import CAPACITY, ROOM
 from luthien_guard.testing.clock import VirtualClock
 from luthien_guard.testing.plane import ScriptedStream
@@ -55,7 +56,7 @@ class Held(ScriptedStream):
 
 
 class Bench:
-    def __init__(self, stream: ScriptedStream, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, stream: ScriptedStream, tasks: Beside) -> None:
         self.clock = VirtualClock()
         self.stream = stream
         self.written: list[bytes] = []
@@ -65,7 +66,11 @@ class Bench:
         self.gate: anyio.Event | None = None  # a slow client
         self.deadlines = Deadlines(self.clock, Limits())
         self.lanes = Lanes(
-            stream, self.write, spawn=tasks.start_soon, deadlines=self.deadlines, wake=self.wake
+            stream,
+            self.write,
+            beside=tasks,
+            deadlines=self.deadlines,
+            wake=self.wake,
         )
 
     async def write(self, release: Release, *, end: bool) -> None:
@@ -81,7 +86,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(stream: ScriptedStream) -> AsyncIterator[Bench]:
-    async with anyio.create_task_group() as tasks:
+    async with beside(MonotonicClock(), lambda: None) as tasks:
         made = Bench(stream, tasks)
         try:
             yield made
@@ -307,13 +312,15 @@ async def test_keepalives_come_between_writes_and_only_while_open() -> None:
         await b.lanes.feed(b"x?", last=False)
         await b.clock.rest()
         assert b.deadlines.holding
-        await b.lanes.keepalive()
+        b.lanes.keepalive()
+        await b.clock.rest()
         assert b.written == [b"a", b": keep-alive\n\n"]
         stream.verdicts[b"x?"].set()
         await b.clock.rest()
         assert not b.deadlines.holding
         await b.lanes.feed(b"z", last=True)
-        await b.lanes.keepalive()
+        b.lanes.keepalive()
+        await b.clock.rest()
         assert b.written == [b"a", b": keep-alive\n\n", b"x?", b"z"]
 
 
@@ -322,7 +329,8 @@ async def test_who_is_just_being_written_to_needs_no_keepalive() -> None:
         b.gate = anyio.Event()
         tasks.start_soon(partial(b.lanes.feed, b"a", last=False))
         await b.clock.rest()
-        await b.lanes.keepalive()
+        b.lanes.keepalive()
+        await b.clock.rest()
         b.gate.set()
         await b.clock.rest()
         assert b.written == [b"a"]
@@ -330,11 +338,11 @@ async def test_who_is_just_being_written_to_needs_no_keepalive() -> None:
 
 async def test_a_release_waits_for_a_keepalive_on_its_way() -> None:
     stream = Held()
-    async with bench(stream) as b, anyio.create_task_group() as tasks:
+    async with bench(stream) as b:
         await b.lanes.feed(b"x?", last=False)
         await b.clock.rest()
         gate = b.gate = anyio.Event()
-        tasks.start_soon(b.lanes.keepalive)
+        b.lanes.keepalive()
         await b.clock.rest()
         b.gate = None  # the client takes whatever comes next at once
         stream.verdicts[b"x?"].set()
@@ -347,12 +355,12 @@ async def test_a_release_waits_for_a_keepalive_on_its_way() -> None:
 
 async def test_a_keepalive_on_its_way_is_enough() -> None:
     stream = Held()
-    async with bench(stream) as b, anyio.create_task_group() as tasks:
+    async with bench(stream) as b:
         await b.lanes.feed(b"x?", last=False)
         await b.clock.rest()
         b.gate = anyio.Event()
-        tasks.start_soon(b.lanes.keepalive)
-        tasks.start_soon(b.lanes.keepalive)
+        b.lanes.keepalive()
+        b.lanes.keepalive()
         await b.clock.rest()
         b.gate.set()
         await b.clock.rest()
@@ -407,6 +415,7 @@ async def test_an_error_in_a_keepalive_is_kept_and_wakes_the_watcher() -> None:
             raise LookupError("no")
 
     async with bench(Breathless()) as b:
-        await b.lanes.keepalive()
+        b.lanes.keepalive()
+        await b.clock.rest()
         assert isinstance(b.lanes.error, LookupError)
         assert b.woken == 1

@@ -1,0 +1,96 @@
+"""Who of asyncio's tasks must not wait for longer: one timer for all that wait on a loop.
+
+`asyncio.timeout` makes a timer for each, which costs a chunk that somebody is asked about as much as asking. Nearly all
+limits are lifted long before their time, so nothing is looked at before the earliest of those that have been set.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 -- used where it runs, and only there
+import threading
+from typing import Any, Final
+
+__all__ = ["Limit", "limit"]
+
+#: Seconds to clean up in; then who has not let go is told once more.
+_AGAIN: Final = 1.0
+_NEVER: Final = float("inf")
+
+
+class Limit:
+    """Cancels a task when its time is up, and again as long as it does not let go."""
+
+    __slots__ = ("_alarm", "_before", "_rang", "_task", "when")
+
+    def __init__(self, alarm: _Alarm, task: asyncio.Task[Any]) -> None:
+        self.when = _NEVER  # on the loop's clock
+        self._alarm = alarm
+        self._task = task
+        self._before = task.cancelling()
+        self._rang = 0
+
+    def move(self, seconds: float) -> None:
+        """It ends so many from now."""
+        self._alarm.set(self, self._alarm.loop.time() + seconds)
+
+    def ring(self) -> None:
+        self._rang += 1
+        self._task.cancel()
+
+    def lift(self) -> bool:
+        """True when it has cancelled the task, and nobody else has."""
+        self._alarm.limits.pop(self, None)
+        rang, self._rang = self._rang, 0
+        for _ in range(rang):
+            self._task.uncancel()
+        return rang > 0 and self._task.cancelling() <= self._before
+
+
+class _Alarm:
+    """The limits of one loop."""
+
+    __slots__ = ("_next", "_timer", "limits", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.limits: dict[Limit, None] = {}
+        self._next = _NEVER
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, limit: Limit, when: float) -> None:
+        limit.when = when
+        self.limits[limit] = None
+        if when < self._next:
+            self._wake_at(when)
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = when
+        self._timer = None if when == _NEVER else self.loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        now = self.loop.time()
+        for limit in self.limits:
+            if limit.when <= now:
+                limit.ring()
+                limit.when = now + _AGAIN
+        self._wake_at(min([limit.when for limit in self.limits], default=_NEVER))
+
+
+class _Here(threading.local):
+    alarm: _Alarm | None = None
+
+
+_here: Final = _Here()
+
+
+def limit(task: asyncio.Task[Any], seconds: float) -> Limit:
+    """For what the task, which runs now, waits for from here on."""
+    loop = task.get_loop()
+    alarm = _here.alarm
+    if alarm is None or alarm.loop is not loop:
+        alarm = _here.alarm = _Alarm(loop)
+    made = Limit(alarm, task)
+    made.move(seconds)
+    return made
