@@ -69,13 +69,23 @@ def create(
 @command.command("list")
 @click.pass_obj
 def list_(loaded: Loaded) -> None:
-    """Every key: never its text."""
+    """Every key: never its text. Records of its calls have its `api_key_hash`."""
     with _keys(loaded) as keys:
         found = keys.all()
     if not found:
         say("no keys: luthien-guard keys create --name NAME")
         return
-    heads = ("id", "name", "state", "scopes", "policies", "created", "expires", "requests/min")
+    heads = (
+        "id",
+        "name",
+        "state",
+        "scopes",
+        "policies",
+        "created",
+        "expires",
+        "requests/min",
+        "api_key_hash",
+    )
     say(columns([_line(each) for each in found], heads=heads))
 
 
@@ -112,7 +122,8 @@ def _line(key: Any) -> tuple[str, ...]:
     scopes = ",".join(sorted(key.scopes))
     state = key.state(time.time())
     policies = key.settings.get("policies", "-")
-    return key.id, key.name or "-", state, scopes, policies, _date(key.created_at), expires, str(rate or "-")
+    limits = policies, _date(key.created_at), expires, str(rate or "-")
+    return key.id, key.name or "-", state, scopes, *limits, key.hash
 
 
 def _until(expires_at: float | None) -> str:

@@ -21,6 +21,7 @@ from luthien_guard.errors import ConfigError
 from luthien_guard.gateway import create_app
 from luthien_guard.gateway.authentication import make_authenticator
 from luthien_guard.gateway.hosts import LoopbackOnly, check_binding, is_loopback
+from luthien_guard.gateway.key import hashes
 from luthien_guard.gateway.last_good import last_good, remember
 from luthien_guard.gateway.shared.sharing import Sharing
 from luthien_guard.gateway.upstreams.providers import wide_credential
@@ -77,6 +78,8 @@ def application_of(
         rates=sharing.rates,
     )
     app = create_app(guard, config.upstreams, auth=auth, server=config.server, reasons=sharing.reasons)
+    if config.auth.mode in ("client_key", "both"):
+        guard.callers.learn(hashes(sharing.keys))
     _beside(app, sharing.run)
     app.state.guard = guard
     if config.auth.mode == "off":

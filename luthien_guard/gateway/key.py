@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-__all__ = ["Key", "KeyReader", "Keys", "key_of", "looks_like_key", "new_key", "parse_key", "row_of"]
+from luthien_guard.errors import ConfigError
+
+__all__ = ["Key", "KeyReader", "Keys", "hashes", "key_of", "looks_like_key", "new_key", "parse_key", "row_of"]
 
 T = TypeVar("T")
 logger = logging.getLogger("luthien_guard")
@@ -39,6 +41,11 @@ class Key:
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
+
+    @property
+    def hash(self) -> str:
+        """`api_key_hash` in the records of its calls."""
+        return self.mac.hex()
 
 
 class Keys(Protocol):
@@ -104,6 +111,19 @@ def parse_key(text: str) -> str | None:
 def looks_like_key(text: str) -> bool:
     """A key of ours, or what is left of one: it must not travel on to a provider."""
     return text.startswith("lg_")
+
+
+def hashes(keys: Keys) -> Callable[[bytes], str | None]:
+    """For records: what has a key's shape, valid or not, by what would be kept of it among `keys`."""
+
+    def hashed(key: bytes) -> str | None:
+        text = key.decode("latin-1")
+        try:
+            return None if parse_key(text) is None else keys.mac(text).hex()
+        except (ConfigError, OSError):  # then no key opens anything: whoever checks it says why
+            return None
+
+    return hashed
 
 
 def row_of(key: Key) -> tuple[Any, ...]:

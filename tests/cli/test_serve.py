@@ -101,6 +101,25 @@ def test_workers_share_port_and_keys(tmp_path: Path, upstream: tuple[Upstream, s
         assert key not in gateway.logged()
 
 
+def test_the_list_of_keys_shows_the_hash_that_records_have(
+    tmp_path: Path, upstream: tuple[Upstream, str]
+) -> None:
+    """Of calls, and of what was refused: the store's own pepper is another one."""
+    further = f"auth: {{mode: client_key}}\nstore: sqlite:///{tmp_path}/guard.db"
+    file = write(tmp_path, ALLOWS, upstream[1], further)
+    own = ("--config", str(file))
+    made = run(tmp_path, "keys", *own, "create", "--name", "me", "--scope", "chat", PROVIDER_KEY="x")
+    key = {"authorization": f"Bearer {made.stdout.strip()}"}
+    with served(tmp_path, file, PROVIDER_KEY="sk-host") as gateway:
+        assert gateway.chat(headers=key)[0] == 200
+        run(tmp_path, "keys", *own, "revoke", made.stdout.split("_")[1], PROVIDER_KEY="x")
+        assert gateway.chat(headers=key)[0] == 401
+        assert gateway.chat(headers={"x-api-key": "sk-other"})[0] == 401
+    hash = run(tmp_path, "keys", *own, "list", PROVIDER_KEY="x").stdout.split()[-1]
+    calls = run(tmp_path, "calls", *own, "--json", PROVIDER_KEY="x").stdout.splitlines()
+    assert [json.loads(each)["api_key_hash"] == hash for each in calls] == [False, True, True]
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="workers are found in /proc")
 def test_a_worker_that_dies_is_replaced_though_the_file_is_wrong(
     tmp_path: Path, upstream: tuple[Upstream, str]
