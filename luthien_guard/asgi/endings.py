@@ -7,10 +7,22 @@ from typing import Final
 from luthien_guard.exchange import Outcome, OutcomeStatus
 from luthien_guard.pipeline import Expiry
 
-__all__ = ["BROKEN", "CANCELLED", "ENDED", "GONE", "RETRIES", "ended", "failed", "refused", "undecided"]
+__all__ = [
+    "BROKEN",
+    "CANCELLED",
+    "CUT_OFF",
+    "ENDED",
+    "GONE",
+    "RETRIES",
+    "ended",
+    "failed",
+    "refused",
+    "undecided",
+]
 
 ENDED: Final = Expiry(502, "upstream_error", "the upstream ended its answer before it was complete")
 BROKEN: Final = Expiry(500, "internal_error", "the guard failed to decide about this answer")
+CUT_OFF: Final = Expiry(503, "cancelled", "the server ended this answer before it was complete")
 RETRIES: Final = Expiry(502, "too_many_retries", "a policy asked for more retries than are allowed")
 
 GONE: Final = Outcome(OutcomeStatus.CANCELLED, reason="the client disconnected")
@@ -29,7 +41,11 @@ def undecided(error: BaseException | None) -> Outcome:
 
 def ended(expiry: Expiry) -> Outcome:
     """It was ended from here, and the plane was not asked."""
-    statuses = {504: OutcomeStatus.TIMEOUT, 502: OutcomeStatus.UPSTREAM_ERROR}
+    statuses = {
+        504: OutcomeStatus.TIMEOUT,
+        503: OutcomeStatus.CANCELLED,
+        502: OutcomeStatus.UPSTREAM_ERROR,
+    }
     return Outcome(statuses.get(expiry.status, OutcomeStatus.POLICY_ERROR), reason=expiry.message)
 
 

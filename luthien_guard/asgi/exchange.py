@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from contextvars import Token
 
 import anyio
 
 from luthien_guard.asgi.client import Client
-from luthien_guard.asgi.endings import CANCELLED, ENDED, GONE, ended, failed, undecided
+from luthien_guard.asgi.endings import CANCELLED, CUT_OFF, ENDED, GONE, ended, failed, undecided
 from luthien_guard.asgi.handle import ExchangeHandle, current
 from luthien_guard.asgi.inner import Onward, Seal, inner_scope, promises_errors
 from luthien_guard.asgi.outlet import Attempt
@@ -21,6 +22,8 @@ from luthien_guard.exchange import Outcome, RequestMetadata
 from luthien_guard.pipeline import Expiry, OutOfTime, in_time, total_expiry
 
 __all__ = ["Exchange"]
+
+logger = logging.getLogger("luthien_guard")
 
 
 class Exchange:
@@ -95,6 +98,9 @@ class Exchange:
                 await Watched(self).run()
             elif self.decision is not None:
                 await self._straight(self.decision.body)
+        except anyio.get_cancelled_exc_class():
+            await self._cut_off()
+            raise
         finally:
             if not self.closed:
                 await self.close(None if self._lingers() else CANCELLED)
@@ -111,6 +117,18 @@ class Exchange:
             return
         await self.client.answer(decision.answer)
         await self.close()
+
+    async def _cut_off(self) -> None:
+        """The server ends, or the host has no more time: a client that has had a part of its answer is told that this was
+        not the end. Before that the answer is the host's, who may have one."""
+        if self.closed or self.attempt is None or not self.client.started or self.client.finished:
+            return
+        try:
+            with self.briefly() as scope:
+                scope.shield = True
+                await self.attempt.fail(CUT_OFF)
+        except Exception:
+            logger.debug("an answer that was cancelled could not be ended", exc_info=True)
 
     def enter(self, attempt: Attempt, body: bytes) -> tuple[Scope, Token[ExchangeHandle | None]]:
         """What to run the application with for this attempt, and what to give back to `current` afterwards."""

@@ -30,6 +30,10 @@ ANSWER = {
 }
 
 
+SSE = [(b"content-type", b"text/event-stream")]
+FIRST = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"so"},"finish_reason":null}]}\n\n'
+
+
 class Upstream:
     """Says the secret, and remembers what it was asked."""
 
@@ -46,6 +50,10 @@ class Upstream:
         self.asked.set()
         if b'"slow"' in body:
             await anyio.to_thread.run_sync(self.gate.wait, 30)
+        if b'"endless"' in body:
+            await send({"type": "http.response.start", "status": 200, "headers": SSE})
+            await send({"type": "http.response.body", "body": FIRST, "more_body": True})
+            await anyio.sleep_forever()
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps(ANSWER).encode(), "more_body": False})

@@ -270,6 +270,25 @@ def test_what_a_shutdown_cuts_off_is_counted_and_no_traceback(
     assert "Traceback" not in gateway.logged()
 
 
+@pytest.mark.parametrize("policies", [ALLOWS, "policies: []"])
+def test_a_stream_that_a_shutdown_cuts_off_says_so(
+    tmp_path: Path, upstream: tuple[Upstream, str], policies: str
+) -> None:
+    further = f"store: sqlite:///{tmp_path}/guard.db\nserver: {{shutdown_timeout: 1}}"
+    file = write(tmp_path, policies, upstream[1], further)
+    with served(tmp_path, file, PROVIDER_KEY="sk-host") as gateway:
+        gateway.headers = dict(CALLER)
+        heard: list[str] = []
+        asking = threading.Thread(target=lambda: heard.append(gateway.chat(model="endless")[1]))
+        asking.start()
+        assert upstream[0].asked.wait(60)
+    asking.join()
+    assert '"content":"so"' in heard[0]
+    assert heard[0].endswith('"code":"cancelled"}}\n\ndata: [DONE]\n\n')
+    (call,) = run(tmp_path, "calls", "--config", str(file), "--json", PROVIDER_KEY="x").stdout.splitlines()
+    assert json.loads(call)["outcome"] == "cancelled"
+
+
 def test_what_is_no_http_fills_no_log(tmp_path: Path, upstream: tuple[Upstream, str]) -> None:
     _, url = upstream
     with served(tmp_path, write(tmp_path, ALLOWS, url), PROVIDER_KEY="sk-host") as gateway:
