@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from luthien_guard.wire.json_text import DELETE, patch
 
 FOLDER = Path(
     os.environ.get("LUTHIEN_RECORDINGS") or Path(__file__).resolve().parents[2] / "shared" / "recordings"
@@ -57,6 +60,19 @@ def recordings(api: str | None = None) -> tuple[Recording, ...]:
             )
         )
     return tuple(found)
+
+
+def made_plain(body: bytes) -> bytes:
+    """Without the messages that repeat a delta beside them, of which some clients read both."""
+    return re.sub(rb"(?m)^data: (\{.*\})", _without_repeats, body) if b'"message":' in body else body
+
+
+def _without_repeats(line: re.Match[bytes]) -> bytes:
+    data = json.loads(line[1])
+    found = enumerate(data.get("choices") or ())
+    gone = [at for at, one in found if one.get("message") and (one.get("delta") or {}).get("content")]
+    text = line[1].decode()
+    return b"data: " + patch(text, {("choices", at, "message"): DELETE for at in gone}).encode()
 
 
 def pairs(a: Any, b: Any) -> Iterator[tuple[Any, Any]]:

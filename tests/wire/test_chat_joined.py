@@ -344,9 +344,7 @@ UNTOUCHED = {
     "arguments as one object": calls(begun({"c": "x"})),
     "an object without a text": text("a") + chunk({}, object="") + chunk(object="") + text("b"),
     "choices side by side, as asked for": text("a") + text("b", index=1) + text("a") + text("b", index=1),
-    "a message that repeats the deltas": message({"content": "a"}, content="a")
-    + message({"content": "b"}, content="ab")
-    + message(content="ab"),
+    "a message that repeats the deltas": text("a") + text("b") + message({"content": ""}, content="ab"),
     "nothing but messages": message(content="a") + message(content="a") + message({"content": ""}),
 }
 
@@ -393,11 +391,33 @@ async def test_no_message_takes_away_the_beginning_of_a_call(said: dict[str, Any
 
 async def test_a_message_that_repeats_the_deltas_is_no_text_of_its_own() -> None:
     """Wherever it stands in its chunk."""
-    said = message({"content": "a"}, content="a") + message({"content": "b"}, content="ab")
+    said = (
+        message({"content": ""}, content="")
+        + text("a")
+        + message(content="a")
+        + text("b")
+        + message(content="ab")
+    )
     reader = CHAT.reader(stream=True)
     pieces = [piece for one in chunks_of(said, stream=True) for piece in reader.read(one)]
     assert [piece.text for piece in pieces if piece.kind.value == "echo"] == ["a", "ab"]
     assert [stop.block.text for stop in reader.close() if stop.block] == ["ab"]
+
+
+@steps
+@pytest.mark.parametrize(
+    "said",
+    [
+        message({"content": " !, MARK"}, content=" !, MARK"),
+        text(" ") + message({"content": "!, MARK "}, content=" !, MARK "),
+        text("a") + message({"content": " !, MARK"}, content="a !, MARK", x="y") + text("b"),
+    ],
+)
+async def test_no_message_leaves_beside_the_delta_that_it_repeats(said: bytes, step: int) -> None:
+    """The SDK for JavaScript puts the delta behind it once more."""
+    sent = await through(Guard([NoMark()], unknown="block"), said + END, step=step)
+    assert sent.outcome.status is OutcomeStatus.SUCCESS
+    assert MARK not in node(sent.body) and b'"message"' not in sent.body
 
 
 # -- what becomes of it --------------------------------------------------------------------------------------------------

@@ -226,7 +226,7 @@ class StreamReader:
             else:
                 opaque({key: value}, path, pieces)
         if message is not None:  # behind the delta, which it may repeat
-            self._read_message(choice, number, message, (*path, "message"), pieces)
+            self._read_message(choice, number, message, raw.get("delta"), (*path, "message"), pieces)
         if finish is not None:
             self._read_finish(choice, number, finish, (*path, "finish_reason"), pieces)
 
@@ -279,11 +279,11 @@ class StreamReader:
                 self._read_other(choice, key, key, value, (*path, key), pieces)
 
     def _read_message(
-        self, choice: _Choice, number: int, message: Any, path: Path, pieces: list[Piece]
+        self, choice: _Choice, number: int, message: Any, delta: Any, path: Path, pieces: list[Piece]
     ) -> None:
         """Some providers repeat in every chunk what the deltas said so far. Where a message says anything else, some
         clients read it, some the deltas, and some put deltas behind it: then of the two only that leaves which said
-        something first."""
+        something first. Nor does a message that repeats the delta beside it: that would come behind it once more."""
         behind = not choice.in_messages and bool(choice.texts.all or choice.calls.all)
         if type(message) is not dict or (behind and not _repeats(choice.texts, choice.calls, message)):
             opaque(message, path, pieces)
@@ -292,6 +292,10 @@ class StreamReader:
                 self._strange("a message that does not fit")
             return
         choice.in_messages = choice.in_messages or (not behind and _speaks(message))
+        if behind and type(delta) is dict and _speaks(delta):
+            opaque({key: one for key, one in message.items() if key not in _DELTA}, path, pieces)
+            pieces.append(leaves_as(path, DELETE))
+            return
         for key, value in message.items():
             place = (*path, key)
             channel = CHANNELS.get(key)
