@@ -8,9 +8,9 @@ from typing import Final
 
 import anyio
 
-__all__ = ["must_travel"]
+__all__ = ["is_a_hooks_own", "must_travel"]
 
-_ENDS: Final = (GeneratorExit, KeyboardInterrupt, SystemExit)
+_ENDS: Final = (KeyboardInterrupt, SystemExit)
 
 
 def must_travel(error: BaseException) -> bool:
@@ -23,7 +23,21 @@ def must_travel(error: BaseException) -> bool:
         return False
     if isinstance(error, BaseExceptionGroup):
         return any(must_travel(each) for each in error.exceptions)
+    if isinstance(error, GeneratorExit):
+        return not _is_from_below(error)
     return isinstance(error, _ENDS) or _is_cancelled()
+
+
+def is_a_hooks_own(error: BaseException) -> bool:
+    """True for what a hook has failed with. An exit is one: what parses the arguments of a call likes to end in
+    `sys.exit` (argparse does), and who writes them may not end the process with it."""
+    return isinstance(error, SystemExit) or not must_travel(error)
+
+
+def _is_from_below(error: GeneratorExit) -> bool:
+    """True in a coroutine that awaited, or called, what raised it by hand. One that is closed gets a GeneratorExit of its
+    own, where it stands; those of what it awaits end there."""
+    return error.__traceback__ is not None and error.__traceback__.tb_next is not None
 
 
 def _is_cancelled() -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, Final, Protocol, TypeAlias
 
-from luthien_guard.cancellation import must_travel
+from luthien_guard.cancellation import is_a_hooks_own
 from luthien_guard.clock import OutOfTime
 from luthien_guard.engine.aside import Aside
 from luthien_guard.engine.plan import Plan
@@ -203,7 +203,7 @@ class Asking:
             elif call.is_async or hasattr(result, "__await__"):
                 return self._said(call, event, result)
         except BaseException as error:
-            if must_travel(error):
+            if not is_a_hooks_own(error):
                 raise
             return self._failed(call, error, event)
         return None if result is None else self._taken(call, event, result)
@@ -228,7 +228,7 @@ class Asking:
             late = f"no answer in {seconds:g} s"
             return self._failed(call, PolicyTimeout(late, policy=call.registered.name, hook=call.hook), event)
         except BaseException as error:
-            if must_travel(error):
+            if not is_a_hooks_own(error):
                 raise
             return self._failed(call, error, event)
         finally:

@@ -1,7 +1,9 @@
-"""A cancellation that is not this task's is a failure like any other: told at once, fail closed, nothing left hanging."""
+"""A cancellation that is not this task's is a failure like any other: told at once, fail closed, nothing left hanging.
+So is a GeneratorExit that is raised by hand, and of a policy an exit."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio  # noqa: TID251 -- its cancellations are the subject
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -58,7 +60,32 @@ async def raises_something_odd() -> None:
     raise Odd("odd")
 
 
-FAILURES = [awaits_what_somebody_cancelled, raises_it_at_once, raises_something_odd]
+async def closes_itself() -> None:
+    raise GeneratorExit
+
+
+async def closes_itself_later() -> None:
+    await anyio.lowlevel.checkpoint()
+    raise GeneratorExit
+
+
+async def parses_its_arguments() -> None:
+    argparse.ArgumentParser("judge", exit_on_error=True).parse_args(["--unknown"])  # sys.exit(2)
+
+
+FAILURES = [
+    awaits_what_somebody_cancelled,
+    raises_it_at_once,
+    raises_something_odd,
+    closes_itself,
+    closes_itself_later,
+]
+RAISED: dict[object, type[BaseException]] = {
+    raises_something_odd: Odd,
+    closes_itself: GeneratorExit,
+    closes_itself_later: GeneratorExit,
+}
+TOLD = ("CancelledError", "Odd", "GeneratorExit", "SystemExit")
 
 
 def failing(hook: str, failure: Callable[[], Awaitable[None]], **attributes: Any) -> Policy:
@@ -75,7 +102,7 @@ async def through(guard: Guard, app: ASGIApp) -> Reply:
 
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("step", [0, 7])
-@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("failure", [*FAILURES, parses_its_arguments])
 @pytest.mark.parametrize("hook", HOOKS)
 async def test_a_policy_that_lets_it_out_has_failed(
     hook: str, failure: Callable[[], Awaitable[None]], step: int, waits: bool
@@ -91,7 +118,7 @@ async def test_a_policy_that_lets_it_out_has_failed(
     records = guard.records_of(guard.recent_calls[-1])
     told = [record.details["error"] for record in records if record.type is EventType.POLICY_ERROR]
     assert told
-    assert all(each.startswith(("CancelledError", "Odd")) for each in told)
+    assert all(each.startswith(TOLD) for each in told)
     assert records[-1].details["outcome"] == OutcomeStatus.POLICY_ERROR.value
 
 
@@ -122,4 +149,4 @@ async def test_an_application_that_lets_it_out_has_failed(
             assert reply.finished == began
             records = guard.records_of(guard.recent_calls[-1])
             assert records[-1].details["outcome"] == OutcomeStatus.UPSTREAM_ERROR.value
-    assert raised == [Odd if failure is raises_something_odd else asyncio.CancelledError] * 2
+    assert raised == [RAISED.get(failure, asyncio.CancelledError)] * 2
