@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 -- used where it runs, and only there
 import threading
+from collections.abc import Callable
 from typing import Any, Final
+from weakref import ref
 
 __all__ = ["Limit", "limit"]
 
@@ -22,16 +24,17 @@ class Limit:
 
     __slots__ = ("_alarm", "_before", "_rang", "_task", "when")
 
-    def __init__(self, alarm: _Alarm, task: asyncio.Task[Any]) -> None:
-        self.when = _NEVER  # on the loop's clock
+    def __init__(self, alarm: _Alarm, task: asyncio.Task[Any], when: float) -> None:
+        self.when = when  # on the loop's clock
         self._alarm = alarm
         self._task = task
         self._before = task.cancelling()
         self._rang = 0
 
     def move(self, seconds: float) -> None:
-        """It ends so many from now."""
-        self._alarm.set(self, self._alarm.loop.time() + seconds)
+        """It ends so many from now. One that has been lifted stays so: nobody knows what its task does now."""
+        self.when = self._alarm.loop.time() + seconds
+        self._alarm.look_at(self.when)
 
     def ring(self) -> None:
         self._rang += 1
@@ -49,7 +52,7 @@ class Limit:
 class _Alarm:
     """The limits of one loop."""
 
-    __slots__ = ("_next", "_timer", "limits", "loop")
+    __slots__ = ("__weakref__", "_next", "_timer", "limits", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -57,9 +60,8 @@ class _Alarm:
         self._next = _NEVER
         self._timer: asyncio.TimerHandle | None = None
 
-    def set(self, limit: Limit, when: float) -> None:
-        limit.when = when
-        self.limits[limit] = None
+    def look_at(self, when: float) -> None:
+        """Then at the latest."""
         if when < self._next:
             self._wake_at(when)
 
@@ -71,15 +73,18 @@ class _Alarm:
 
     def _look(self) -> None:
         now = self.loop.time()
-        for limit in self.limits:
-            if limit.when <= now:
-                limit.ring()
+        try:
+            for limit in [limit for limit in self.limits if limit.when <= now]:
                 limit.when = now + _AGAIN
-        self._wake_at(min([limit.when for limit in self.limits], default=_NEVER))
+                limit.ring()
+        finally:  # a future of a hook's own kind may not be one to cancel; whoever is left is told at once
+            self._wake_at(min([limit.when for limit in self.limits], default=_NEVER))
 
 
 class _Here(threading.local):
-    alarm: _Alarm | None = None
+    """Those who wait keep the alarm, and the loop while it has a timer: with a loop that is no more, its alarm goes."""
+
+    alarm: Callable[[], _Alarm | None] = staticmethod(lambda: None)
 
 
 _here: Final = _Here()
@@ -88,9 +93,12 @@ _here: Final = _Here()
 def limit(task: asyncio.Task[Any], seconds: float) -> Limit:
     """For what the task, which runs now, waits for from here on."""
     loop = task.get_loop()
-    alarm = _here.alarm
+    alarm = _here.alarm()
     if alarm is None or alarm.loop is not loop:
-        alarm = _here.alarm = _Alarm(loop)
-    made = Limit(alarm, task)
-    made.move(seconds)
+        alarm = _Alarm(loop)
+        _here.alarm = ref(alarm)
+    when = loop.time() + seconds
+    made = Limit(alarm, task, when)
+    alarm.limits[made] = None
+    alarm.look_at(when)
     return made

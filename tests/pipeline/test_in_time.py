@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 -- its futures and its loops are the subject
+import gc
+import weakref
 from typing import Any
 
 import anyio
@@ -13,6 +16,7 @@ from luthien_guard.pipeline import OutOfTime, in_time
 from luthien_guard.testing.clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
+ON_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 
 async def at_once() -> str:
@@ -116,6 +120,73 @@ async def test_who_does_not_let_go_is_told_once_more() -> None:
     assert await in_time(clock, clock() - 1, stubborn()) == "late"
     assert told == 2
     await checkpoint()
+
+
+class Uncancellable(asyncio.Future[None]):
+    """Of a client that knows better."""
+
+    told = False
+
+    def cancel(self, msg: Any = None) -> bool:
+        if self.told:
+            return super().cancel(msg)
+        self.told = True
+        raise RuntimeError("not now")
+
+
+@ON_ASYNCIO
+async def test_a_future_that_cannot_be_cancelled_keeps_nobody_else_waiting(anyio_backend: str) -> None:
+    loop, clock, late = asyncio.get_running_loop(), MonotonicClock(), list[str]()
+    failures = list[Any]()
+    loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+
+    async def waits_for(name: str, work: Any) -> None:
+        try:
+            await in_time(clock, clock() - 1, work)
+        except OutOfTime:
+            late.append(name)
+
+    async def odd() -> None:
+        await Uncancellable()
+
+    try:
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(waits_for, "odd", odd())
+                tasks.start_soon(waits_for, "another", for_ever())
+            await waits_for("a later one", for_ever())
+    finally:
+        loop.set_exception_handler(None)
+    assert late == ["another", "odd", "a later one"]
+    assert [str(each) for each in failures] == ["not now"]
+
+
+async def test_a_limit_that_was_lifted_cancels_nobody_when_it_is_moved() -> None:
+    clock, wait = MonotonicClock(), Extended()
+    await in_time(clock, clock() + 60, in_a_scope_of_its_own(), wait)  # type: ignore[arg-type]
+    wait.limit.move(-1.0)
+    with pytest.raises(OutOfTime):  # another one has come after it
+        await in_time(clock, clock() - 1, for_ever())
+    for _ in range(5):
+        await checkpoint()
+
+
+def test_a_loop_that_was_closed_while_somebody_waited_is_let_go() -> None:
+    async def leave() -> asyncio.Task[str]:
+        clock = MonotonicClock()
+        task = asyncio.ensure_future(in_time(clock, clock() + 3600, for_ever()))
+        await checkpoint()
+        await checkpoint()
+        return task
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: None)  # it says that the task is lost
+    gone = weakref.ref(loop)
+    loop.run_until_complete(leave())
+    loop.close()
+    del loop
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
