@@ -18,6 +18,8 @@ import pytest
 from luthien_guard.errors import ConfigError, SinkError
 from luthien_guard.query import audit
 from luthien_guard.sinks.postgresql import PostgresStore
+from luthien_guard.sinks.postgresql.connection import Connection
+from luthien_guard.sinks.postgresql.driver import Database
 from luthien_guard.sinks.postgresql.partitions import day_of
 from luthien_guard.sinks.sqlite import SqliteStore
 from luthien_guard.sinks.urls import open_store
@@ -338,6 +340,24 @@ def test_a_connection_that_was_cut_is_made_anew(database: str) -> None:
             proxy.cut()
             assert written_at_last(store, exchange_rows(number)) == 3
         store.close()
+
+
+def test_what_ended_a_connection_is_told_and_not_that_its_transaction_cannot_be_ended_then(
+    database: str,
+) -> None:
+    async def nothing(_: Any) -> None:
+        pass
+
+    async def dismissed(db: Database) -> None:
+        async with db.transaction():
+            await db.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    connection = Connection(database, nothing)
+    connection.open()
+    with pytest.raises(SinkError, match="terminating connection due to administrator command"):
+        connection.run(dismissed)
+    connection.run(nothing)  # over another one
+    connection.close()
 
 
 def test_a_server_that_falls_silent_is_given_up_in_time(database: str) -> None:

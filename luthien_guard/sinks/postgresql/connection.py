@@ -73,15 +73,10 @@ def told(url: str) -> Generator[None]:
 
     try:
         yield
-    except asyncpg.PostgresError as error:
-        # the message alone: the details quote the row
-        raise SinkError(
-            f"{where(url)}: {_clean(url, getattr(error, 'message', None) or str(error))}"
-        ) from None
-    except TimeoutError:
-        raise SinkError(f"{where(url)}: it did not answer in time") from None
-    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, UnicodeError, ValueError) as error:
-        raise SinkError(f"{where(url)}: {_clean(url, str(error) or type(error).__name__)}") from None
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise _failure(url, _cause(error)) from None
+    except (OSError, UnicodeError, ValueError) as error:
+        raise _failure(url, error) from None
     except CancelledError:
         raise SinkError(f"{where(url)}: it was closed meanwhile") from None
     except RuntimeError as error:  # the thread is stopped
@@ -95,6 +90,24 @@ def is_broken(error: BaseException) -> bool:
     if not isinstance(error, asyncpg.PostgresError):
         return True
     return (getattr(error, "sqlstate", None) or "08")[:2] in _BROKEN
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What ended the connection, where the driver only says that it cannot end its transaction without one."""
+    import asyncpg  # type: ignore[import-untyped, unused-ignore]
+
+    failures = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+    while isinstance(error, asyncpg.InterfaceError) and isinstance(error.__context__, failures):
+        error = error.__context__
+    return error
+
+
+def _failure(url: str, error: BaseException) -> SinkError:
+    if isinstance(error, TimeoutError):
+        return SinkError(f"{where(url)}: it did not answer in time")
+    # of the server's failures the message alone: the details quote the row
+    message = getattr(error, "message", None) or str(error) or type(error).__name__
+    return SinkError(f"{where(url)}: {_clean(url, message)}")
 
 
 def _clean(url: str, message: str) -> str:
