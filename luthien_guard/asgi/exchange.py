@@ -104,6 +104,7 @@ class Exchange:
         finally:
             if not self.closed:
                 await self.close(None if self._lingers() else CANCELLED)
+            self.attempt = None  # it knows the exchange: what is over must not wait for a garbage collection
         if self.error is not None:
             raise self.error
 

@@ -151,7 +151,9 @@ class LocalControlPlane:
             return outcome or Outcome(OutcomeStatus.SUCCESS)
         if exchange.response is not None:
             exchange.response.recorded()
+            exchange.response.close()
         details = {"wire_format": exchange.format.name, **self._began_session(exchange)}
+        exchange.response = None  # it knows the exchange: what is over must not wait for a garbage collection
         return await exchange.close(outcome, details)
 
     def _began_session(self, exchange: Exchange) -> dict[str, str]:
@@ -159,9 +161,9 @@ class LocalControlPlane:
         response = exchange.response
         if not self._sessions.follow_responses or exchange.format.name != "openai.responses":
             return {}
-        if response is None or not response.reader.id:
+        if response is None or not response.state.reader.id:
             return {}
-        session = self._threads.answered(response.reader.id, exchange.session)
+        session = self._threads.answered(response.state.reader.id, exchange.session)
         return {"session_id": session} if exchange.session is None else {}
 
     def record(self, call_id: str, event: str, details: Mapping[str, Any]) -> None:

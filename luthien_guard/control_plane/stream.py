@@ -47,6 +47,7 @@ class LocalStream:
         "_response",
         "_room",
         "_sent",
+        "_state",
         "_status",
         "_told",
     )
@@ -56,6 +57,7 @@ class LocalStream:
         self._exchange = exchange
         self._status = context.status
         self._response = exchange.response = Response(exchange, status=context.status, stream=context.stream)
+        self._state = self._response.state
         self._decoder: StreamDecoder | BodyDecoder = (
             StreamDecoder(max_event_bytes=limits.max_event_bytes)
             if context.stream
@@ -66,26 +68,28 @@ class LocalStream:
         #: What leaves of the piece at hand: whoever ends the answer in its middle sends this first.
         self._begun: list[Item] = []
         # The client has heard something, in this attempt or before it.
-        self._sent = self._response.left = exchange.kept_alive
+        self._sent = self._state.left = exchange.kept_alive
         self._told = False
         self._deciding = 0  # calls of `decide_pending` that are not done
         self._places: anyio.Semaphore | None = None  # for verdicts; made when one waits
         self._late: HookCall | None = None  # the shell cancels what it found overdue before it calls `fail`
 
     async def feed(self, data: bytes, *, last: bool = False) -> Release:
-        response = self._response
+        state, flows = self._state, self._response.flows
         self._room -= len(data)
         if self._room < 0:
             return await self._too_long()
-        flow = response.flow
+        flow = state.flow
         # A frame of the flow, or a verdict on one is there.
         if flow is not None and not last and ((text := flow.pattern.text_of(data)) or not data):
-            items = await response.flows.more(flow, data, text) if text else response.flows.freed()
+            items = await flows.more(flow, data, text) if text else flows.freed()
             exchange = self._exchange
+            if flows.anew:
+                await self._response.again()
             if items is None or exchange.record.owes or exchange.aside is not None:
                 self._begun += items or ()
                 return await self._release(drain=items is None)
-            return Release(items, len(response.jobs), held=response.held_bytes)
+            return Release(items, len(state.jobs), held=state.held_bytes)
         data = await self._frames(data)
         if data or last:
             await self._take(self._decoder.feed(data))
@@ -94,49 +98,51 @@ class LocalStream:
             await self._finish()
         release = await self._release()
         if self._decoder.idle:  # otherwise what comes next is the rest of a frame, whatever it looks like
-            response.flows.begin()
+            flows.begin()
         return release
 
     async def _too_long(self) -> Release:
         """Its texts are held until the end, by readers and for the record: no upstream may go on for ever."""
-        if not self._response.done:
-            self._response.abort("more bytes than the limit allows")
+        if not self._state.done:
+            self._state.abort("more bytes than the limit allows")
         return await self._release()
 
     async def _frames(self, data: bytes) -> bytes:
         """Several frames in one piece: all but the last, as if each had come alone. What is left of the piece."""
         frames = data.split(b"\n\n")
-        response, rest, at, items = self._response, frames.pop(), 0, self._begun
+        response, state, rest, at, items = self._response, self._state, frames.pop(), 0, self._begun
         while at < len(frames):
-            flow, done = response.flow, at
+            flow, done = state.flow, at
             if flow is not None:
                 at = await response.flows.run(flow, frames, at, items)
+                if response.flows.anew:
+                    await response.again()
             if at == done:
-                if not response.stream or (at == len(frames) - 1 and not rest):
+                if not state.stream or (at == len(frames) - 1 and not rest):
                     break  # the last one: whoever called sees to it
                 await self._take(self._decoder.feed(frames[at] + b"\n\n"))
                 at += 1
-            if response.done:
+            if state.done:
                 return b""
-            if response.flow is None or response.queue:
+            if state.flow is None or state.queue:
                 items += await response.drain()
-            if response.flow is None and self._decoder.idle:
+            if state.flow is None and self._decoder.idle:
                 response.flows.begin()
         return b"\n\n".join([*frames[at:], rest])
 
     async def _finish(self) -> None:
-        response = self._response
-        if response.stream and response.queue:
+        response, state = self._response, self._state
+        if state.stream and state.queue:
             self._begun += await response.drain()
         await response.finish()
 
     async def _take(self, chunks: Sequence[Chunk]) -> None:
         """What leaves before the last of the chunks is looked at: a verdict on it takes nothing back, as it would not
         if each had come alone."""
-        response = self._response
-        response.flow = None
+        response, state = self._response, self._state
+        state.flow = None
         for chunk in chunks:
-            if response.queue:
+            if state.queue:
                 self._begun += await response.drain()
             await response.take(chunk)
 
@@ -152,29 +158,29 @@ class LocalStream:
 
     def _chunk(self, data: Mapping[str, Any]) -> Chunk:
         text = dumps(data).encode()
-        if not self._response.stream:
+        if not self._state.stream:
             return Chunk("body", text, data)
         return Chunk("data", canonical(text, _event_name(data)), data, _event_name(data))
 
     async def settle(self) -> Release:
-        if not self._response.jobs and not self._aside:
+        if not self._state.jobs and not self._aside:
             return Release()
         await self.decide_pending()
         return await self._release()
 
     async def decide_pending(self) -> None:
         """First what has a say: somebody waits for that."""
-        response = self._response
-        if not response.jobs:
+        state = self._state
+        if not state.jobs:
             await self._decide_aside()
             return
         self._deciding += 1
         try:
-            while response.jobs:
-                if len(response.jobs) == 1:  # a group for one alone would cost as much as all the rest
-                    await self._decide(response.jobs.pop())
+            while state.jobs:
+                if len(state.jobs) == 1:  # a group for one alone would cost as much as all the rest
+                    await self._decide(state.jobs.pop())
                 else:
-                    jobs, response.jobs = response.jobs, []
+                    jobs, state.jobs = state.jobs, []
                     await self._decide_at_once(jobs)
         finally:
             self._deciding -= 1
@@ -189,7 +195,7 @@ class LocalStream:
         """What ends the answer waits for no other verdict on it: a person may be asked for minutes."""
         for job in todo:
             await self._decide(job)
-            if self._response.done:
+            if self._state.done:
                 all_of_them.cancel()
                 return
 
@@ -201,8 +207,9 @@ class LocalStream:
         except anyio.WouldBlock:
             await places.acquire()
         try:
-            if not self._response.done:  # otherwise nobody gets the answer
+            if not self._state.done:  # otherwise nobody gets the answer
                 await job()
+                await self._response.judge()
         finally:
             places.release()
 
@@ -217,8 +224,8 @@ class LocalStream:
         return 0 if aside is None else aside.waiting
 
     async def fail(self, status: int, code: str, message: str) -> Release:
-        response, exchange = self._response, self._exchange
-        if response.done:
+        state, exchange = self._state, self._exchange
+        if state.done:
             return Release(done=True)
         overdue = exchange.overdue() or self._late
         if code == "policy_timeout" and overdue is not None:
@@ -226,25 +233,25 @@ class LocalStream:
             exchange.record(
                 EventType.POLICY_ERROR, policy=overdue.registered.name, hook=overdue.hook, error=reason
             )
-            response.intervene(Intervention(overdue.registered.name, Abort(reason), failure=True))
+            state.intervene(Intervention(overdue.registered.name, Abort(reason), failure=True))
             return await self._release()
-        response.done, response.flow = True, None
+        state.done, state.flow = True, None
         exchange.decide_outcome(_OUTCOMES.get(code, OutcomeStatus.UPSTREAM_ERROR), reason=message)
         await exchange.fail(message, status=status, code=code)
-        if not response.left:
+        if not state.left:
             return Release(done=True, answer=error_answer(exchange.format, status, code, message))
         release = await self._settled(Release())
         if release.done:  # it ends with that
             return release
-        raw = response.writer.fail(status, code, message)
+        raw = state.writer.fail(status, code, message)
         return Release((*release.items, *(((raw, None),) if raw else ())), done=True)
 
     def keepalive(self) -> bytes:
         # What was decided, another try or an answer instead, is on its way: nothing may come before it.
-        if not self._response.stream or self._response.done:
+        if not self._state.stream or self._state.done:
             return b""
         # The client sees a started stream from here on: no other status can follow, and no answer that is no stream.
-        self._response.left = self._exchange.kept_alive = self._sent = True
+        self._state.left = self._exchange.kept_alive = self._sent = True
         return self._exchange.format.keepalive
 
     def overdue(self) -> str | None:
@@ -267,59 +274,59 @@ class LocalStream:
 
     def _instead(self, problem: Answer, release: Release) -> Release:
         """What was decided does not happen: `release` does not leave, and the answer ends here."""
-        response, exchange = self._response, self._exchange
-        response.done, response.flow = True, None
+        state, exchange = self._state, self._exchange
+        state.done, state.flow = True, None
         if not self._sent:
             return Release(done=True, answer=problem)
-        raw = response.writer.fail(problem.status, "not_recorded", UNRECORDED)
+        raw = state.writer.fail(problem.status, "not_recorded", UNRECORDED)
         if not raw and release.items:  # the end that this writer has written is among them
-            raw = exchange.writer(stream=response.stream).fail(problem.status, "not_recorded", UNRECORDED)
+            raw = exchange.writer(stream=state.stream).fail(problem.status, "not_recorded", UNRECORDED)
         return Release(((raw, None),) if raw else (), done=True)
 
     async def _released(self) -> Release:
-        response = self._response
+        response, state = self._response, self._state
         items = await response.drain()
-        if response.done:
+        if state.done:
             return await self._ended(items)
         if response.complete and not self._deciding and not self._told:
             self._told = True
             await self._tell_end(response)
-            if response.cut:
-                raw = response.writer.fail(502, "upstream_error", "the upstream ended inside a tool call")
+            if state.cut:
+                raw = state.writer.fail(502, "upstream_error", "the upstream ended inside a tool call")
                 items = [*items, (raw, None)] if raw else items
         return self._pending(tuple(items))
 
     def _pending(self, items: tuple[Item, ...]) -> Release:
-        response, aside = self._response, self._aside
+        response, state, aside = self._response, self._state, self._aside
         return Release(
             items,
-            pending=len(response.jobs) + aside,
+            pending=len(state.jobs) + aside,
             aside=aside,
             complete=response.all_left,
-            held=response.held_bytes,
+            held=state.held_bytes,
         )
 
     async def _tell_end(self, response: Response) -> None:
-        exchange = self._exchange
-        if response.cut:
+        exchange, state = self._exchange, response.state
+        if state.cut:
             message = "the upstream ended inside a tool call"
             exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=message)
             await exchange.fail(message, status=502, code="upstream_error")
         elif self._status >= 400:
             exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=f"status {self._status}")
-        elif response.stream and not response.terminal:
+        elif state.stream and not state.terminal:
             reason = "the upstream's stream has no end"
             exchange.record(EventType.RESPONSE_NOTED, reason=reason)
             exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=reason)
-        if response.usage:
-            exchange.record(EventType.USAGE, usage=dict(response.usage))
+        if state.usage:
+            exchange.record(EventType.USAGE, usage=dict(state.usage))
         if not exchange.plan.holds_response:
             await exchange.observe("on_response_completed", response.completed())
 
     async def _ended(self, items: list[tuple[bytes, int | None]]) -> Release:
         """The answer was ended by a verdict: with words in the stream, an answer instead, or another try."""
-        response, exchange = self._response, self._exchange
-        intervention, response.intervention = response.intervention, None
+        response, state, exchange = self._response, self._state, self._exchange
+        intervention, state.intervention = state.intervention, None
         if intervention is None:
             return Release(tuple(items), done=True)
         verdict = intervention.verdict
@@ -333,14 +340,14 @@ class LocalStream:
             else:
                 intervention = Intervention(intervention.policy, Abort(verdict.reason))
             exchange.intervened(intervention)
-            if response.left:
+            if state.left:
                 return Release(((response.closing(intervention), None),), done=True)
         message = exchange.said = message_for(intervention)
         if self._status >= 400:
             return Release(
                 done=True, answer=error_answer(exchange.format, self._status, "upstream_error", message)
             )
-        answer = refusal(exchange, message, response.usage, stream=response.stream)
+        answer = refusal(exchange, message, state.usage, stream=state.stream)
         if answer.status == 200:
             return Release(((answer.body, None),), done=True)
         return Release(done=True, answer=answer)

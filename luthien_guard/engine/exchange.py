@@ -206,6 +206,8 @@ class Exchange(Asking):
             try:
                 await self._tell_end(self.outcome)
             finally:  # also when a policy that does not let go is cancelled
+                self._contexts.clear()  # they know the exchange, and so does what is aside
+                self.aside = None
                 self.record(
                     EventType.CLOSED,
                     policy=self.outcome.policy,

@@ -21,21 +21,16 @@ _VAIN: Final = 4
 
 
 class Flows:
-    """Begins flows and takes their frames. `read`: what becomes of any other chunk, with its number."""
+    """Begins flows and takes their frames."""
 
-    __slots__ = ("_flowed", "_hooks", "_pieces", "_read", "_response", "_vain", "latest")
+    __slots__ = ("_flowed", "_hooks", "_pieces", "_response", "_vain", "anew", "latest")
 
-    def __init__(
-        self,
-        response: ResponseState,
-        pieces: Pieces,
-        hooks: ChunkHooks,
-        read: Callable[[Chunk, int | None], Awaitable[None]],
-    ) -> None:
+    def __init__(self, response: ResponseState, pieces: Pieces, hooks: ChunkHooks) -> None:
         self._response = response
         self._pieces = pieces
         self._hooks = hooks
-        self._read = read
+        #: Chunks that are to be read like any other, with their numbers: what a policy put in the place of a frame.
+        self.anew: list[tuple[Chunk, int | None]] = []
         self.latest: tuple[ReadChunk, Item] | None = None  # what left last
         self._flowed = 0  # chunks when the flow began
         self._vain = 0  # flows of one frame, in a row
@@ -99,7 +94,7 @@ class Flows:
         return self._one if flow.direct else self._held
 
     async def _shown(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
-        """The chunk hooks see it first; what they put in its place is read like any other chunk."""
+        """The chunk hooks see it first; what they put in its place ends the flow."""
         response, chunk = self._response, flow.chunk(frame)
         try:
             chunks = await self._hooks.started(chunk, flow, text)
@@ -107,11 +102,10 @@ class Flows:
                 return await (self._one if flow.direct else self._held)(flow, frame, text)
             number, response.count = response.count, response.count + 1
             response.flow = None
-            for each in chunks:  # it is read anew: what a policy has asked for is its own
-                await (self._read(parsed(frame), number) if each is chunk else self._read(each, None))
+            # What a policy has asked for is its own: the frame itself is read anew.
+            self.anew = [(parsed(frame), number) if each is chunk else (each, None) for each in chunks]
         except Stop as stop:
             response.intervene(stop.intervention)
-        response.check_held()
         return None
 
     async def _one(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:

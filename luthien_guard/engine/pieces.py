@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from luthien_guard.engine.calls import CallLane
@@ -20,26 +21,25 @@ _CLIENT_CALLS: Final = frozenset({"function", "legacy", "custom", "shell", "comp
 
 
 class Pieces:
-    """Takes pieces in order. Each is decided at once, kept in its lane, or made a job. `settled` is awaited after each
-    job."""
+    """Takes pieces in order. Each is decided at once, kept in its lane, or made a job."""
 
     __slots__ = (
         "_barrier",
         "_calls",
         "_lines",
+        "_looking_back",
         "_offered",
         "_response",
-        "_settled",
         "_text",
         "others",
         "undecided",
     )
 
-    def __init__(self, response: ResponseState, settled: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, response: ResponseState) -> None:
         self._response = response
-        self._settled = settled
         self._text: dict[int, TextLane] = {}
-        self._lines: dict[tuple[int, str], Line] = {}
+        self._lines: dict[int, Line] = {}  # of each open text whose policies ask others
+        self._looking_back: dict[tuple[int, str], Line] = {}
         self._calls: dict[int, CallLane] = {}
         self._barrier: ReadChunk | None = None  # the first call, where explanations must come before it
         self.others = Others(response)
@@ -91,8 +91,9 @@ class Pieces:
         if block.kind == "text":
             plans = self._response.plan.text_by_channel[block.channel]
             if plans:
-                exchange, line = self._response.exchange, self._line(block, plans)
-                self._text[id(block)] = TextLane(exchange, plans, block, line)
+                text = self._text[id(block)] = TextLane(self._response.exchange, plans, block)
+                if text.waits:
+                    self._lines[id(block)] = self._line(block, plans)
             return
         block.policed = self._response.plan.holds_response
         if self._response.plan.call_completed or self._response.plan.call_fragments:
@@ -112,7 +113,7 @@ class Pieces:
             return
         read.waiting += 1
         if lane.waits:
-            self._later(lane, read, piece)
+            self._later(lane, self._lines[id(block)], read, piece)
         else:
             await lane.push(read, piece)
 
@@ -133,7 +134,7 @@ class Pieces:
             if lane is None:
                 block.released = list(block.source)
             elif lane.waits:
-                self._later(lane)
+                self._later(lane, self._lines.pop(id(block)))
             else:
                 await lane.finish()
             return
@@ -148,25 +149,26 @@ class Pieces:
             call.drop()
             self._decided(call)
         elif self._response.plan.calls_wait:
-            self._response.jobs.append(lambda: self._decide_call(call))
+            self._response.jobs.append(partial(self._decide_call, call))
         else:
             await self._decide_call(call)
 
     # -- decisions -----------------------------------------------------------------------------------------------------
 
-    def _later(self, lane: TextLane, read: ReadChunk | None = None, piece: Piece | None = None) -> None:
+    def _later(
+        self, lane: TextLane, line: Line, read: ReadChunk | None = None, piece: Piece | None = None
+    ) -> None:
         """A policy in this lane asks others: the work is a job, one at a time for the line."""
-        line = lane.line
         line.put((lane, read, piece))
         if not line.busy:
             line.busy = True
-            self._response.jobs.append(line.job)
+            self._response.jobs.append(partial(self._work, line))
 
     def _line(self, block: Block, plans: Sequence[TextStagePlan]) -> Line:
         """Who looks back at the text before needs to know what became of it; all others look at texts at the same time."""
         if not any(plan.lookahead for plan in plans):
-            return Line(self._work)
-        return self._lines.setdefault((block.choice, block.channel), Line(self._work))
+            return Line()
+        return self._looking_back.setdefault((block.choice, block.channel), Line())
 
     async def _work(self, line: Line) -> None:
         try:
@@ -175,7 +177,6 @@ class Pieces:
                 await (lane.finish() if read is None or piece is None else lane.push(read, piece))
         except Stop as stop:
             self._response.intervene(stop.intervention)
-        await self._settled()
 
     async def _decide_call(self, lane: CallLane) -> None:
         intervention = await lane.complete(self._tool_names())
@@ -185,7 +186,6 @@ class Pieces:
             self._response.intervene(intervention)
         else:
             self._decided(lane)
-            await self._settled()
 
     def _decided(self, lane: CallLane) -> None:
         lane.let_go()

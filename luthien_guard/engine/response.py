@@ -31,17 +31,35 @@ __all__ = ["Response"]
 _SUBSTANCE: Final = frozenset({PieceKind.FINISH, PieceKind.FAILED, PieceKind.END, PieceKind.STOP})
 
 
-class Response(ResponseState):
-    """The engine's side of one response. `take` chunks, then `drain` what may leave; `jobs` are verdicts that wait."""
+class Response:
+    """The engine's side of one response. `take` chunks, then `drain` what may leave; the state's `jobs` are verdicts that
+    wait: `judge` after each of them.
 
-    __slots__ = ("_hooks", "_judged", "_judging", "_leaving", "_looked", "_pieces", "_started", "flows")
+    What it is made of knows its state, and nothing of it: it is gone when its exchange is, without a garbage collection.
+    """
+
+    __slots__ = (
+        "_hooks",
+        "_judged",
+        "_judging",
+        "_leaving",
+        "_looked",
+        "_pieces",
+        "_started",
+        "exchange",
+        "flows",
+        "plan",
+        "state",
+    )
 
     def __init__(self, exchange: Exchange, *, status: int, stream: bool) -> None:
-        super().__init__(exchange, status=status, stream=stream)
+        self.exchange = exchange
+        self.plan = exchange.plan
+        self.state = ResponseState(exchange, status=status, stream=stream)
         self._hooks = ChunkHooks(exchange, stream=stream)
-        self._pieces = Pieces(self, self._maybe_judge)
+        self._pieces = Pieces(self.state)
         self._leaving = Leaving(self._hooks, stream=stream) if self._hooks.after else None
-        self.flows = Flows(self, self._pieces, self._hooks, self._read)
+        self.flows = Flows(self.state, self._pieces, self._hooks)
         self._started = False  # on_response_started was called
         self._looked = 0  # chunks of the queue that are known to be of the envelope, before anything has left
         self._judged = not self.plan.holds_response
@@ -51,9 +69,9 @@ class Response(ResponseState):
 
     async def take(self, chunk: Chunk) -> None:
         """The next chunk from upstream."""
-        number, self.count = self.count, self.count + 1
-        self.flow = self.flows.latest = None
-        if self.done:
+        number, self.state.count = self.state.count, self.state.count + 1
+        self.state.flow = self.flows.latest = None
+        if self.state.done:
             return
         try:
             if self._hooks.before:
@@ -62,42 +80,54 @@ class Response(ResponseState):
             else:
                 await self._read(chunk, number)
         except Stop as stop:
-            self.intervene(stop.intervention)
-        self.check_held()
+            self.state.intervene(stop.intervention)
+        self.state.check_held()
+
+    async def again(self) -> None:
+        """Read what a policy has put in the place of a flow's frame."""
+        anew, self.flows.anew = self.flows.anew, []
+        try:
+            for chunk, number in anew:
+                await self._read(chunk, number)
+        except Stop as stop:
+            self.state.intervene(stop.intervention)
+        self.state.check_held()
 
     async def _read(self, chunk: Chunk, number: int | None) -> None:
-        pieces = self.reader.read(chunk) if chunk.kind in READABLE else []
+        pieces = self.state.reader.read(chunk) if chunk.kind in READABLE else []
         # What nobody can read may be all: proxies answer with pages.
         if not self._started and chunk.kind not in ("comment", "done"):
             await self._start()
         # Asked here first: it is a step less for nearly every chunk.
-        suspect = chunk.kind == "unknown" or getattr(self.reader, "unknown", False)
+        suspect = chunk.kind == "unknown" or getattr(self.state.reader, "unknown", False)
         if suspect and not await self._passes(chunk):
             return
         read = ReadChunk(chunk, pieces, number)
-        self.hold(read)
+        self.state.hold(read)
         if chunk.kind == "body":  # its counts belong into the answer that may have to stand for it
             for piece in pieces:
                 if piece.kind is PieceKind.USAGE:
-                    self.note_usage(piece.value)
+                    self.state.note_usage(piece.value)
         for line in chunk.ignored:
             if not is_keepalive(line):
                 await self._pieces.others.take_comment(line)
         for piece in pieces:
             await self._pieces.take(read, piece)
-            if self.done:
+            if self.state.done:
                 return
 
     async def _passes(self, chunk: Chunk) -> bool:
         """Nobody objects to its kind."""
         if chunk.kind == "unknown":
             return await self._hooks.lets_pass(chunk, inspectable=False)
-        unknown = getattr(self.reader, "unknown", "") if chunk.kind in READABLE else ""
+        unknown = getattr(self.state.reader, "unknown", "") if chunk.kind in READABLE else ""
         return not unknown or await self._hooks.lets_pass(chunk, inspectable=True, reason=unknown)
 
     async def _start(self) -> None:
         self._started = True
-        event = ResponseStarted(self.status, self.reader.model, self.reader.id, self.stream)
+        event = ResponseStarted(
+            self.state.status, self.state.reader.model, self.state.reader.id, self.state.stream
+        )
         for call in self.plan.calls["on_response_started"]:
             result = await self.exchange.call(call, event)
             if result is None:
@@ -111,42 +141,42 @@ class Response(ResponseState):
 
     async def finish(self) -> None:
         """Upstream has said everything: nothing can be held any longer, except for verdicts that wait."""
-        if self.done or self.ended:
+        if self.state.done or self.state.ended:
             return
-        self.ended = True
-        self.flow = None
-        tail = ReadChunk(Chunk("comment", b""), self.reader.close())
+        self.state.ended = True
+        self.state.flow = None
+        tail = ReadChunk(Chunk("comment", b""), self.state.reader.close())
         if tail.pieces:
-            self.queue.append(tail)
+            self.state.queue.append(tail)
         try:
             if not self._started:
                 await self._start()
             for piece in tail.pieces:
                 await self._pieces.take(tail, piece)
         except Stop as stop:
-            self.intervene(stop.intervention)
+            self.state.intervene(stop.intervention)
         self._pieces.lift_barrier()
-        await self._maybe_judge()
+        await self.judge()
 
     @property
     def complete(self) -> bool:
         """Everything has been taken, decided and drained."""
-        return self.ended and not self.queue and not self.jobs
+        return self.state.ended and not self.state.queue and not self.state.jobs
 
     @property
     def all_left(self) -> bool:
         """Everything that is to leave has: who is still at work only looks on."""
-        return self.ended and self._judged and not self.queue and not self.cut
+        return self.state.ended and self._judged and not self.state.queue and not self.state.cut
 
-    async def _maybe_judge(self) -> None:
+    async def judge(self) -> None:
         """A policy that holds the whole response judges it when every part of it is decided."""
-        if self._judged or self._judging or self.done or not self.ended:
+        if self._judged or self._judging or self.state.done or not self.state.ended:
             return
-        if self._pieces.undecided or any(read.waiting for read in self.queue):
+        if self._pieces.undecided or any(read.waiting for read in self.state.queue):
             return
         self._judging = True
         if self.plan.response_waits:
-            self.jobs.append(self._judge_response)
+            self.state.jobs.append(self._judge_response)
         else:
             await self._judge_response()
 
@@ -157,38 +187,42 @@ class Response(ResponseState):
             if result is not None and not isinstance(result, Intervention):
                 result = self.exchange.nonsense(call, result, "a verdict")
             if result is not None:
-                self.intervene(result)
+                self.state.intervene(result)
                 return
         self._judged = True
 
     def completed(self) -> ResponseCompleted:
         """The response as it leaves."""
-        return completed(self, self._pieces.others.completed())
+        return completed(self.state, self._pieces.others.completed())
 
     def recorded(self) -> None:
         """Put both ends of the response into the record: as it came, and as it left where that is something else."""
-        came = received(self._hooks.came or self)
-        self.exchange.record(EventType.RESPONSE_RECEIVED, chunk_count=self.count, **came)
+        came = received(self._hooks.came or self.state)
+        self.exchange.record(EventType.RESPONSE_RECEIVED, chunk_count=self.state.count, **came)
         if self._left_as_it_came():
             return
         changed = self._leaving is not None and self._hooks.made_by is not None
         as_it_left = self._leaving.transcript if changed and self._leaving is not None else None
-        left = released(self, as_it_left, said=self.exchange.said)
+        left = released(self.state, as_it_left, said=self.exchange.said)
         if {**left, "said": None} != {**came, "said": None} or left["said"]:
             self.exchange.record(EventType.RESPONSE_RELEASED, **left)
 
     def _left_as_it_came(self) -> bool:
-        if not self.left or self.done or self.queue or self.exchange.said is not None:
+        if not self.state.left or self.state.done or self.state.queue or self.exchange.said is not None:
             return False
         if self._hooks.made_by is not None:
             return False
-        return not any(block.changed or block.removed or block.new_name for block in self.blocks)
+        return not any(block.changed or block.removed or block.new_name for block in self.state.blocks)
+
+    def close(self) -> None:
+        """Who is still waited for has no say any more."""
+        self.state.jobs.clear()
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
     async def drain(self) -> list[Item]:
         """What may leave now. Once an intervention stands, the end of the answer."""
-        if self.done:
+        if self.state.done:
             return self._last_words()
         if not self._judged:
             return []
@@ -196,19 +230,19 @@ class Response(ResponseState):
         if self._leaving is not None and ready:
             decided = await self._after(self._leaving, ready)
             ready = decided if self.plan.enforces else ready
-        if not ready or self.done:
-            return self._last_words() if self.done else []
+        if not ready or self.state.done:
+            return self._last_words() if self.state.done else []
         items: list[Item] = []
         try:
             for batch in self._batches(ready):
                 items += self._written(batch)
         except IllegalOutput as error:
-            self.intervene(self._hooks.illegal(error))
+            self.state.intervene(self._hooks.illegal(error))
         if items and self.exchange.first_byte is None:
-            self.left = self.exchange.released_any = True
+            self.state.left = self.exchange.released_any = True
             self.exchange.first_byte = self.exchange.services.clock()
         self.flows.latest = (ready[-1], items[-1]) if len(items) == len(ready) else None
-        return [*items, *self._last_words()] if self.done else items
+        return [*items, *self._last_words()] if self.state.done else items
 
     def _batches(self, ready: list[ReadChunk]) -> list[list[ReadChunk]]:
         """What a policy made may be illegal, and then only that must not leave: not what stands before it. Calls whose
@@ -226,7 +260,7 @@ class Response(ResponseState):
         for read in ready:
             if read.pattern is not None:
                 read.chunk = parsed(read.chunk.raw)
-        items = self.writer.write(ready)
+        items = self.state.writer.write(ready)
         # Who only looks on makes nothing right that clients would read in several ways.
         if not self.plan.enforces:
             return [(read.chunk.raw, read.source) for read in ready if read.chunk.raw]
@@ -234,10 +268,10 @@ class Response(ResponseState):
 
     def _ready(self) -> list[ReadChunk]:
         ready: list[ReadChunk] = []
-        if not self.left and self.plan.holds_start and not self._may_start():
+        if not self.state.left and self.plan.holds_start and not self._may_start():
             return ready
-        while self.queue and self.queue[0].waiting == 0:
-            ready.append(self.next_held())
+        while self.state.queue and self.state.queue[0].waiting == 0:
+            ready.append(self.state.next_held())
         self._looked = 0
         for read in ready:
             for piece in read.pieces:
@@ -247,27 +281,27 @@ class Response(ResponseState):
 
     def _may_start(self) -> bool:
         """As long as only the envelope could leave, another status, another try or another answer is possible."""
-        queue = self.queue
+        queue = self.state.queue
         while self._looked < len(queue) and queue[self._looked].waiting == 0:
             if _has_substance(queue[self._looked]):
                 return True
             self._looked += 1  # once, however often is asked
-        return self.ended and self._looked == len(queue) and not self.jobs
+        return self.state.ended and self._looked == len(queue) and not self.state.jobs
 
     async def _after(self, leaving: Leaving, ready: list[ReadChunk]) -> list[ReadChunk]:
         try:
             return await leaving.read(ready)
         except Stop as stop:
-            self.intervene(stop.intervention)
+            self.state.intervene(stop.intervention)
         except IllegalOutput as error:
-            self.intervene(self._hooks.illegal(error))
+            self.state.intervene(self._hooks.illegal(error))
         return []
 
     def _last_words(self) -> list[Item]:
         """The well-formed end of a blocked answer, once; nothing for a retry or for an answer instead."""
-        intervention, self.intervention = self.intervention, None
-        if intervention is None or isinstance(intervention.verdict, Retry) or not self.left:
-            self.intervention = intervention
+        intervention, self.state.intervention = self.state.intervention, None
+        if intervention is None or isinstance(intervention.verdict, Retry) or not self.state.left:
+            self.state.intervention = intervention
             return []
         return [(raw, None)] if (raw := self.closing(intervention)) else []
 
@@ -275,9 +309,14 @@ class Response(ResponseState):
         """Bytes that end the answer with the intervention's message."""
         message = self.exchange.said = message_for(intervention)
         refused = self.exchange.services.on_block == "error"
-        if refused and self.stream and self.left and self.exchange.format.name == "openai.responses":
-            return self.writer.fail(400, "invalid_prompt", message)
-        return self.writer.end(message, self.usage)
+        if (
+            refused
+            and self.state.stream
+            and self.state.left
+            and self.exchange.format.name == "openai.responses"
+        ):
+            return self.state.writer.fail(400, "invalid_prompt", message)
+        return self.state.writer.end(message, self.state.usage)
 
 
 def _has_substance(read: ReadChunk) -> bool:

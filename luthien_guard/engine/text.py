@@ -9,7 +9,7 @@ chunk leaves as it came, whatever was held and for how long.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TypeAlias
 
 from luthien_guard.engine.exchange import Exchange
@@ -25,20 +25,16 @@ Waiting: TypeAlias = "tuple[TextLane, ReadChunk | None, Piece | None]"
 
 
 class Line:
-    """What has to go through lanes whose policies ask others, one after the other. `work`: does it, in a job."""
+    """What has to go through lanes whose policies ask others, one after the other."""
 
-    __slots__ = ("_todo", "_work", "busy")
+    __slots__ = ("_todo", "busy")
 
-    def __init__(self, work: Callable[[Line], Awaitable[None]]) -> None:
+    def __init__(self) -> None:
         self._todo: deque[Waiting] = deque()
-        self._work = work
         self.busy = False  # there is a job that sees to it
 
     def put(self, waiting: Waiting) -> None:
         self._todo.append(waiting)
-
-    def job(self) -> Awaitable[None]:
-        return self._work(self)
 
     def next(self) -> Waiting | None:
         """What comes now; None, and nobody is busy with the line any more, where there is nothing."""
@@ -49,11 +45,10 @@ class Line:
 class TextLane:
     """The chain of one block. `push` each delta, `finish` once; both raise Stop on a verdict."""
 
-    __slots__ = ("_keeps", "block", "line", "stages", "through", "waits")
+    __slots__ = ("_keeps", "block", "stages", "through", "waits")
 
-    def __init__(self, exchange: Exchange, plans: Sequence[TextStagePlan], block: Block, line: Line) -> None:
+    def __init__(self, exchange: Exchange, plans: Sequence[TextStagePlan], block: Block) -> None:
         self.block = block
-        self.line = line  # where its texts wait, if it has a policy that waits
         self.stages = [stage_of(exchange, plan, block) for plan in plans]
         self.waits = any(plan.call.registered.policy.waits and not plan.shadow for plan in plans)
         # Where nobody keeps anything back, texts go straight through, without runs.

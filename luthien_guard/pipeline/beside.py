@@ -60,6 +60,10 @@ def beside(clock: Clock, ring: Callable[[], None]) -> Beside:
     return _OnAnyio(clock, ring) if task_of(clock) is None else _OnAsyncio(clock, ring)
 
 
+def _nothing() -> None:
+    """What rings when all is over."""
+
+
 class _OnAsyncio:
     __slots__ = ("_forget", "_loop", "_now", "_over", "_ring", "_tasks", "_timer")
 
@@ -117,6 +121,7 @@ class _OnAsyncio:
                 cancelled = late
                 self.cancel()
         self.cancel()
+        self._ring = _nothing  # whoever it is knows its tasks
         if cancelled is not None:
             raise cancelled
 

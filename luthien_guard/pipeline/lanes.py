@@ -32,6 +32,10 @@ class Write(Protocol):
     def __call__(self, release: Release, *, end: bool) -> Awaitable[None]: ...
 
 
+async def _nobody(release: Release, *, end: bool) -> None:
+    """Gets nothing."""
+
+
 class Lanes:
     """One `GuardedStream` between an application that sends and a client that gets."""
 
@@ -71,7 +75,7 @@ class Lanes:
         self.lingers = False  # the answer is complete, and verdicts without a say in it are still to come
         self.error: BaseException | None = None  # what a decision or the stream lane failed with
         self.broken = False  # a feed did not finish: only `fail` may end the answer
-        self._write = write
+        self._write: Write = write
         self._beside = beside
         self._deadlines = deadlines
         self._wake = wake  # the watcher has something new to look at
@@ -161,6 +165,7 @@ class Lanes:
         self.over = True
         self._halt()
         self.batches.close()
+        self._write = _nobody  # it knows the lanes: what is over must not wait for a garbage collection
 
     # -- deciding: always under the lock -----------------------------------------------------------------------------
 
@@ -299,6 +304,7 @@ class Lanes:
             self._wake()
         finally:
             self._tasks.discard(task)
+            del task  # it keeps the error that it ends with, and that keeps this frame
 
     def _halt(self) -> None:
         for task in tuple(self._tasks):

@@ -248,9 +248,9 @@ async def test_a_stream_is_a_flow() -> None:
     stream: Any = await guard.plane.open_stream(StreamingContext(call_id, "openai.chat", 200, True))
     for word in WORDS[:3]:
         await stream.feed(chat(content=word))
-    flow = stream._response.flow
+    flow = stream._state.flow
     await stream.feed(chat(content=WORDS[3]))
-    assert flow is not None and stream._response.flow is flow
+    assert flow is not None and stream._state.flow is flow
     await guard.plane.close(call_id)
 
 
