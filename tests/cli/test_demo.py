@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from luthien_guard.cli import main
-from luthien_guard.cli.demo.cases import recorded, scripted
+from luthien_guard.cli.demo.cases import PATHS, recorded, samples, scripted
 from luthien_guard.cli.demo.results import Result, play
 from luthien_guard.cli.demo.server import Doors, serving
-from luthien_guard.cli.demo.table import row_of
+from luthien_guard.cli.demo.table import draw, row_of
 from luthien_guard.cli.demo.upstream import Upstream
 from luthien_guard.testing.transcript import Transcript
 from tests.recordings import FOLDER, needs_recordings
@@ -90,6 +92,27 @@ def test_what_cannot_be_told_from_nothing_is_not_shown_as_less() -> None:
     said = Transcript("a")
     result = Result(case, said, said, (), added_first=-3.2, added_last=7.6)
     assert row_of(result)[-1] == "<1 / 8"
+
+
+@pytest.mark.parametrize("width", [120, 160])
+def test_a_wide_terminal_gets_a_table_in_which_no_name_is_cut(width: int) -> None:
+    said = Transcript("a text that is longer than its column will be, and so stands in several lines")
+    case = next(case for case in scripted() if case.wire_format == "anthropic.messages")
+    acted = ("uppercase-nth-word", "tool-call-judge")
+    console = Console(width=width, file=StringIO())
+    draw([row_of(Result(case, said, said, acted, 1.0, 1.0))], console)
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(name in drawn for name in (*acted, case.name, case.wire_format, "stream"))
+
+
+def test_what_is_to_be_tried_has_every_script_and_every_wire_format() -> None:
+    shown = samples(scripted())
+    assert {case.name for case in shown} == {"story", "clean-up", "password"}
+    assert {case.wire_format for case in shown} == set(PATHS)
+    assert all(
+        "max_output_tokens" in case.request for case in shown if case.wire_format == "openai.responses"
+    )
+    assert len(samples(scripted()[:2])) == 2
 
 
 def test_an_empty_folder_is_told(tmp_path: Path) -> None:

@@ -74,10 +74,10 @@ def _show(cases: list[Any], port: int, doors: Any, upstream: Any) -> int:
 def _stay(cases: list[Any], port: int) -> None:
     import json
 
-    from luthien_guard.cli.demo.cases import PATHS
+    from luthien_guard.cli.demo.cases import PATHS, samples
 
     click.echo(f"Guarded on http://127.0.0.1:{port} (unguarded under /bare). Try, and end with Ctrl-C:\n")
-    for case in cases[:6]:
+    for case in samples(cases):
         url = f"http://127.0.0.1:{port}{PATHS[case.wire_format]}"
         click.echo(f"curl -N {url} -H 'content-type: application/json' -d '{json.dumps(case.request)}'\n")
     try:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from luthien_guard.testing.rendering import render
 from luthien_guard.testing.script import WIRE_FORMATS, Script
 
-__all__ = ["FORBIDDEN", "HARMFUL", "PATHS", "Case", "recorded", "scripted"]
+__all__ = ["FORBIDDEN", "HARMFUL", "PATHS", "Case", "recorded", "samples", "scripted"]
 
 FORBIDDEN: Final = "hunter2"
 HARMFUL: Final = "rm -rf /srv"
@@ -20,6 +20,7 @@ PATHS: Final = {
     "anthropic.messages": "/v1/messages",
     "openai.responses": "/v1/responses",
 }
+_NAMES: Final = {"openai.responses": ("input", "max_output_tokens")}  # of the prompt and of its limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,9 @@ class Case:
 
     @property
     def request(self) -> dict[str, Any]:
-        prompt = "input" if self.wire_format == "openai.responses" else "messages"
+        prompt, limit = _NAMES.get(self.wire_format, ("messages", "max_tokens"))
         asked = [{"role": "user", "content": "Please clean up the server."}]
-        return {"model": self.model, "stream": self.stream, "max_tokens": 1000, prompt: asked}
+        return {"model": self.model, "stream": self.stream, limit: 1000, prompt: asked}
 
 
 _STORY = "The quick brown fox jumps over the lazy dog, and nobody minds."
@@ -77,6 +78,11 @@ def _rendered(name: str, script: Script, wire_format: str, *, stream: bool) -> C
     rendering = render(script, wire_format, stream=stream)
     parts = tuple(part for part in rendering.parts if isinstance(part, bytes))
     return Case(name, wire_format, stream, parts, rendering.status)
+
+
+def samples(cases: list[Case]) -> list[Case]:
+    """A few of them, from all over: of the scripted ones each script and each wire format."""
+    return cases[:: -(-len(cases) // 5)]
 
 
 def recorded(folder: Path) -> Iterator[Case]:

@@ -11,7 +11,7 @@ from luthien_guard.cli.demo.results import Result
 from luthien_guard.cli.terminal import say
 from luthien_guard.testing.transcript import Transcript
 
-__all__ = ["progress", "row_of", "show"]
+__all__ = ["draw", "progress", "row_of", "show"]
 
 T = TypeVar("T")
 _HEAD = (
@@ -20,9 +20,9 @@ _HEAD = (
     "came from upstream",
     "left for the client",
     "policy",
-    "first / last byte, ms later",
+    "first / last\nbyte, ms\nlater",
 )
-_WIDE: Final = 100  # columns: below, six of them would be read letter by letter
+_WIDE: Final = 120  # columns: below, six of them would be read letter by letter
 
 
 def progress(items: Sequence[T]) -> Iterator[T]:
@@ -47,18 +47,21 @@ def show(results: Iterable[Result]) -> None:
     if console.width < _WIDE:
         _plain(rows)
     else:
-        _table(rows, console)
+        draw(rows, console)
 
 
-def _table(rows: list[tuple[str, ...]], console: Any) -> None:
+def draw(rows: list[tuple[str, ...]], console: Any) -> None:
+    """The table; `console` is one of rich's."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title="luthien_guard: three policies on one stream", show_lines=True, expand=True)
-    for name, ratio in zip(_HEAD, (2, 3, 6, 6, 3, 2), strict=True):
+    for name, ratio in zip(_HEAD, (None, None, 1, 1, None, None), strict=True):
         table.add_column(name, ratio=ratio, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style="red" if cell.startswith("✘") else "") for cell in row))
+    for case, wire_format, came, left, policies, cost in rows:
+        # Names stand whole: the columns of the texts get what is left.
+        cells = (case, wire_format.replace(" ", "\n"), came, left, policies.replace(", ", ",\n"), cost)
+        table.add_row(*(Text(cell, style="red" if cell.startswith("✘") else "") for cell in cells))
     console.print(table)
 
 
