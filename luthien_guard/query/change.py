@@ -26,7 +26,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """The changes of a call, in the order of the parts. `notes` say what could not be compared, and why."""
+    """The changes of a call, in the order of the parts. `notes` say what could not be compared, or was
+    not sent, and why."""
 
     call_id: str
     request: tuple[Change, ...]

@@ -14,6 +14,8 @@ from luthien_guard.store import NONSENSE, Row
 
 __all__ = ["Change", "Diff", "diff_of"]
 
+_STOPS = (EventType.VERDICT.value, EventType.POLICY_ERROR.value)
+
 
 def diff_of(call_id: str, rows: Sequence[Row]) -> Diff:
     """The difference that the rows of a call record. Raises ValueError where a row is no record (any more)."""
@@ -33,6 +35,7 @@ def _diff(call_id: str, rows: Sequence[Row]) -> Diff:
         for what, facts in (("request", came), ("request as sent", sent), ("response", received), ("response as released", released))
         if facts is not None and facts.get("degraded")
     ]  # fmt: skip
+    notes += _unsent(rows)
     request: list[Change] = []
     if _whole(came) and _whole(sent):
         request = list(_request(_json(came.get("body")), _json(sent.get("body")), _by_key(rows)))
@@ -40,6 +43,16 @@ def _diff(call_id: str, rows: Sequence[Row]) -> Diff:
     if _whole(released) and (received is None or _whole(received)):
         response = list(response_changes(received or {}, released, rows))
     return Diff(call_id, tuple(request), tuple(response), tuple(notes))
+
+
+def _unsent(rows: Sequence[Row]) -> list[str]:
+    """What a request that its policies stopped has instead of changes."""
+    said = ((row.policy, row.details) for row in rows if row.event_type in _STOPS)
+    return [
+        f"the request was not sent: {policy}: {facts.get('reason') or facts.get('error')}"
+        for policy, facts in said
+        if facts.get("enforced") and str(facts.get("hook")).startswith("on_request_")
+    ]
 
 
 def _whole(facts: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:

@@ -220,3 +220,11 @@ def _keyed(side: Any) -> Any:
     for each in choice["tool_calls"]:
         calls.setdefault(each["id"], []).append(each["arguments"])
     return texts, calls, choice["finish_reason"]
+
+
+@pytest.mark.parametrize("enforced", [True, False])
+def test_a_request_that_was_stopped_is_told(enforced: bool) -> None:
+    verdict = {"hook": "on_request_started", "verdict": "block", "reason": "a word", "enforced": enforced}
+    rows = rows_of(("request.received", None, {"body": "{}"}), ("policy.verdict", "words", verdict))
+    told = ("the request was not sent: words: a word",)
+    assert diff_of("c", rows) == Diff("c", (), (), told if enforced else ())
