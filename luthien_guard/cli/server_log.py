@@ -32,11 +32,16 @@ LOGGING: Final[dict[str, Any]] = {
 
 class Cancelled(logging.Filter):
     """Leaves out what uvicorn says of each exchange that had not ended in `server.shutdown_timeout`, with where it was: it
-    has said how many there are, and their records say which."""
+    has said how many there are, and their records say which. Also where the gateway itself was, when a second Ctrl-C ended
+    its waiting: starlette tells that as a text."""
+
+    _TOLD: Final = f"{asyncio.CancelledError.__module__}.{asyncio.CancelledError.__name__}"
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        return not isinstance(error, asyncio.CancelledError)
+        return not (
+            isinstance(error, asyncio.CancelledError) or str(record.msg).rstrip().endswith(self._TOLD)
+        )
 
 
 class Garbage(logging.Filter):

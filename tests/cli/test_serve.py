@@ -270,6 +270,26 @@ def test_what_a_shutdown_cuts_off_is_counted_and_no_traceback(
     assert "Traceback" not in gateway.logged()
 
 
+def test_who_does_not_wait_for_the_end_sees_no_traceback(
+    tmp_path: Path, upstream: tuple[Upstream, str]
+) -> None:
+    """Ctrl-C, and Ctrl-C again."""
+    file = write(tmp_path, ALLOWS, upstream[1], f"store: sqlite:///{tmp_path}/guard.db")
+    with served(tmp_path, file, PROVIDER_KEY="sk-host") as gateway:
+        gateway.headers = dict(CALLER)
+        asking = threading.Thread(target=lambda: gateway.chat(model="endless"))
+        asking.start()
+        assert upstream[0].asked.wait(60)
+        gateway.process.send_signal(signal.SIGINT)
+        eventually(lambda: refuses(gateway.url))
+        gateway.process.send_signal(signal.SIGINT)
+        assert gateway.process.wait(30) == 0
+        asking.join()
+        assert "Traceback" not in gateway.logged()
+    (call,) = run(tmp_path, "calls", "--config", str(file), "--json", PROVIDER_KEY="x").stdout.splitlines()
+    assert json.loads(call)["outcome"] == "cancelled"
+
+
 @pytest.mark.parametrize("policies", [ALLOWS, "policies: []"])
 def test_a_stream_that_a_shutdown_cuts_off_says_so(
     tmp_path: Path, upstream: tuple[Upstream, str], policies: str
