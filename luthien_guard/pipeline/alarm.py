@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from weakref import ref
 
-__all__ = ["Limit", "limit"]
+__all__ = ["Limit", "limit", "stop"]
 
 #: Seconds to clean up in; then who has not let go is told once more.
 _AGAIN: Final = 1.0
@@ -91,7 +91,7 @@ _here: Final = _Here()
 
 
 def limit(task: asyncio.Task[Any], seconds: float) -> Limit:
-    """For what the task, which runs now, waits for from here on."""
+    """For what the task waits for from here on."""
     loop = task.get_loop()
     alarm = _here.alarm()
     if alarm is None or alarm.loop is not loop:
@@ -102,3 +102,10 @@ def limit(task: asyncio.Task[Any], seconds: float) -> Limit:
     alarm.limits[made] = None
     alarm.look_at(when)
     return made
+
+
+def stop(task: asyncio.Task[Any]) -> None:
+    """Cancel it now, and again as long as it does not let go: a hook may take a cancellation for its own failure."""
+    ends = limit(task, _AGAIN)
+    ends.ring()
+    task.add_done_callback(lambda _: ends.lift())

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 -- used where it runs, and only there
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import anyio
 
 from luthien_guard.clock import Clock
+from luthien_guard.pipeline.alarm import stop
 from luthien_guard.pipeline.in_time import task_of
 
-__all__ = ["Beside", "Stoppable", "beside"]
+__all__ = ["Beside", "Stop", "beside"]
 
 Work = Callable[..., Coroutine[Any, Any, None]]
+#: Cancels a task, and again as long as it does not let go.
+Stop = Callable[[], None]
 _NEVER: Final = float("inf")
-
-
-class Stoppable(Protocol):
-    """One task."""
-
-    def cancel(self) -> object: ...
 
 
 class Beside(Protocol):
@@ -36,8 +34,8 @@ class Beside(Protocol):
         """Run `work(*args)` as a task."""
         ...
 
-    def running(self) -> Stoppable:
-        """The task that asks, which it has started."""
+    def running(self) -> Stop:
+        """What stops the task that asks, which it has started."""
         ...
 
     def wake_at(self, when: float) -> None:
@@ -82,10 +80,10 @@ class _OnAsyncio:
             self._tasks.add(task)
             task.add_done_callback(self._forget)
 
-    def running(self) -> Stoppable:
+    def running(self) -> Stop:
         task = asyncio.current_task(self._loop)
         assert task is not None
-        return task
+        return partial(stop, task)
 
     def wake_at(self, when: float) -> None:
         if self._timer is not None:
@@ -157,8 +155,8 @@ class _OnAnyio:
             await work(*args)
         del self._scopes[task]
 
-    def running(self) -> Stoppable:
-        return self._scopes[anyio.get_current_task().id]
+    def running(self) -> Stop:
+        return self._scopes[anyio.get_current_task().id].cancel
 
     def wake_at(self, when: float) -> None:
         self._when = when

@@ -19,7 +19,7 @@ from luthien_guard.cancellation import must_travel
 from luthien_guard.control_plane.service import GuardedStream, Release
 from luthien_guard.engine.suspension import rest
 from luthien_guard.pipeline.batches import Batches
-from luthien_guard.pipeline.beside import Beside, Stoppable
+from luthien_guard.pipeline.beside import Beside, Stop
 from luthien_guard.pipeline.deadlines import Deadlines, Expiry
 from luthien_guard.pipeline.turn import Turn
 
@@ -86,7 +86,7 @@ class Lanes:
         self._fed_last = False
         self._writing = False
         self._breath: anyio.Event | None = None  # a keep-alive on its way
-        self._tasks: set[Stoppable] = set()
+        self._tasks: set[Stop] = set()
 
     @property
     def _closed(self) -> bool:
@@ -291,8 +291,8 @@ class Lanes:
 
     async def _stoppable(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run a task of the stream lane so that `_halt` can end it, and so that its error reaches the watcher."""
-        task = self._beside.running()
-        self._tasks.add(task)
+        stop = self._beside.running()
+        self._tasks.add(stop)
         try:
             await work()
         except BaseException as error:
@@ -303,9 +303,9 @@ class Lanes:
             self._deadlines.broken = True
             self._wake()
         finally:
-            self._tasks.discard(task)
-            del task  # it keeps the error that it ends with, and that keeps this frame
+            self._tasks.discard(stop)
+            del stop  # its task keeps the error that it ends with, and that keeps this frame
 
     def _halt(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
+        for stop in tuple(self._tasks):
+            stop()

@@ -419,3 +419,28 @@ async def test_an_error_in_a_keepalive_is_kept_and_wakes_the_watcher() -> None:
         await b.clock.rest()
         assert isinstance(b.lanes.error, LookupError)
         assert b.woken == 1
+
+
+class Stubborn(Held):
+    """Its judge takes a cancellation for a failure of what he has asked, and asks once more."""
+
+    tries = 0
+
+    async def judge(self) -> None:
+        while self.tries < 3:
+            self.tries += 1
+            try:
+                await anyio.sleep_forever()
+            except BaseException:
+                continue
+
+
+async def test_who_does_not_let_go_is_told_until_he_does() -> None:
+    stream = Stubborn()
+    with anyio.fail_after(20):
+        async with bench(stream) as b:
+            await b.lanes.feed(b"a?", last=False)
+            await b.clock.rest()
+            assert stream.tries == 1
+            b.lanes.close()
+    assert stream.tries == 3
