@@ -38,6 +38,8 @@ class UppercaseNthWord(Policy):
 
     @hookimpl
     def on_content_chunk(self, chunk: ContentChunk, ctx: PolicyContext) -> ContentChunk | None:
+        if not chunk.writable:
+            return None
         words = ctx.state(_Words)
         key = (chunk.choice, chunk.index)
         count, inside = words.count.get(key, 0), words.inside.get(key, False)

@@ -11,6 +11,7 @@ import pytest
 
 from luthien_guard import Block, ContentChunk, Policy, ToolCall, hookimpl
 from luthien_guard.exchange import OutcomeStatus
+from luthien_guard.policies.uppercase_nth_word import UppercaseNthWord
 from tests.cases.chat_wire import through
 from tests.official_sdks import reads
 from tests.wire.joined import MARK, Forbids, steps
@@ -173,6 +174,85 @@ async def test_what_a_text_says_in_its_start_is_read_by_those_that_print_deltas(
     deltas = [each for each in reads(API, sent.body, stream=True) if each.type == "content_block_delta"]
     assert "".join(each.delta.text for each in deltas) == "Nightxjar"
     assert texts_of(sent.body, stream=True) == ["Night", "xjar"]
+
+
+# -- summaries -------------------------------------------------------------------------------------------------------------
+
+
+def summary(at: int, *contents: str | None, begins: str | None = None) -> list[dict[str, Any]]:
+    start = {"type": "content_block_start", "index": at}
+    parts = [delta(at, "compaction_delta", content=each) for each in contents]
+    return [{**start, "content_block": {"type": "compaction", "content": begins}}, *parts, stopped(at)]
+
+
+def texts(at: int, *parts: str) -> list[dict[str, Any]]:
+    return [begun(at), *(said(at, part) for part in parts), stopped(at)]
+
+
+def vercel(body: bytes) -> str:
+    """Vercel's SDK: a summary is a text, and what it says goes on with whatever text is open there."""
+    found = ""
+    for event in reads(API, body, stream=True):
+        if event.type == "content_block_delta" and event.delta.type in ("text_delta", "compaction_delta"):
+            found += getattr(event.delta, "text", None) or getattr(event.delta, "content", None) or ""
+    return found
+
+
+class Answers(Forbids):
+    channels = frozenset({"content"})
+
+
+@steps
+@pytest.mark.parametrize(
+    "events",
+    [
+        summary(0, f"a {MARK}"),
+        summary(0, "Night", "jar"),
+        summary(0, "jar", begins="xNight"),
+        summary(0, begins=MARK),
+        [*summary(0, "Night"), *texts(1, "jar")],
+        [*texts(0, "Night"), *summary(1, "jar")],
+        [*texts(0, "Night"), *summary(1, "x"), *texts(2, "jar")],
+        [*summary(0, "Night"), *summary(1, None), *texts(2, "jar")],
+    ],
+)
+async def test_a_summary_is_text_that_clients_show(events: list[Any], step: int) -> None:
+    sent = await through(
+        [Answers()], wire(started(), *events, *finished("compaction")), format=API, step=step
+    )
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+    assert MARK not in vercel(sent.body) + "|" + "".join(texts_of(sent.body, stream=True))
+
+
+async def test_a_summary_in_a_body_is_text_too() -> None:
+    body = json.dumps(message([{"type": "compaction", "content": MARK}])).encode()
+    sent = await through([Answers()], body, format=API, stream=False)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+    assert MARK.encode() not in sent.body
+
+
+@steps
+async def test_a_part_of_a_summary_goes_on_with_no_other_text(step: int) -> None:
+    more = delta(0, "compaction_delta", content="jar")
+    events = [begun(0), said(0, "Night"), more, said(0, " on"), stopped(0)]
+    sent = await through([Answers()], wire(started(), *events, *finished()), format=API, step=step)
+    assert vercel(sent.body) == "Night on"
+
+
+@steps
+async def test_no_client_joins_a_part_of_a_summary_to_what_its_start_says(step: int) -> None:
+    events = [*texts(0, "Night"), *summary(1, "jar", begins="x")]
+    sent = await through([Answers()], wire(started(), *events, *finished()), format=API, step=step)
+    assert vercel(sent.body) == "Nightxjar"
+
+
+@steps
+@pytest.mark.parametrize("contents", [("a b",), (None,), ("",)])
+async def test_a_summary_leaves_as_it_came_and_nobody_rewrites_it(contents: Any, step: int) -> None:
+    body = wire(started(), *summary(0, *contents), *texts(1, "c"), *finished())
+    assert (await through([Answers()], body, format=API, step=step)).body == body
+    sent = await through([UppercaseNthWord(1)], body, format=API, step=step)
+    assert sent.body == body.replace(b'"text": "c"', b'"text": "C"')
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------

@@ -33,10 +33,11 @@ Slice = Callable[[Path], str]
 class Place:
     """What a block of a stream knows of its wire block (`Block.codec`); citations have none."""
 
-    __slots__ = ("key", "whole")
+    __slots__ = ("delta", "key", "whole")
 
-    def __init__(self, key: Any, *, whole: bool = False) -> None:
+    def __init__(self, key: Any, delta: str, *, whole: bool = False) -> None:
         self.key = key  # upstream's index, see `wire_key`
+        self.delta = delta  # the type of the deltas that go on with it
         self.whole = whole  # the arguments stood in the start already
 
 
@@ -48,13 +49,15 @@ def wire_key(index: Any) -> Any:
 #: The text of each channel that began last.
 Latest = dict[Channel, Block]
 
-#: Text blocks: the field with the text, its channel, whether a policy may rewrite it (thinking is signed).
+#: Text blocks: the field with the text, its channel, whether a policy may rewrite it (thinking and summaries are signed).
+#: A summary is text of the answer: Vercel's SDK shows it so.
 _TEXTS: Final[dict[str, tuple[str, Channel, bool]]] = {
     "text": ("text", "content", True),
     "thinking": ("thinking", "reasoning", False),
+    "compaction": ("content", "content", False),
 }
 #: Types that consist of strings which nobody may rewrite: encrypted, or references.
-_OTHERS: Final = frozenset({"redacted_thinking", "container_upload", "compaction", "fallback"})
+_OTHERS: Final = frozenset({"redacted_thinking", "container_upload", "fallback"})
 _CALLS: Final[dict[str, ToolKind]] = {
     "tool_use": "function",
     "server_tool_use": "server",
@@ -77,11 +80,13 @@ def runs_at_client(block: Block) -> bool:
 
 def read_on(block: Block, latest: Latest) -> None:
     """A block begins: where it is a text, clients join it to the one of its channel before. The SDKs give the texts of a
-    message as one, and one stream for all of them."""
+    message as one, and one stream for all of them; most leave a summary out, so the text behind it is read on from the
+    one before it."""
     if block.kind == "text":
         before = latest.get(block.channel)
         block.follows = before if before is None or before.source else before.follows
-        latest[block.channel] = block
+        if block.follows is None or block.writable or block.channel != "content":
+            latest[block.channel] = block
 
 
 def is_known(kind: Any) -> bool:
@@ -137,15 +142,18 @@ def begin(raw: dict[str, Any], path: Path, index: int, pieces: list[Piece], slic
     spelled = _TEXTS.get(kind) if isinstance(kind, str) else None
     if spelled is not None:
         strings_only(raw, spelled[0], path, "", pieces)
-    if spelled is None or not isinstance(raw.get(spelled[0]), str):
+    if spelled is None or not (isinstance(raw.get(spelled[0]), str) or kind == "compaction"):
         envelope(raw, path, pieces, names=_ENVELOPE if is_known(kind) else ("type",))
         return None
     field, channel, writable = spelled
     block = Block("text", index=index, channel=channel, writable=writable)
     pieces.append(Piece(PieceKind.START, block=block, owner=path))
-    if raw[field]:
-        block.source.append(raw[field])
-        pieces.append(Piece(PieceKind.DELTA, block=block, path=(*path, field), text=raw[field]))
+    said = raw.get(field)
+    if isinstance(said, str) and said:
+        block.source.append(said)
+        pieces.append(Piece(PieceKind.DELTA, block=block, path=(*path, field), text=said))
+    elif said:
+        opaque(said, (*path, field), pieces)
     if raw.get("citations") is not None:
         citations(raw["citations"], (*path, "citations"), index, pieces)
     envelope(raw, path, pieces, names=("type",), skip=(field, "citations"))

@@ -32,16 +32,20 @@ from luthien_guard.wire.strings import opaque
 
 __all__ = ["StreamReader", "event_kind", "read_error"]
 
+_SUMMARY: Final = "compaction_delta"
 #: Deltas: the field with the text, and the channel of the text block that it continues ("" for a call's arguments).
 _DELTAS: Final = {
     "text_delta": ("text", "content"),
     "thinking_delta": ("thinking", "reasoning"),
     "input_json_delta": ("partial_json", ""),
+    _SUMMARY: ("content", "content"),
 }
 #: Members that some clients take for text whatever the type of the delta is.
-_FIELDS: Final = tuple(field for field, _ in _DELTAS.values())
+_FIELDS: Final = ("text", "thinking", "partial_json")
 #: Deltas that the format knows: whatever else is in them, nobody takes it for the arguments of a call.
-_KNOWN: Final = ("citations_delta", "signature_delta", "compaction_delta", *_DELTAS)
+_KNOWN: Final = ("citations_delta", "signature_delta", *_DELTAS)
+#: Which deltas go on with a block that is no call.
+_GOES_ON: Final[dict[Any, str]] = {"text": "text_delta", "thinking": "thinking_delta", "compaction": _SUMMARY}
 _TEXT: Final[Path] = ("delta", "text")
 _DELTA, _START, _STOP = PieceKind.DELTA, PieceKind.START, PieceKind.STOP
 
@@ -93,7 +97,7 @@ class StreamReader:
         if len(data) != 3 or type(delta) is not dict or len(delta) != 2 or type(key) is not int:
             return None
         text, block = delta.get("text"), self._open.get(key)
-        if type(text) is not str or block is None or block.channel != "content" or block.kind != "text":
+        if type(text) is not str or block is None or block.codec.delta != "text_delta":
             return None
         if delta.get("type") != "text_delta":
             return None
@@ -170,7 +174,8 @@ class StreamReader:
         if block is not None:
             self._read_on(block, pieces)
             _forget_empty_input(block, made)
-            block.codec = Place(key, whole=bool(block.source) and block.kind == "call")
+            went_on = _GOES_ON.get(kind, "input_json_delta")
+            block.codec = Place(key, went_on, whole=bool(block.source) and block.kind == "call")
         self._open[key] = block
         pieces += made
 
@@ -191,15 +196,18 @@ class StreamReader:
             opaque(delta, ("delta",), pieces)
             self.unknown = "a delta that is no object"
             return
-        kind = delta.get("type")
+        kind: Any = delta.get("type")
         known = _DELTAS.get(kind) if type(kind) is str else None
         if known is None or type(text := delta.get(known[0])) is not str:
             self._other_delta(kind, delta, key, pieces)
             return
         field, channel = known
         block = self._open.get(key)
-        if block is None or not _continues(block, channel, text):
-            block = self._orphan(key, channel, pieces)
+        if block is None or not _continues(block, kind, text):
+            if kind == _SUMMARY:
+                self._other_delta(kind, delta, key, pieces)
+                return
+            block = self._orphan(key, kind, channel, pieces)
         if text:
             block.source.append(text)
         pieces.append(Piece(_DELTA, block=block, path=("delta", field), text=text))
@@ -207,7 +215,7 @@ class StreamReader:
             envelope(delta, ("delta",), pieces, names=(), skip=("type", field))
             _unsay(delta, field, pieces)
 
-    def _orphan(self, key: Any, channel: str, pieces: list[Piece]) -> Block:
+    def _orphan(self, key: Any, kind: str, channel: str, pieces: list[Piece]) -> Block:
         """A block of its own for text that has no block, or whose block is closed or of another type."""
         self._stop(key, pieces)
         number, before = self._number(), self._closed.get(key)
@@ -219,7 +227,7 @@ class StreamReader:
             made = Block("call", index=number, id=f"toolu_{number:024d}")
             made.name = before.name if before is not None else ""
         self._read_on(made, pieces)
-        made.codec = Place(key)
+        made.codec = Place(key, kind)
         self._open[key] = made
         pieces.append(Piece(_START, block=made, text=made.name))
         return made
@@ -231,7 +239,7 @@ class StreamReader:
             envelope(delta, ("delta",), pieces, names=("type",), skip=("citation",))
             _unsay(delta, "", pieces)
             return
-        if kind not in ("signature_delta", "compaction_delta"):
+        if kind not in ("signature_delta", _SUMMARY):
             self.unknown = f"delta type {kind!r}"[:200]
         if block is not None and block.kind == "call" and kind not in _KNOWN and delta.keys() != {"type"}:
             beside(block, delta, ("delta",), pieces)
@@ -239,7 +247,11 @@ class StreamReader:
         # Of a block of an unknown type nobody joins what is of no type that is joined.
         if block is not None or key not in self._open or (type(kind) is str and kind in _DELTAS):
             _unsay(delta, "", pieces)
-        if type(kind) is str and kind in _DELTAS:  # with something else where its text should stand
+        if kind == _SUMMARY:  # Vercel's SDK takes it for more of any text
+            if delta.get("content") is not None:
+                self.unknown = "a part of a summary outside of one"
+                pieces.append(leaves_as(("delta", "content"), DELETE))
+        elif type(kind) is str and kind in _DELTAS:  # with something else where its text should stand
             pieces.append(leaves_as(("delta", _DELTAS[kind][0]), ""))
 
     def _block_stop(self, data: dict[str, Any], pieces: list[Piece]) -> None:
@@ -295,11 +307,9 @@ def read_error(data: dict[str, Any], pieces: list[Piece]) -> None:
         envelope(data, (), pieces, names=("type", "request_id"), skip=("error",))
 
 
-def _continues(block: Block, channel: str, text: str) -> bool:
-    if channel:
-        return block.kind == "text" and block.channel == channel
+def _continues(block: Block, kind: str, text: str) -> bool:
     # after an input in the start, some clients append the deltas and some start over
-    return block.kind == "call" and not (text and block.codec.whole)
+    return bool(block.codec.delta == kind and not (text and block.codec.whole))
 
 
 def _unsay(delta: dict[str, Any], said: str, pieces: list[Piece]) -> None:

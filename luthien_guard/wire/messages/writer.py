@@ -329,14 +329,15 @@ def _first_delta(data: dict[str, Any], changes: dict[Path, Any]) -> dict[str, An
     """What a text says in its start already, as a delta: clients that print deltas skip the start."""
     raw = data.get("content_block")
     kind = raw.get("type") if isinstance(raw, dict) else None
-    if not isinstance(raw, dict) or kind not in ("text", "thinking"):
+    if not isinstance(raw, dict) or kind not in ("text", "thinking", "compaction"):
         return None
-    path = ("content_block", kind)
-    text = changes.get(path, raw.get(kind))
+    field = "content" if kind == "compaction" else kind
+    path = ("content_block", field)
+    text = changes.get(path, raw.get(field))
     if not isinstance(text, str) or not text:
         return None
     changes[path] = ""
-    return {"type": f"{kind}_delta", kind: text}
+    return {"type": f"{kind}_delta", field: text}
 
 
 def _is_wire(piece: Piece) -> bool:
