@@ -9,7 +9,7 @@ from luthien_guard.errors import WireError
 from luthien_guard.events import Chunk, frame_chunk
 from luthien_guard.wire.format import is_identifier
 from luthien_guard.wire.json_text import loads
-from luthien_guard.wire.sse import BOM, Frame, SSEDecoder, canonical, one_line
+from luthien_guard.wire.sse import BOM, Frame, SSEDecoder, canonical, is_lenient, one_line
 
 __all__ = ["BodyDecoder", "StreamDecoder", "is_keepalive", "parsed"]
 
@@ -165,9 +165,10 @@ def _commented(frame: Frame) -> bytes:
 
 
 def _comment_line(line: bytes) -> bytes:
-    """Where this line is the first that leaves, a client would take its mark for the stream's own and read the rest."""
-    line = one_line(line.decode()).encode()
-    return (b": " if line.startswith(BOM) else b"") + line + b"\n"
+    """What some readers would read leaves as a comment. So does a mark at its beginning: where this line is the first
+    that leaves, a client would take it for the stream's own and read the rest."""
+    hides = is_lenient(line) or line.startswith(BOM)
+    return (b": " if hides else b"") + one_line(line.decode()).encode() + b"\n"
 
 
 def _ignored(frame: Frame) -> tuple[str, ...] | None:

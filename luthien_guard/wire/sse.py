@@ -1,7 +1,8 @@
 """Server-sent events, incremental, as WHATWG reads them; and canonical writing.
 
 A frame keeps its raw bytes. A frame that some parsers read differently (CR-only line ends, several `data:` lines, a
-byte order mark, a line end of other line readers in a name or comment) is `ambiguous`: it leaves re-framed.
+byte order mark, a line end of other line readers in a name or comment, a line that only lenient readers read) is
+`ambiguous`: it leaves re-framed.
 Lines that WHATWG ignores (comments, unknown fields) are kept as text: nothing goes past the policies unseen.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["BOM", "Frame", "SSEDecoder", "canonical", "comment", "one_line"]
+__all__ = ["BOM", "Frame", "SSEDecoder", "canonical", "comment", "is_lenient", "one_line"]
 
 BOM: Final = b"\xef\xbb\xbf"
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
@@ -19,6 +20,9 @@ _BLANK: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _LONGEST_BLANK: Final = len(b"\r\n\r\n")
 # Where readers with str.splitlines end a line, too.
 _OTHER_LINE_END: Final = re.compile(rb"[\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]")
+# Lines that WHATWG ignores and some readers take: those who strip a line or a field's name, do not mind its case, or read
+# JSON without any name.
+_LENIENT: Final = re.compile(r"[^\w:]*(?:[\[{]|(?:data|event)[^\w:]*(?::|$))", re.IGNORECASE)
 _ANY_LINE_END: Final = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
@@ -184,6 +188,7 @@ def _parse(raw: bytes, *, bom: bool, tail: bool) -> Frame:
         ambiguous = True
     joined = b"\n".join(data) if data else None
     ambiguous = ambiguous or len(data) > 1 or any(map(_OTHER_LINE_END.search, [event or b"", *ignored]))
+    ambiguous = ambiguous or any(map(is_lenient, ignored))
     return Frame(raw, joined, text, tuple(ignored), ambiguous)
 
 
@@ -198,6 +203,11 @@ def _text(event: bytes | None) -> str | None:
         return event.decode("utf-8")
     except UnicodeDecodeError:
         return None
+
+
+def is_lenient(line: bytes) -> bool:
+    """Whether there are readers that take a line which WHATWG ignores for data or a name."""
+    return _LENIENT.match(line.decode("utf-8", "replace")) is not None
 
 
 def one_line(text: str) -> str:

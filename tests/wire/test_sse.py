@@ -44,8 +44,8 @@ def data_of(data: bytes) -> list[bytes | None]:
         (b"event: x\n\n", [None], [False]),
         (b"data\n\n", [b""], [False]),
         (b"event: a\nevent: b\ndata: x\n\n", [b"x"], [True]),
-        (b"DATA: a\n\n", [None], [False]),  # S13
-        (b" data: a\n\n", [None], [False]),
+        (b"DATA: a\n\n", [None], [True]),  # S13
+        (b" data: a\n\n", [None], [True]),
     ],
 )
 def test_frames(wire: bytes, expected: list[bytes | None], ambiguous: list[bool]) -> None:

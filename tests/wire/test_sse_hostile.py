@@ -215,6 +215,34 @@ def test_no_comment_field_or_name_holds_a_line_for_another_reader(mark: str) -> 
             assert any(EVIL in text for chunk in chunks for text in chunk.ignored)
 
 
+JSON = '{"evil":1}'
+LENIENT = [
+    *(f"{strips}data: {JSON}" for strips in (" ", "\t", "\u00a0", "\ufeff", "\x00")),
+    *(f"{name}: {JSON}" for name in ("Data", "DATA", "data ", "data\t", " Event", "Event")),
+    *(JSON, f" [{JSON}]"),
+]
+
+
+@pytest.mark.parametrize("evil", LENIENT, ids=repr)
+def test_no_line_that_only_lenient_readers_read_leaves_as_one(evil: str) -> None:
+    """They strip lines, or names, or do not mind their case, or take a line that is JSON without any name."""
+    good = 'data: {"a":1}\n'
+    for before in ("", "foo: x\n", ": x\n", "event: x\n"):
+        for after in ("", "id: 7\n", good):
+            chunks = fed(f":\n\n{before}{evil}\n{after}\n".encode())
+            left = b"".join(chunk.raw for chunk in chunks).decode().splitlines()
+            assert [line for line in left if "evil" in line and not line.startswith(": ")] == []
+            assert evil in chunks[1].ignored  # it is inspected all the same
+
+
+@pytest.mark.parametrize(
+    "line", ["foo: x", "id: 7", ": data: 1", "metadata: x", "error", "data-x: y", "event_id: 1"]
+)
+def test_a_line_that_every_reader_skips_stays_as_it_is(line: str) -> None:
+    for frame in (f"{line}\n\n", f'{line}\ndata: {{"a":1}}\n\n'):
+        assert b"".join(chunk.raw for chunk in fed(frame.encode())) == frame.encode()
+
+
 @pytest.mark.parametrize("mark", [*LINE_ENDS, "\n", "\r"])
 def test_no_type_breaks_out_of_the_name_that_is_made_of_it(mark: str) -> None:
     escaped = f"\\u{ord(mark):04x}"
