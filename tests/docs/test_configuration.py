@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from luthien_guard.cli import main
 from luthien_guard.config import load_config
 from luthien_guard.config.settings import AuthSettings, GuardConfig, ServerSettings, UpstreamSettings
 from luthien_guard.gateway.hosts import check_binding
+from luthien_guard.limits import Limits
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("configuration", "deploy")}
@@ -55,6 +57,12 @@ def test_every_configuration_that_is_shown_is_valid(tmp_path: Path, number: int)
 def test_every_setting_is_documented(heading: str, model: Any, apart: set[str]) -> None:
     section = PAGES["configuration"].split(f"### {heading}\n")[1].split("\n#")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(model.model_fields) - apart
+
+
+def test_every_limit_is_documented_with_its_default() -> None:
+    section = PAGES["configuration"].split("### `limits`\n")[1].split("\n#")[0]
+    documented = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", section, re.MULTILINE))
+    assert documented == {name: str(value) for name, value in asdict(Limits()).items()}
 
 
 def commands() -> list[list[str]]:
