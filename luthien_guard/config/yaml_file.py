@@ -3,6 +3,7 @@ that another reader takes for something else."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -153,9 +154,11 @@ def _problem(error: yaml.YAMLError, text: str) -> tuple[int, str]:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _LARGEST:
+        with open(path, "rb", opener=_opened) as file:
+            data = file.read(_LARGEST + 1)  # devices have no size, and no end
+        if len(data) > _LARGEST:
             raise ConfigError(f"{path}: more than {_LARGEST} bytes are no configuration")
-        return path.read_text(encoding="utf-8-sig")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except OSError as error:
@@ -164,6 +167,14 @@ def _text(path: Path) -> str:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
     except ValueError:  # it holds a NUL, or what no name on this system can hold
         raise ConfigError(f"{str(path)!r}: no file has such a name") from None
+
+
+def _opened(name: str, flags: int) -> int:
+    """A pipe into which nobody writes is empty: nobody could end the waiting for who does."""
+    descriptor = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _refuse_surprises(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,6 +111,32 @@ def test_a_name_that_no_file_has(name: str) -> None:
 @pytest.mark.parametrize("value", [r'"a\0b"', r'"/a\n"'])
 def test_no_path_host_or_url_holds_control_characters(tmp_path: Path, setting: str, value: str) -> None:
     assert "holds no control characters" in problem(tmp_path, setting.format(value))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_without_a_writer_is_not_waited_for(tmp_path: Path) -> None:
+    """A thread that waits there would keep a gateway whose file it has become from ending."""
+    path = tmp_path / "guard.yaml"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="a mapping is expected"):
+        load_config(path, environ={})
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no names")
+def test_a_configuration_may_come_through_a_pipe() -> None:
+    end, other = os.pipe()
+    os.write(other, b"\xef\xbb\xbfpolicies:\r\n  [noop]")
+    os.close(other)
+    try:
+        assert load_config(Path(f"/dev/fd/{end}"), environ={}).config.policies == ["noop"]
+    finally:
+        os.close(end)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="nothing is without end")
+def test_a_device_without_end_is_no_configuration() -> None:
+    with pytest.raises(ConfigError, match="more than 1048576 bytes"):
+        load_config(Path("/dev/zero"), environ={})
 
 
 def test_a_folder_of_nobodys(tmp_path: Path) -> None:
