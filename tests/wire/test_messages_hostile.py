@@ -156,6 +156,16 @@ async def test_a_list_where_a_string_should_stand_does_not_leave(block: Any, str
     assert b"hidden" not in sent.body
 
 
+@pytest.mark.parametrize("name", ["", "event: odd\n"], ids=["no name", "a name that nobody knows"])
+async def test_an_event_s_type_that_is_a_list_does_not_leave(name: str) -> None:
+    """Neither for who compares it loosely nor for who looks it up in a table of types."""
+    called = {**begun(0, "tool_use", id="t", name="bad", input={}), "type": ["content_block_start"]}
+    odd = f"{name}data: {json.dumps(called)}\n\n".encode()
+    sent = await through([Forbids()], wire(started()) + odd + wire(*finished()), format=API)
+    assert sent.outcome.status.value == "success"
+    assert b'["content_block_start"]' not in sent.body
+
+
 # -- bodies ------------------------------------------------------------------------------------------------------------
 
 

@@ -680,6 +680,17 @@ async def test_no_event_is_a_chunk_of_a_chat_completion(event: dict[str, Any], s
     assert all({"choices", "object"}.isdisjoint(each) for each in parsed(sent.body))
 
 
+async def test_an_event_s_type_that_is_a_list_does_not_leave() -> None:
+    """Neither for who compares it loosely nor for who looks it up in a table of types."""
+    item = call_item(0, '{"cmd":"rm -rf"}', name="bash")
+    called = {"type": ["response.output_item.done"], "output_index": 0, "item": item}
+    odd = f"data: {json.dumps(called)}\n\n".encode()
+    body = stream(response("created", [])) + odd + stream(response("completed", []))
+    sent = await through([Judges()], body, format="openai.responses")
+    assert sent.outcome.status.value == "success"
+    assert b'["response.output_item.done"]' not in sent.body
+
+
 async def test_an_event_that_announces_a_call_has_no_arguments_besides() -> None:
     """A bridge to chat completions takes them for the call's, and appends the deltas."""
     sent = await answered([Judges()], {**added(""), "arguments": "rm -rf"}, fragment("{}"), done("{}"))

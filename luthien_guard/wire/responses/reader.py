@@ -211,6 +211,7 @@ class ResponsesReader:
             pieces.append(leaves_as(("type",), name))
         else:
             show(data, (), pieces)
+            strings_only(data, "type", (), DELETE, pieces)
         self.unknown = self.unknown or "an event without a type"
         return pieces
 
