@@ -131,7 +131,7 @@ def _at(position: int, work: Callable[..., T], *arguments: Any) -> T:
 
 def _resolve(item: Any, allow_paths: bool) -> Registered:
     if isinstance(item, str):
-        return Registered(_make(item, {}, allow_paths), item, config={})
+        return _from_mapping({"use": item}, allow_paths)
     if isinstance(item, Mapping):
         return _from_mapping(item, allow_paths)
     if inspect.isclass(item):

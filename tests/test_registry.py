@@ -150,3 +150,13 @@ def test_hooks_may_take_any_subset_of_the_arguments() -> None:
     assert calls["on_content_chunk"][0].function("chunk", "ctx") == "none"
     assert calls["on_tool_call_completed"][0].function("call", "ctx") == "ctx"
     assert calls["on_content_completed"][0].function("content", "ctx") == ("ctx", "content")
+
+
+class Hasty(Sees):
+    timeout = 2.5
+
+
+@pytest.mark.parametrize("own", [f"{__name__}:Hasty", {"use": f"{__name__}:Hasty"}])
+def test_a_policy_keeps_its_own_timeout_however_it_is_named(own: Any) -> None:
+    plan = Plan([own], allow_paths=True)
+    assert [(each.name, each.timeout) for each in plan.registered] == [("Hasty", 2.5)]

@@ -304,7 +304,7 @@ LIMITS = "\n  - noop\n  - use: default-limits\n    config:\n      "
         (
             "policies: ['hostile_hooks:Hears']",
             {},
-            "guard.yaml:1: policies.0: hostile_hooks:Hears.on_error: there is no argument 'eror'",
+            "guard.yaml:1: policies.0: Hears.on_error: there is no argument 'eror'",
         ),
         (
             "policies: [noop, 'hostile_hooks:Yields']",
