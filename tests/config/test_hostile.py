@@ -309,7 +309,7 @@ LIMITS = "\n  - noop\n  - use: default-limits\n    config:\n      "
         (
             "policies: [noop, 'hostile_hooks:Yields']",
             {},
-            "guard.yaml:1: policies.1: hostile_hooks:Yields.on_error has a `yield`",
+            "guard.yaml:1: policies.1: Yields.on_error has a `yield`",
         ),
     ],
 )
