@@ -212,6 +212,7 @@ def legacy(arguments: Any) -> bytes:
 
 ROLE = chunk({"role": "assistant", "content": ""})
 PARTS = [{"type": "text", "text": "x"}]
+CUSTOM = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "p", "input": "z"}}
 CASES: dict[str, bytes] = {
     "a list in a string": ROLE + text("MARK") + text(PARTS) + text(" !"),
     "a list in a refusal": chunk({"refusal": "MARK"}) + chunk({"refusal": PARTS}) + chunk({"refusal": " !"}),
@@ -249,6 +250,24 @@ CASES: dict[str, bytes] = {
     "reasoning under two names": chunk({"reasoning_content": "MARK"}) + chunk({"reasoning": " !"}),
     "reasoning under another name in between": chunk({"reasoning": "MARK"})
     + chunk({"reasoning": "x", "reasoning_content": " !"}),
+    "text beside a call of another kind": text("MARK")
+    + chunk({"content": "x", "tool_calls": [CUSTOM]})
+    + text(" !"),
+    "text beside a call that nobody knows": text("MARK")
+    + chunk({"content": "x", "tool_calls": [{"index": 0, "id": "a", "type": "odd", "odd": {"a": 1}}]})
+    + text(" !"),
+    "text beside a call that says nothing yet": text("MARK")
+    + chunk({"content": "x", "tool_calls": [{"index": 0, "id": "a"}]})
+    + text(" !"),
+    "text beside a call of another choice": text("MARK")
+    + in_one({"index": 0, "delta": {"content": "x"}}, {"index": 1, "delta": {"tool_calls": [CUSTOM]}})
+    + text(" !"),
+    "a fragment beside a call of another kind": calls(begun("MARK"))
+    + calls(more("x"), {**CUSTOM, "index": 1})
+    + calls(more(" !")),
+    "a fragment behind a call of another kind": calls(begun("MARK"))
+    + calls({**CUSTOM, "index": 1}, more("x"))
+    + calls(more(" !")),
     "text behind the end": text("MARK") + DONE + text(" !"),
     "a choice without an index in between": ROLE
     + text("MARK")
@@ -421,6 +440,53 @@ async def test_no_message_leaves_beside_the_delta_that_it_repeats(said: bytes, s
 
 
 # -- what becomes of it --------------------------------------------------------------------------------------------------
+
+
+USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+
+
+def said_in(body: bytes) -> list[tuple[list[str], Any, bool]]:
+    """Of each chunk: what its first choice says, why that ends, whether there is usage."""
+    datas = [one.data for one in chunks_of(body, stream=True) if isinstance(one.data, dict)]
+    firsts = [(data["choices"][0], bool(data.get("usage"))) for data in datas]
+    return [(sorted(one["delta"]), one["finish_reason"], usage) for one, usage in firsts]
+
+
+@steps
+async def test_text_and_a_call_of_another_kind_leave_one_after_the_other(step: int) -> None:
+    delta = {"role": "assistant", "content": "a", "tool_calls": [CUSTOM, call(1, "b", "sh", "{}")]}
+    said = chunk(delta, finish="tool_calls", usage=USAGE) + DONE
+    seen: list[tuple[str, str]] = []
+    sent = await through([NoMark(seen)], said, step=step)
+    assert said_in(sent.body) == [
+        (["content", "role"], None, False),
+        (["tool_calls"], None, False),
+        (["tool_calls"], "tool_calls", True),
+    ]
+    assert [entry["id"] for entry in entries(sent.body)] == ["c", "b"]
+    assert (sent.left.text, seen) == ("a", [("p", "z"), ("sh", "{}")])
+
+
+@steps
+async def test_where_the_call_goes_the_text_beside_it_stays(step: int) -> None:
+    bad = {**CUSTOM, "custom": {"name": "p", "input": MARK}}
+    sent = await through(
+        [NoMark()], chunk({"content": "a", "tool_calls": [bad]}, finish="tool_calls") + DONE, step=step
+    )
+    assert (sent.left.text, sent.left.finish) == ("NOa", ("stop",))
+    assert entries(sent.body) == []
+
+
+@pytest.mark.parametrize("beside", [{}, {"role": "assistant", "content": None}, {"content": ""}])
+async def test_a_call_of_another_kind_alone_leaves_as_it_came(beside: dict[str, Any]) -> None:
+    said = chunk({**beside, "tool_calls": [CUSTOM]}) + END
+    assert (await through([NoMark()], said)).body == said
+
+
+async def test_calls_of_many_kinds_in_turns_do_not_leave() -> None:
+    kinds = [{**(CUSTOM if at % 2 else begun("{}")), "index": at, "id": f"c{at}"} for at in range(40)]
+    sent = await through([NoMark()], calls(*kinds) + END)
+    assert sent.outcome.status is not OutcomeStatus.SUCCESS and entries(sent.body) == []
 
 
 async def test_more_of_a_string_leaves_as_a_string() -> None:

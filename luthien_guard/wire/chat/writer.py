@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from luthien_guard.wire.chat.apart import WHOLE, apart
 from luthien_guard.wire.chat.changes import put, without_empty_lists
 from luthien_guard.wire.chat.grammar import Grammar
 from luthien_guard.wire.chat.heading import FRAME, Heading, under
@@ -79,14 +80,13 @@ class StreamWriter:
         if isinstance(data, dict):
             self._grammar.advance(data, strict=read.source is None)
             self._note(data)
-        changes = self._changes(read) if self._is_touched(read.pieces) else None
-        if not changes:
+        changes = self._changes(read) if self._is_touched(read.pieces) else {}
+        parts = apart(data, changes) if isinstance(data, dict) else WHOLE
+        if not changes and parts is WHOLE:
             out.append((read.chunk.raw, read.source))
-        elif FRAME in changes:
-            event = changes.pop(FRAME)
-            out.append((under(event, patch_chunk(read.chunk, changes)), None))
-        elif not _is_empty(data, changes):
-            out.append((patch_chunk(read.chunk, changes), None))
+            return
+        for part in parts:
+            _leave(read, {**changes, **part}, out)
 
     def _quick(self, read: ReadChunk, piece: Piece, out: list[Item]) -> bool:
         """More of a text that has begun: nothing to explain, to count or to remember."""
@@ -252,6 +252,14 @@ def no_usage() -> dict[str, int]:
 def finish_after_removal(reason: str, *, removed: int, kept: int) -> str:
     """A finish reason that says "calls" is only true while a call is left; any other is upstream's to say."""
     return "stop" if removed and not kept and reason in ("tool_calls", "function_call") else reason
+
+
+def _leave(read: ReadChunk, changes: dict[Path, Any], out: list[Item]) -> None:
+    if FRAME in changes:
+        event = changes.pop(FRAME)
+        out.append((under(event, patch_chunk(read.chunk, changes)), None))
+    elif not _is_empty(read.chunk.data, changes):
+        out.append((patch_chunk(read.chunk, changes), None))
 
 
 def _place(data: Any, owner: Path, block: Block, changes: dict[Path, Any]) -> None:
