@@ -222,8 +222,9 @@ class Asking:
                 result = await awaitable
             else:
                 result = await self.services.within(awaitable, wait)
-                if self.services.clock() >= wait.deadline:  # it took its time with the processor
-                    raise OutOfTime
+            # It took its time with the processor, or a cancellation for its own.
+            if self.services.clock() >= wait.deadline:
+                raise OutOfTime
         except OutOfTime:
             late = f"no answer in {seconds:g} s"
             return self._failed(call, PolicyTimeout(late, policy=call.registered.name, hook=call.hook), event)

@@ -7,16 +7,18 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from luthien_guard.control_plane.service import StreamingContext
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.verdicts import VerdictCache
 from luthien_guard.engine.waits import Wait
-from luthien_guard.events import ContentCompleted, ResponseFailed, ToolCall, ToolCallChunk
+from luthien_guard.events import ContentChunk, ContentCompleted, ResponseFailed, ToolCall, ToolCallChunk
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.policy import Abort, Block, Policy, PolicyContext, Retry, hookimpl
 from luthien_guard.records import EventType
 from luthien_guard.testing import Script, run
+from luthien_guard.testing.clock import VirtualClock
 from tests.engine.drive import Bench, Limits, Run
 from tests.engine.lines import wire
 
@@ -182,6 +184,25 @@ async def test_a_judge_past_its_deadline_blocks() -> None:
     assert run.outcome.status is OutcomeStatus.POLICY_ERROR
     assert "no answer in" in run.recorded(EventType.POLICY_ERROR)[0].details["error"]
     assert all("call" not in each for each in run.seen)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_what_a_hook_says_after_its_deadline_is_not_heard(waits: bool) -> None:
+    """It may have been cancelled, and have taken that for a failure of what it asked."""
+    clock = VirtualClock()
+
+    class Late(Policy):
+        @hookimpl
+        async def on_content_chunk(self, chunk: ContentChunk, ctx: PolicyContext) -> None:
+            await checkpoint()
+            clock.now = ctx.deadline
+
+    late = Late()
+    late.waits = waits
+    run = await Bench([late], clock=clock).run({"text": "unseen"}, {"finish": "stop"})
+    assert "unseen" not in run.text
+    assert run.outcome is not None
+    assert run.outcome.status is OutcomeStatus.POLICY_ERROR
 
 
 @pytest.mark.parametrize("hook", ["on_request_started", "on_request_completed"])
