@@ -166,6 +166,26 @@ async def test_an_event_s_type_that_is_a_list_does_not_leave(name: str) -> None:
     assert b'["content_block_start"]' not in sent.body
 
 
+BAD = {"type": "tool_use", "id": "t", "name": "bad", "input": {}}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        message([BAD]),
+        {"message": message([BAD])},
+        {"type": "odd", "index": 0, "content_block": BAD},
+        {"index": 0, "content_block": BAD},
+    ],
+    ids=["a whole answer", "a whole answer within", "a block", "a block without a type"],
+)
+async def test_no_event_that_nobody_knows_holds_a_call(event: dict[str, Any]) -> None:
+    odd = f"data: {json.dumps(event)}\n\n".encode()
+    sent = await through([Forbids()], wire(started()) + odd + wire(*finished()), format=API)
+    assert sent.outcome.status.value == "success"
+    assert b'"tool_use"' not in sent.body
+
+
 # -- bodies ------------------------------------------------------------------------------------------------------------
 
 

@@ -691,6 +691,27 @@ async def test_an_event_s_type_that_is_a_list_does_not_leave() -> None:
     assert b'["response.output_item.done"]' not in sent.body
 
 
+RM = call_item(0, '{"cmd":"rm -rf"}', name="bash")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"id": "resp_0", "object": "response", "output": [RM]},
+        {"type": "odd", "response": {"id": "resp_0", "object": "response", "output": [RM]}},
+        {"type": "odd", "output_index": 0, "item": RM},
+        {"output_index": 0, "item": RM},
+    ],
+    ids=["a whole answer", "a whole answer within", "an item", "an item without a type"],
+)
+async def test_no_event_that_nobody_knows_holds_a_call(event: dict[str, Any]) -> None:
+    odd = f"data: {json.dumps(event)}\n\n".encode()
+    body = stream(response("created", [])) + odd + stream(response("completed", []))
+    sent = await through([Judges()], body, format="openai.responses")
+    assert sent.outcome.status.value == "success"
+    assert b"rm -rf" not in sent.body
+
+
 async def test_an_event_that_announces_a_call_has_no_arguments_besides() -> None:
     """A bridge to chat completions takes them for the call's, and appends the deltas."""
     sent = await answered([Judges()], {**added(""), "arguments": "rm -rf"}, fragment("{}"), done("{}"))

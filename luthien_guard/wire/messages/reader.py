@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
-from luthien_guard.wire.indices import leaves_as, strings_only
+from luthien_guard.wire.indices import leaves_as, strings_only, without_calls
 from luthien_guard.wire.json_text import DELETE, dumps, value_at
 from luthien_guard.wire.messages.blocks import (
     Latest,
@@ -111,6 +111,7 @@ class StreamReader:
             self.unknown = f"event type {kind!r}"[:200]
             opaque(data, (), pieces)
             strings_only(data, "type", (), DELETE, pieces)
+            without_calls(data, call_kind, pieces)
             return
         read(self, data, pieces)
         if kind != data.get("type"):

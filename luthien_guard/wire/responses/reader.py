@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Block, Piece, PieceKind, is_identifier
-from luthien_guard.wire.indices import leaves_as, strings_only
+from luthien_guard.wire.indices import leaves_as, strings_only, without_calls
 from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
@@ -212,6 +212,7 @@ class ResponsesReader:
         else:
             show(data, (), pieces)
             strings_only(data, "type", (), DELETE, pieces)
+            without_calls(data, calls.is_call, pieces)
         self.unknown = self.unknown or "an event without a type"
         return pieces
 
@@ -307,6 +308,7 @@ class ResponsesReader:
         else:
             if kind not in PROGRESS:
                 self.unknown = f"event type {kind!r}"[:200]
+                without_calls(data, calls.is_call, pieces)
             if "output_index" in data or "item_id" in data:
                 calls.touch(self._items.of_event(data, pieces), pieces)
             fields(data, (), EVENT, pieces)
