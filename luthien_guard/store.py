@@ -23,6 +23,7 @@ T = TypeVar("T")
 __all__ = [
     "CALL_COLUMNS",
     "EVENT_COLUMNS",
+    "LATEST",
     "NONSENSE",
     "PAGE",
     "Call",
@@ -148,6 +149,9 @@ CALL_COLUMNS: Final = (
     "call_id", "started_at", "ended_at", "wire_format", "endpoint", "model", "stream", "session_id", "user_id",
     "api_key_hash", "outcome", "blocked_by", "usage", "trace_id", "writer",
 )  # fmt: skip
+#: The end of a call says these again, and knows better; of the others the first stands. `model` is of these where the end
+#: is known.
+LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage"})
 _FROM_REQUEST: Final = (
     "wire_format", "endpoint", "model", "stream", "session_id", "user_id", "api_key_hash", "trace_id", "writer",
 )  # fmt: skip
@@ -189,13 +193,9 @@ def _put_columns(columns: dict[str, Any], row: Row) -> None:
         columns.update({name: details[name] for name in _FROM_REQUEST if details.get(name) is not None})
 
 
-#: The end of a call says these again, and knows better; of the others the first stands.
-_LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage"})
-
-
 def merge(line: dict[str, Any], row: Row) -> None:
     """Add to the line of a call what one of its rows says, in any order. Raises one of NONSENSE."""
-    latest = _LATEST | {"model"} if row.event_type == _CLOSED else _LATEST
+    latest = LATEST | {"model"} if row.event_type == _CLOSED else LATEST
     for column, value in projected([row]).get(row.call_id, {}).items():
         if value is not None and (column in latest or line.get(column) is None):
             line[column] = value

@@ -9,6 +9,7 @@ from typing import Any, Final
 from luthien_guard.store import (
     CALL_COLUMNS,
     EVENT_COLUMNS,
+    LATEST,
     PAGE,
     Call,
     CallFilter,
@@ -40,8 +41,6 @@ __all__ = [
 
 _EVENTS: Final = ", ".join(EVENT_COLUMNS)
 _CALLS: Final = ", ".join(CALL_COLUMNS)
-#: The end of a call says these again, and knows better.
-_LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage"})
 
 #: Where COPY puts a batch: one table a connection, and nobody else sees it. `n` is the place in the batch.
 INCOMING: Final = (
@@ -79,7 +78,7 @@ _TYPES: Final[Mapping[str, str]] = {
 def _set(name: str) -> str:
     if name == "model":  # who knows the end knows which one it was, also when the beginning comes again
         return "model = CASE WHEN excluded.ended_at IS NULL THEN coalesce(c.model, excluded.model) ELSE coalesce(excluded.model, c.model) END"
-    if name in _LATEST:
+    if name in LATEST:
         return f"{name} = coalesce(excluded.{name}, c.{name})"
     return f"{name} = coalesce(c.{name}, excluded.{name})"
 

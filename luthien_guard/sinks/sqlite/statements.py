@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from luthien_guard.sinks.sqlite.batches import Insert
-from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, CallFilter, id_at, plain, spellings
+from luthien_guard.store import CALL_COLUMNS, EVENT_COLUMNS, LATEST, CallFilter, id_at, plain, spellings
 
 __all__ = [
     "ANY_PRUNED",
@@ -28,8 +28,6 @@ __all__ = [
 
 _EVENTS: Final = ", ".join(EVENT_COLUMNS)
 _CALLS: Final = ", ".join(CALL_COLUMNS)
-#: The end of a call says these again, and knows better.
-_LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage"})
 
 INSERT_EVENT: Final = Insert("conversation_events", EVENT_COLUMNS, "ON CONFLICT DO NOTHING")
 
@@ -37,7 +35,7 @@ INSERT_EVENT: Final = Insert("conversation_events", EVENT_COLUMNS, "ON CONFLICT 
 def _set(name: str) -> str:
     if name == "model":  # who knows the end knows which one it was, also when the beginning comes again
         return "model = CASE WHEN excluded.ended_at IS NULL THEN coalesce(model, excluded.model) ELSE coalesce(excluded.model, model) END"
-    if name in _LATEST:
+    if name in LATEST:
         return f"{name} = coalesce(excluded.{name}, {name})"
     return f"{name} = coalesce({name}, excluded.{name})"
 
