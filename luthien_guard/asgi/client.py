@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from luthien_guard.asgi.types import Send
+import anyio
+
+from luthien_guard.asgi.types import Message, Send
 from luthien_guard.control_plane.service import Answer
 
 __all__ = ["Client"]
@@ -13,13 +15,24 @@ __all__ = ["Client"]
 class Client:
     """Writes one response to the server. Outlives the attempts that make it."""
 
-    __slots__ = ("_call_id", "bodiless", "finished", "gone", "preflight", "refused", "send", "started")
+    __slots__ = (
+        "_call_id",
+        "bodiless",
+        "finished",
+        "gone",
+        "hurried",
+        "preflight",
+        "refused",
+        "send",
+        "started",
+    )
 
     def __init__(self, send: Send, call_id: str, *, method: str = "POST") -> None:
         self.started = False
         # Set before the last message is sent: the server may report a disconnect within it.
         self.finished = False
         self.gone = False
+        self.hurried = False  # the server ends: nobody waits until it takes something
         self.refused = False  # the server has raised something else than that nobody listens
         self.send = send  # the server's own
         self._call_id = call_id
@@ -48,12 +61,18 @@ class Client:
         self.finished = end
         body = b"" if self.bodiless else data
         try:
-            await self.send({"type": "http.response.body", "body": body, "more_body": not end})
+            message = {"type": "http.response.body", "body": body, "more_body": not end}
+            await (self._at_once(message) if self.hurried else self.send(message))
         except OSError:  # what servers of ASGI 2.4 and later raise when nobody listens any more
             self.gone = True
         except Exception:
             self.refused = True
             raise
+
+    async def _at_once(self, message: Message) -> None:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await self.send(message)
 
     async def answer(self, answer: Answer, further: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send a whole answer, with `further` headers; if the response has begun, as much of it as an SSE client can

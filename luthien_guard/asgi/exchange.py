@@ -121,9 +121,11 @@ class Exchange:
 
     async def _cut_off(self) -> None:
         """The server ends, or the host has no more time: a client that has had a part of its answer is told that this was
-        not the end. Before that the answer is the host's, who may have one."""
+        not the end, if it is reading: the record is closed while somebody takes it. Before that the answer is the host's, who
+        may have one."""
         if self.closed or self.attempt is None or not self.client.started or self.client.finished:
             return
+        self.client.hurried = True
         try:
             with self.briefly() as scope:
                 scope.shield = True

@@ -12,7 +12,7 @@ from luthien_guard import Guard, GuardMiddleware
 from luthien_guard.exchange import OutcomeStatus
 from luthien_guard.testing import Script, render
 from tests.asgi.host import SSE, Visit
-from tests.cases.test_cancelled_elsewhere import MARKER
+from tests.cases.test_cancelled_elsewhere import MARKER, failing
 
 pytestmark = pytest.mark.anyio
 
@@ -102,4 +102,23 @@ async def test_a_client_that_has_left_is_no_error() -> None:
             raise OSError("gone")
 
     await cancelled(guard, "openai.chat", last)
+    assert outcome(guard) == OutcomeStatus.CANCELLED.value
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [[], ["noop"], [failing("on_content_completed", anyio.sleep_forever, waits=True)]],
+)
+async def test_nobody_waits_for_a_client_that_does_not_read(policies: list[Any]) -> None:
+    """What takes the records ends soon: they are closed before."""
+    guard = Guard(policies)
+
+    async def stuck() -> None:
+        await anyio.sleep_forever()
+
+    def last(message: dict[str, Any]) -> Any:
+        return stuck() if b"cancelled" in message.get("body", b"") else None
+
+    with anyio.fail_after(4):  # less than `close_timeout`
+        await cancelled(guard, "openai.chat", last)
     assert outcome(guard) == OutcomeStatus.CANCELLED.value
