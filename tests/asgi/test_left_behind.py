@@ -72,7 +72,7 @@ def alive() -> list[str]:
     )
     found = [type(each) for each in gc.get_objects()]
     return sorted(
-        f"{each.__module__}.{each.__qualname__}" for each in found if each.__module__.startswith(own)
+        f"{each.__module__}.{each.__qualname__}" for each in found if str(each.__module__).startswith(own)
     )
 
 
