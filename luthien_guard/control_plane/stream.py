@@ -186,15 +186,20 @@ class LocalStream:
             self._deciding -= 1
 
     async def _decide_at_once(self, jobs: Sequence[Job]) -> None:
-        todo = iter(jobs)
+        todo, decided = iter(jobs), list[Job]()
         async with anyio.create_task_group() as tasks:
             for _ in jobs[:AT_ONCE]:
-                tasks.start_soon(self._decide_in_turn, todo, tasks.cancel_scope)
+                tasks.start_soon(self._decide_in_turn, todo, decided, tasks.cancel_scope)
+        if len(decided) < len(jobs) and not self._state.done:
+            raise RuntimeError("a task that decides was cancelled")  # which a task group passes over
 
-    async def _decide_in_turn(self, todo: Iterable[Job], all_of_them: anyio.CancelScope) -> None:
+    async def _decide_in_turn(
+        self, todo: Iterable[Job], decided: list[Job], all_of_them: anyio.CancelScope
+    ) -> None:
         """What ends the answer waits for no other verdict on it: a person may be asked for minutes."""
         for job in todo:
             await self._decide(job)
+            decided.append(job)
             if self._state.done:
                 all_of_them.cancel()
                 return

@@ -31,13 +31,15 @@ from luthien_guard.records import EventType
 from luthien_guard.registry import HookCall
 from luthien_guard.wire.format import WireFormat
 
-__all__ = ["Asking", "RecordFunction", "Services", "concerned"]
+__all__ = ["UNSAID", "Asking", "RecordFunction", "Services", "concerned"]
 
 
 #: What `record` calls its own arguments.
 _RESERVED: Final = frozenset({"type", "policy", "event"})
 
 
+#: What those came to whose task somebody cancelled.
+UNSAID: Final = object()
 AtOnce: TypeAlias = Callable[[Sequence[Callable[[], Awaitable[Any]]]], Awaitable[list[Any]]]
 
 
@@ -64,7 +66,7 @@ class Services:
     clock: Callable[[], float]
     #: Awaits something until the deadline of the wait, wherever that moves. Raises OutOfTime.
     within: Callable[[Awaitable[Any], Wait], Awaitable[Any]]
-    #: Does several things at once; what each came to, in their order.
+    #: Does several things at once; what each came to, or UNSAID, in their order.
     at_once: AtOnce
     judge: Judge | None = None
     #: (trace id, span id) of an exchange, in hex; None where nobody traces it.
@@ -179,6 +181,9 @@ class Asking:
     def _say(self, call: HookCall, result: Any, event: Any) -> Intervention | None:
         if result is None or isinstance(result, Intervention):
             return result
+        if result is UNSAID:
+            error = PolicyError("its task was cancelled", policy=call.registered.name, hook=call.hook)
+            return self._failed(call, error, event)
         return self.nonsense(call, result, "a verdict: policies of a group change nothing", event)
 
     def ask(self, call: HookCall, event: Any, *, aside: bool = True) -> Any:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from luthien_guard.registry import HookCall
 
 __all__ = ["TimeLimit", "Wait", "Waits"]
+
+
+#: Seconds in which a hook whose time is up may clean up.
+_LETTING_GO: Final = 5.0
 
 
 class TimeLimit(Protocol):
@@ -53,10 +57,11 @@ class Waits:
         spent[wait.call.hook] = spent.get(wait.call.hook, 0.0) + self._clock() - wait.begun
 
     def keepalive(self, position: int, seconds: Callable[[HookCall], float]) -> None:
-        """What the policy at `position` waits for begins its time anew."""
+        """What the policy at `position` waits for, and is not late, begins its time anew."""
+        now = self._clock()
         for wait in list(self._waits):
-            if wait.call.position == position:
-                wait.deadline = self._clock() + seconds(wait.call)
+            if wait.call.position == position and now < wait.deadline:
+                wait.deadline = now + seconds(wait.call)
                 if wait.limit is not None:
                     wait.limit.move(seconds(wait.call))
 
@@ -66,9 +71,16 @@ class Waits:
         return max(own, default=None)
 
     def overdue(self) -> HookCall | None:
-        """The call that has run past its deadline and has no time-out of its own, if one has."""
+        """The call that has run past its deadline, if one has. Those with a time-out of their own count when that has not
+        ended them: who holds back an answer and does not let go ends it."""
         if not self._waits:
             return None
         now = self._clock()
-        late = (wait.call for wait in self._waits if wait.limit is None and now >= wait.deadline)
+        late = (wait.call for wait in self._waits if now >= wait.deadline + _grace(wait))
         return next(late, None)
+
+
+def _grace(wait: Wait) -> float:
+    if wait.limit is None:
+        return 0.0
+    return _LETTING_GO if wait.call.enforces else float("inf")

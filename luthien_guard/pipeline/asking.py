@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from luthien_guard.clock import Clock
+from luthien_guard.engine.asking import UNSAID
 from luthien_guard.engine.waits import Wait
 from luthien_guard.pipeline.in_time import in_time
 
@@ -26,8 +27,8 @@ async def _result(awaitable: Awaitable[Any]) -> Any:
 
 
 async def at_once(work: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
-    """What each comes to, in their order."""
-    found: list[Any] = [None] * len(work)
+    """What each comes to, in their order; UNSAID where its task was cancelled, which a task group passes over."""
+    found: list[Any] = [UNSAID] * len(work)
 
     async def do(at: int) -> None:
         found[at] = await work[at]()

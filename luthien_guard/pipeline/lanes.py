@@ -45,6 +45,7 @@ class Lanes:
         "_deadlines",
         "_draining",
         "_fed_last",
+        "_halted",
         "_queued",
         "_settling",
         "_tasks",
@@ -86,6 +87,7 @@ class Lanes:
         self._fed_last = False
         self._writing = False
         self._breath: anyio.Event | None = None  # a keep-alive on its way
+        self._halted = False
         self._tasks: set[Stop] = set()
 
     @property
@@ -295,17 +297,28 @@ class Lanes:
         self._tasks.add(stop)
         try:
             await work()
+        except anyio.get_cancelled_exc_class() as error:
+            if (
+                not self._halted
+            ):  # a hook has cancelled the task that it runs in; or all ends, and nobody looks
+                self._broke(RuntimeError("the task that decides was cancelled"))
+            if must_travel(error):
+                raise
         except BaseException as error:
             if must_travel(error):
                 raise
-            # Not swallowed: the watcher ends the answer, the shell raises it.
-            self.error, self.broken = error, True
-            self._deadlines.broken = True
-            self._wake()
+            self._broke(error)
         finally:
             self._tasks.discard(stop)
             del stop  # its task keeps the error that it ends with, and that keeps this frame
 
+    def _broke(self, error: BaseException) -> None:
+        """Not swallowed: the watcher ends the answer, the shell raises it."""
+        self.error, self.broken = error, True
+        self._deadlines.broken = True
+        self._wake()
+
     def _halt(self) -> None:
+        self._halted = True
         for stop in tuple(self._tasks):
             stop()

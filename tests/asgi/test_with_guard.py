@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 -- trio's tasks cannot be cancelled from within
 import json
 from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from luthien_guard import (
     Block,
@@ -394,3 +396,73 @@ async def test_a_second_answer_that_is_blocked_ends_well_in_the_stream_that_has_
     assert b"Blocked by the policy resamples" in seen.heard.body
     end = records[-1].details
     assert (end["outcome"], end["retries"]) == ("blocked", 2)
+
+
+class DoesNotLetGo(Policy):
+    waits = True
+
+    def __init__(self, answer: anyio.Event) -> None:
+        self._answer = answer
+
+    @hookimpl
+    async def on_tool_call_completed(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._answer.wait()
+
+
+async def test_who_does_not_let_go_at_the_deadline_ends_the_answer() -> None:
+    clock, answer = VirtualClock(), anyio.Event()
+    guard = Guard([DoesNotLetGo(answer)], clock=clock, limits=Limits(hook_timeout=30))
+    seen = Visit(GuardMiddleware(saying(CALLS), guard=guard), body=ASK)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(seen.run)
+        await clock.rest()
+        await clock.advance(34)
+        assert not seen.heard.complete, "it may still clean up"
+        await clock.advance(2)
+        assert seen.heard.complete
+        assert b"arguments" not in seen.heard.body
+        answer.set()
+    failed = [
+        each for each in guard.records_of(guard.recent_calls[-1]) if each.type is EventType.POLICY_ERROR
+    ]
+    assert failed
+    assert guard.records_of(guard.recent_calls[-1])[-1].details["outcome"] == "policy_error"
+
+
+class CancelsItself(Policy):
+    """About so many calls: several are judged in tasks of a group, one is not."""
+
+    waits = True
+
+    @hookimpl
+    async def on_tool_call_completed(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await checkpoint()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_a_hook_that_cancels_its_own_task_ends_the_answer(calls: int) -> None:
+    guard = Guard([CancelsItself()])
+    said = [*TEXT, *CALLS[2 : 2 + calls], *CALLS[4:]]
+    seen = Visit(GuardMiddleware(saying(said), guard=guard), body=ASK)
+    with anyio.fail_after(60), pytest.raises(RuntimeError, match="was cancelled"):
+        await seen.run()
+    assert seen.heard.complete
+    assert b"arguments" not in seen.heard.body
+    assert guard.records_of(guard.recent_calls[-1])[-1].details["outcome"] == "policy_error"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_member_of_a_group_that_cancels_its_own_task_has_not_agreed() -> None:
+    agrees = Asking(tuple((name, anyio.Event()) for name in ("first", "second")))
+    for _, event in agrees.verdicts:
+        event.set()
+    guard = Guard([{"use": each, "group": "judges"} for each in (agrees, CancelsItself())])
+    heard = await visit(GuardMiddleware(saying(CALLS), guard=guard), body=ASK)
+    assert b"arguments" not in heard.body
+    end = guard.records_of(guard.recent_calls[-1])[-1]
+    assert (end.details["outcome"], end.policy) == ("policy_error", "cancels-itself")

@@ -635,6 +635,24 @@ async def test_a_hook_can_see_how_much_time_it_has(on_error: str) -> None:
     assert left == [10.0, 6.0, 10.0] * 2
 
 
+async def test_who_is_late_already_gets_no_more_time() -> None:
+    now = [0.0]
+
+    class Late(Policy):
+        waits = True
+
+        @hookimpl
+        async def on_tool_call_completed(self, call: ToolCall, ctx: PolicyContext) -> None:
+            await anyio.lowlevel.checkpoint()
+            now[0] = 10.0
+            ctx.keepalive()
+
+    bench = Bench([{"use": Late(), "timeout": 10.0}], clock=lambda: now[0])
+    run = await bench.run({"call": "ls"}, {"called": "0"}, {"finish": "calls"})
+    assert run.outcome is not None
+    assert run.outcome.status is OutcomeStatus.POLICY_ERROR
+
+
 class EndsOrWaits(Policy):
     waits = True
 
