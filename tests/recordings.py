@@ -63,7 +63,9 @@ def recordings(api: str | None = None) -> tuple[Recording, ...]:
 
 
 def made_plain(body: bytes) -> bytes:
-    """Without the messages that repeat a delta beside them, of which some clients read both."""
+    """Without the messages that repeat a delta beside them, of which some clients read both; lines that only some readers
+    read are comments."""
+    body = re.sub(rb"(?m)^(?= data:)", b": ", body)
     return re.sub(rb"(?m)^data: (\{.*\})", _without_repeats, body) if b'"message":' in body else body
 
 

@@ -107,7 +107,6 @@ def plain(body: bytes) -> bytes:
     """Without what law 2 makes unambiguous: calls that share an index get indices of their own, a last event
     without its blank line gets one, a message beside the delta that it repeats goes, a line that only some readers read is
     a comment."""
-    body = re.sub(rb"(?m)^: (?= data:)", b"", body)
     return re.sub(rb'"index": ?[0-9]+', b"", made_plain(body)).rstrip()
 
 

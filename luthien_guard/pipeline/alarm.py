@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 -- used where it runs, and only there
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Final
 from weakref import ref
 
@@ -52,13 +53,14 @@ class Limit:
 class _Alarm:
     """The limits of one loop."""
 
-    __slots__ = ("__weakref__", "_next", "_timer", "limits", "loop")
+    __slots__ = ("__weakref__", "_context", "_next", "_timer", "limits", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.limits: dict[Limit, None] = {}
         self._next = _NEVER
         self._timer: asyncio.TimerHandle | None = None
+        self._context = Context()  # nobody's: the timer outlives whoever had it set
 
     def look_at(self, when: float) -> None:
         """Then at the latest."""
@@ -68,8 +70,10 @@ class _Alarm:
     def _wake_at(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         self._next = when
-        self._timer = None if when == _NEVER else self.loop.call_at(when, self._look)
+        if when != _NEVER:
+            self._timer = self.loop.call_at(when, self._look, context=self._context)
 
     def _look(self) -> None:
         now = self.loop.time()
