@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -24,14 +25,15 @@ from luthien_guard.config.explain import of_file
 from luthien_guard.config.folders import data_folder, private_folder
 from luthien_guard.config.load import Loaded
 from luthien_guard.errors import ConfigError
-from luthien_guard.gateway.factory import application_of
+from luthien_guard.gateway.factory import application_of, beside
 from luthien_guard.gateway.hosts import check_binding
 from luthien_guard.limits import Limits
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.applications import Starlette
 
-__all__ = ["bound", "end_with_parent", "serve", "url_of"]
+__all__ = ["bound", "end_with_parent", "lasting", "serve", "url_of"]
 
 _BACKLOG: Final = 2048
 
@@ -101,7 +103,7 @@ def _one(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> No
                 up()
 
     with of_file(loaded.path, loaded.origins):
-        app = application_of(loaded)
+        app = lasting(application_of(loaded))
     server = Server(_config(loaded, app))
     # it ends in order, and then raises the signal again: to die of it would leave the notice behind
     hand_over(server.handle_exit)
@@ -124,6 +126,18 @@ def _many(loaded: Loaded, listening: socket.socket, up: Callable[[], None]) -> N
         supervisor.run()
     if supervisor.failed:
         raise ConfigError("a worker did not start: see the log above")
+
+
+def lasting(app: Starlette) -> Starlette:
+    """The application of a process that does nothing else. What is there when the first request comes is there until the
+    end: a full garbage collection that looks at it (litellm alone is 250,000 objects) stops every stream for as long."""
+    beside(app, _freeze)
+    return app
+
+
+async def _freeze() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 def _config(loaded: Loaded, app: Any, *, factory: bool = False) -> uvicorn.Config:

@@ -16,6 +16,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from luthien_guard.cli.ending import SIGNALS
+from luthien_guard.cli.serving import lasting
 from luthien_guard.gateway import factory
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def application() -> Starlette:
     """Of one worker, which ends in order when the process that watches it is gone: nobody would start another in its
     place, or could serve another configuration at this port. Raises ConfigError."""
     threading.Thread(target=_end_after, args=[multiprocessing.parent_process()], daemon=True).start()
-    return factory.application()
+    return lasting(factory.application())
 
 
 def _end_after(parent: Any) -> None:

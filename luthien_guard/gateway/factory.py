@@ -30,7 +30,7 @@ from luthien_guard.guard import Guard
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["application", "application_of", "configured"]
+__all__ = ["application", "application_of", "beside", "configured"]
 
 logger = logging.getLogger("luthien_guard")
 
@@ -80,7 +80,7 @@ def application_of(
     app = create_app(guard, config.upstreams, auth=auth, server=config.server, reasons=sharing.reasons)
     if config.auth.mode in ("client_key", "both"):
         guard.callers.learn(hashes(sharing.keys))
-    _beside(app, sharing.run)
+    beside(app, sharing.run)
     app.state.guard = guard
     if config.auth.mode == "off":
         app.add_middleware(LoopbackOnly)
@@ -96,7 +96,7 @@ def application_of(
             error=error,
             made_of=loaded,
         )
-        _beside(app, reloader.run)
+        beside(app, reloader.run)
     return app
 
 
@@ -104,7 +104,7 @@ def _loaded(path: Path | None) -> Loaded:
     return load_config(path, defaults=gateway_defaults(has_file=path is not None))
 
 
-def _beside(app: Starlette, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def beside(app: Starlette, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Have it run while the application does."""
     inner: Any = app.router.lifespan_context
 

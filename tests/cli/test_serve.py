@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -10,8 +11,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
+from starlette.applications import Starlette
 
+from luthien_guard.cli.serving import lasting
 from luthien_guard.testing.provider import serving
 from tests.cli.processes import SECRET, Upstream, eventually, refuses, run, served
 
@@ -330,3 +334,16 @@ def children(pid: int) -> list[int]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.anyio
+async def test_what_a_server_holds_all_its_life_is_not_looked_at_again_and_again() -> None:
+    app = lasting(Starlette())
+    held = gc.get_freeze_count()
+    try:
+        async with app.router.lifespan_context(app):
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            assert gc.get_freeze_count() > held + 10_000
+    finally:
+        gc.unfreeze()  # the process that runs the tests does something else as well
