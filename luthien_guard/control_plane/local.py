@@ -151,7 +151,6 @@ class LocalControlPlane:
             return outcome or Outcome(OutcomeStatus.SUCCESS)
         if exchange.response is not None:
             exchange.response.recorded()
-            exchange.response.close()
         details = {"wire_format": exchange.format.name, **self._began_session(exchange)}
         exchange.response = None  # it knows the exchange: what is over must not wait for a garbage collection
         return await exchange.close(outcome, details)

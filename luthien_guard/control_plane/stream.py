@@ -213,8 +213,9 @@ class LocalStream:
             await places.acquire()
         try:
             if not self._state.done:  # otherwise nobody gets the answer
-                await job()
-                await self._response.judge()
+                await self._response.decide(job)
+                if self._state.ended:
+                    await self._response.judge()
         finally:
             places.release()
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from luthien_guard.engine.calls import CallLane
@@ -149,9 +148,13 @@ class Pieces:
             call.drop()
             self._decided(call)
         elif self._response.plan.calls_wait:
-            self._response.jobs.append(partial(self._decide_call, call))
+            self._response.jobs.append(call)
         else:
             await self._decide_call(call)
+
+    def decide(self, job: Line | CallLane) -> Awaitable[None]:
+        """Do one of the jobs."""
+        return self._work(job) if isinstance(job, Line) else self._decide_call(job)
 
     # -- decisions -----------------------------------------------------------------------------------------------------
 
@@ -162,7 +165,7 @@ class Pieces:
         line.put((lane, read, piece))
         if not line.busy:
             line.busy = True
-            self._response.jobs.append(partial(self._work, line))
+            self._response.jobs.append(line)
 
     def _line(self, block: Block, plans: Sequence[TextStagePlan]) -> Line:
         """Who looks back at the text before needs to know what became of it; all others look at texts at the same time."""
@@ -172,8 +175,8 @@ class Pieces:
 
     async def _work(self, line: Line) -> None:
         try:
-            while (waiting := line.next()) is not None:
-                lane, read, piece = waiting
+            while line.goes_on():
+                lane, read, piece = line.next()
                 await (lane.finish() if read is None or piece is None else lane.push(read, piece))
         except Stop as stop:
             self._response.intervene(stop.intervention)

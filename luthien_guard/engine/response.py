@@ -7,6 +7,7 @@ for formats that want explanations before calls, the first call of a message unt
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
 from luthien_guard.engine.chunks import ChunkHooks
@@ -16,7 +17,7 @@ from luthien_guard.engine.flows import Flows
 from luthien_guard.engine.leaving import Leaving, told
 from luthien_guard.engine.pieces import Pieces
 from luthien_guard.engine.snapshot import completed, received, released
-from luthien_guard.engine.state import Item, ResponseState
+from luthien_guard.engine.state import Item, Job, ResponseState
 from luthien_guard.engine.transcript import READABLE
 from luthien_guard.engine.verdicts import Intervention, Stop, message_for
 from luthien_guard.errors import IllegalOutput
@@ -176,9 +177,13 @@ class Response:
             return
         self._judging = True
         if self.plan.response_waits:
-            self.state.jobs.append(self._judge_response)
+            self.state.jobs.append(None)
         else:
             await self._judge_response()
+
+    def decide(self, job: Job) -> Awaitable[None]:
+        """Do one of the state's jobs."""
+        return self._judge_response() if job is None else self._pieces.decide(job)
 
     async def _judge_response(self) -> None:
         event = self.completed()
@@ -213,10 +218,6 @@ class Response:
         if self._hooks.made_by is not None:
             return False
         return not any(block.changed or block.removed or block.new_name for block in self.state.blocks)
-
-    def close(self) -> None:
-        """Who is still waited for has no say any more."""
-        self.state.jobs.clear()
 
     # -- out -----------------------------------------------------------------------------------------------------------
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
+from luthien_guard.engine.calls import CallLane
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.flow import Flow
 from luthien_guard.engine.snapshot import unsent
+from luthien_guard.engine.text import Line
 from luthien_guard.engine.transcript import numbers
 from luthien_guard.engine.verdicts import Intervention
 from luthien_guard.policy import Abort, Retry
@@ -19,7 +21,8 @@ __all__ = ["Item", "Job", "ResponseState"]
 
 #: Bytes that leave, and the number of the chunk that leaves as it came in them.
 Item = tuple[bytes, int | None]
-Job = Callable[[], Awaitable[None]]
+#: What to decide: the texts of a line, a call, or (None) the whole response.
+Job = Line | CallLane | None
 #: Bytes that a chunk takes besides its own: an upstream may send millions of tiny ones.
 _FRAME: Final = 256
 

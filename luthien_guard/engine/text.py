@@ -36,10 +36,13 @@ class Line:
     def put(self, waiting: Waiting) -> None:
         self._todo.append(waiting)
 
-    def next(self) -> Waiting | None:
-        """What comes now; None, and nobody is busy with the line any more, where there is nothing."""
+    def goes_on(self) -> bool:
+        """Something comes now; otherwise nobody is busy with it any more."""
         self.busy = bool(self._todo)
-        return self._todo.popleft() if self.busy else None
+        return self.busy
+
+    def next(self) -> Waiting:
+        return self._todo.popleft()
 
 
 class TextLane:

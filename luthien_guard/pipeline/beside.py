@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 -- used where it runs, and only there
 from collections.abc import Callable, Coroutine
-from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -18,11 +17,10 @@ from luthien_guard.clock import Clock
 from luthien_guard.pipeline.alarm import stop
 from luthien_guard.pipeline.in_time import task_of
 
-__all__ = ["Beside", "Stop", "beside"]
+__all__ = ["Beside", "Task", "beside"]
 
 Work = Callable[..., Coroutine[Any, Any, None]]
-#: Cancels a task, and again as long as it does not let go.
-Stop = Callable[[], None]
+Task = object  # of whichever kind
 _NEVER: Final = float("inf")
 
 
@@ -34,8 +32,12 @@ class Beside(Protocol):
         """Run `work(*args)` as a task."""
         ...
 
-    def running(self) -> Stop:
-        """What stops the task that asks, which it has started."""
+    def running(self) -> Task:
+        """The task that asks, which it has started."""
+        ...
+
+    def stop(self, task: Task) -> None:
+        """Cancel that one, and again as long as it does not let go."""
         ...
 
     def wake_at(self, when: float) -> None:
@@ -80,10 +82,11 @@ class _OnAsyncio:
             self._tasks.add(task)
             task.add_done_callback(self._forget)
 
-    def running(self) -> Stop:
-        task = asyncio.current_task(self._loop)
-        assert task is not None
-        return partial(stop, task)
+    def running(self) -> Task:
+        return asyncio.current_task(self._loop)
+
+    def stop(self, task: Any) -> None:
+        stop(task)
 
     def wake_at(self, when: float) -> None:
         if self._timer is not None:
@@ -155,8 +158,11 @@ class _OnAnyio:
             await work(*args)
         del self._scopes[task]
 
-    def running(self) -> Stop:
-        return self._scopes[anyio.get_current_task().id].cancel
+    def running(self) -> Task:
+        return self._scopes[anyio.get_current_task().id]
+
+    def stop(self, task: Any) -> None:
+        task.cancel()
 
     def wake_at(self, when: float) -> None:
         self._when = when

@@ -19,7 +19,7 @@ from luthien_guard.cancellation import must_travel
 from luthien_guard.control_plane.service import GuardedStream, Release
 from luthien_guard.engine.suspension import rest
 from luthien_guard.pipeline.batches import Batches
-from luthien_guard.pipeline.beside import Beside, Stop
+from luthien_guard.pipeline.beside import Beside, Task
 from luthien_guard.pipeline.deadlines import Deadlines, Expiry
 from luthien_guard.pipeline.turn import Turn
 
@@ -88,7 +88,7 @@ class Lanes:
         self._writing = False
         self._breath: anyio.Event | None = None  # a keep-alive on its way
         self._halted = False
-        self._tasks: set[Stop] = set()
+        self._tasks: set[Task] = set()
 
     @property
     def _closed(self) -> bool:
@@ -293,8 +293,8 @@ class Lanes:
 
     async def _stoppable(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run a task of the stream lane so that `_halt` can end it, and so that its error reaches the watcher."""
-        stop = self._beside.running()
-        self._tasks.add(stop)
+        task = self._beside.running()
+        self._tasks.add(task)
         try:
             await work()
         except anyio.get_cancelled_exc_class() as error:
@@ -309,8 +309,8 @@ class Lanes:
                 raise
             self._broke(error)
         finally:
-            self._tasks.discard(stop)
-            del stop  # its task keeps the error that it ends with, and that keeps this frame
+            self._tasks.discard(task)
+            del task  # it keeps the error that it ends with, and that keeps this frame
 
     def _broke(self, error: BaseException) -> None:
         """Not swallowed: the watcher ends the answer, the shell raises it."""
@@ -320,5 +320,5 @@ class Lanes:
 
     def _halt(self) -> None:
         self._halted = True
-        for stop in tuple(self._tasks):
-            stop()
+        for task in tuple(self._tasks):
+            self._beside.stop(task)
