@@ -188,10 +188,9 @@ class Watched:
 
     def _fault(self) -> Expiry:
         """Whose it is that the answer is not complete: the guard's, or the application's and its server's."""
-        attempt = self._exchange.attempt
-        if attempt is None or attempt.lanes is None or attempt.lanes.error is None:
+        if self._lanes is None or self._lanes.error is None:
             return ENDED
-        self._keep(attempt.lanes.error)
+        self._keep(self._lanes.error)
         return ENDED if self.client.refused else BROKEN
 
     async def _failed(self, expiry: Expiry) -> Expiry:
@@ -210,6 +209,12 @@ class Watched:
     def _keep(self, error: BaseException) -> None:
         """For the host, when the answer has been ended. The first is the one that the others follow from."""
         self._exchange.error = self._exchange.error or error
+
+    @property
+    def _lanes(self) -> Lanes | None:
+        """Those of the attempt at hand."""
+        attempt = self._exchange.attempt
+        return None if attempt is None else attempt.lanes
 
     # -- the watcher's -------------------------------------------------------------------------------------------------
 
@@ -236,7 +241,7 @@ class Watched:
             self.beside.start(self._looks)
 
     def _is_quiet(self) -> bool:
-        lanes = None if self._exchange.attempt is None else self._exchange.attempt.lanes
+        lanes = self._lanes
         if self._exchange.closed or self.client.gone or self.deadlines.broken:
             return False
         if self._expired(lanes) is not None:
@@ -263,8 +268,7 @@ class Watched:
             self._turn.give()
 
     async def _look(self) -> None:
-        attempt = self._exchange.attempt
-        lanes = None if attempt is None else attempt.lanes
+        lanes = self._lanes
         self.deadlines.broken = False
         if self._exchange.closed or self.client.gone:
             self.deadlines.close()
@@ -300,9 +304,8 @@ class Watched:
         self.client.gone = self._stopped = True
         self.deadlines.close()
         self.cancel()
-        attempt = self._exchange.attempt
-        if attempt is not None and attempt.lanes is not None:
-            attempt.lanes.close()
+        if self._lanes is not None:
+            self._lanes.close()
         with self._exchange.briefly():
             if self._inside:
                 self._left = anyio.Event()

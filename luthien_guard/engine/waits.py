@@ -29,9 +29,8 @@ class Wait:
         self.call = call
         self.begun = begun
         self.deadline = deadline
-        self.limit: TimeLimit | None = (
-            None  # its own, where it has one; else somebody looks after the deadline
-        )
+        #: Its own, where it has one; else somebody looks after the deadline.
+        self.limit: TimeLimit | None = None
 
 
 class Waits:

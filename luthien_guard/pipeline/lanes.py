@@ -298,9 +298,8 @@ class Lanes:
         try:
             await work()
         except anyio.get_cancelled_exc_class() as error:
-            if (
-                not self._halted
-            ):  # a hook has cancelled the task that it runs in; or all ends, and nobody looks
+            # A hook has cancelled the task that it runs in; or all ends, and nobody looks.
+            if not self._halted:
                 self._broke(RuntimeError("the task that decides was cancelled"))
             if must_travel(error):
                 raise
