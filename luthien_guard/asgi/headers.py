@@ -42,13 +42,11 @@ def started(message: Message) -> tuple[int, Headers]:
 
 def frozen(headers: Iterable[Iterable[Any]]) -> Headers:
     """A copy that nobody else holds, names in lower case. Order and repeats stay."""
-    return tuple([(_lower(bytes(name)), bytes(value)) for name, value in headers])
-
-
-def _lower(name: bytes) -> bytes:
-    """The name itself where it is: servers say them so, and a stream holds them as long as it is open."""
-    lower = name.lower()
-    return name if name == lower else lower
+    pairs = tuple([(bytes(name), bytes(value)) for name, value in headers])
+    # Servers say them so: then the names stay the server's own, which a stream holds as long as it is open.
+    if b"".join([name for name, _ in pairs]).islower():
+        return pairs
+    return tuple([(name.lower(), value) for name, value in pairs])
 
 
 def values(headers: Headers, name: bytes) -> list[bytes]:
@@ -74,4 +72,4 @@ _UTF8: Final = re.compile(rb"\s*=\s*[\"']?(?:utf-?8|(?:us-)?ascii)[\"']?\s*", re
 def is_utf8(content_type: bytes) -> bool:
     """True unless the content type names a charset in which the bytes could say something else, or spells one in a way
     that only some read (RFC 2231: `charset*=utf-8''utf-7`, `charset*0=utf; charset*1=-7`)."""
-    return all(_UTF8.fullmatch(said) for said in _CHARSET.findall(content_type))
+    return all(map(_UTF8.fullmatch, _CHARSET.findall(content_type)))

@@ -71,7 +71,8 @@ class GuardMiddleware:
         if route is None or self._is_covered(scope, route):
             await self.app(scope, receive, send)
             return
-        await self._start()
+        if not self.guard.running:
+            await self._start()
         if kind != "http":
             await self._denied(scope, receive, send, route)
         elif (exchange := await self._begun(scope, receive, send, route)) is not None:

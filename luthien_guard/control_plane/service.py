@@ -30,7 +30,8 @@ __all__ = [
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+# Like a `Release`, these two are not frozen: every request pays for it.
+@dataclass(slots=True)
 class PolicyResult(Generic[T]):
     """A decision: the value to go on with, whether it was allowed, and who says why."""
 
@@ -50,7 +51,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestDecision:
     """What to do with a request: send `body` upstream, or answer with `answer` and send nothing."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 __all__ = ["without_split_secrets"]
@@ -15,7 +15,7 @@ _DEPTH: Final = 64  # parts of a path: about 32 levels
 _NAMES: Final = frozenset({"index", "item_id", "output_index", "content_index", "summary_index"})
 #: Of WHATWG's event streams; other characters that Python takes for line ends are text.
 _LINE: Final = re.compile(r"\r\n|\n|\r")
-Details = Mapping[str, Any]
+Details = dict[str, Any]
 Path = tuple[object, ...]
 Heard = defaultdict[Path, list[str]]
 

@@ -55,11 +55,6 @@ class Delivery:
     def _ledger(self) -> Ledger:
         return self._own if self._storage is None else self._storage.ledger
 
-    @property
-    def overloaded(self) -> bool:
-        """There is no room for another exchange."""
-        return self.journal is not None and self.journal.overloaded
-
     def recorder(self, call_id: str, secrets: Sequence[str] = ()) -> Recorder:
         """`secrets`: the credentials of this exchange, which no record may hold."""
         return Recorder(self, call_id, secrets)
@@ -70,18 +65,19 @@ class Delivery:
         seq: int,
         type: EventType,
         policy: str | None,
-        details: Mapping[str, Any],
+        details: dict[str, Any],
         secrets: Sequence[str] = (),
         *,
         stored: bool = True,
     ) -> bool:
         """False for what has no room: it is counted, and its number is free for the next. `stored=False`: for the sinks
         of this process only, and counted as dropped."""
-        journal = self.journal
+        storage = self._storage
+        journal = None if storage is None else storage.journal
         if journal is not None and stored and not journal.has_room(type):
             return False
-        if seq == 0 and self._storage is not None:
-            details = {**details, "writer": self._storage.writer.id}
+        if seq == 0 and storage is not None:
+            details = {**details, "writer": storage.writer.id}
         if type is EventType.RESPONSE_CHUNKS:
             details = without_split_secrets(details, lambda text: self.redact(text, secrets))
         at = self._now()

@@ -6,7 +6,7 @@ import json
 import marshal
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from luthien_guard.delivery.redaction import Redactor
@@ -43,20 +43,23 @@ class Latest:
         at: float,
         type: EventType,
         policy: str | None,
-        details: Mapping[str, Any],
+        details: dict[str, Any],
         secrets: Sequence[str] = (),
     ) -> None:
-        kept = (seq, at, type, policy, _packed(details), secrets)
+        try:
+            packed = marshal.dumps(details)
+        except ValueError:
+            packed = marshal.dumps(_plain(details))
+        calls = self._calls
         with self._lock:
-            calls = self._calls
-            if (call := calls.get(call_id)) is None:
-                calls[call_id] = [kept]
-            else:
-                call.append(kept)
-            self._bytes += _weight(kept)
+            call = calls.get(call_id)
+            if call is None:
+                call = calls[call_id] = []
+            call.append((seq, at, type, policy, packed, secrets))
+            self._bytes += _RECORD + len(packed)
             while len(calls) > self._size or (self._bytes > self._max and len(calls) > 1):
-                _, oldest = calls.popitem(last=False)
-                self._bytes -= sum(map(_weight, oldest))
+                for each in calls.popitem(last=False)[1]:
+                    self._bytes -= _RECORD + len(each[4])
 
     def records(self, call_id: str) -> tuple[Record, ...]:
         """Oldest fact first; empty for an exchange that is not (any more) remembered."""
@@ -75,12 +78,6 @@ class Latest:
         return Record(call_id, seq, at, type, policy, details)
 
 
-def _packed(details: Mapping[str, Any]) -> bytes:
-    try:
-        return marshal.dumps(details if type(details) is dict else dict(details))
-    except ValueError:  # holds something that is not plain data
-        return marshal.dumps(json.loads(json.dumps(details, default=str, skipkeys=True)))
-
-
-def _weight(kept: _Kept) -> int:
-    return _RECORD + len(kept[4])
+def _plain(details: dict[str, Any]) -> Any:
+    """Of what holds something that is not plain data."""
+    return json.loads(json.dumps(details, default=str, skipkeys=True))

@@ -30,35 +30,34 @@ class Recorder:
     def __init__(self, delivery: Delivery, call_id: str, secrets: Sequence[str] = ()) -> None:
         self._delivery = delivery
         self._secrets = secrets
-        self._owed = OWED[delivery.durability] if delivery.journal is not None else _NOTHING
+        journal = delivery.journal
+        self._owed = _NOTHING if journal is None else OWED[delivery.durability]
         self.call_id = call_id
         self.seq = 0
         self.closed = False
         self.lost = 0  # activities that found no place
         self.owes = False
-        self.refused = delivery.overloaded  # nothing of it is stored: it must not happen
+        #: There is no room for another exchange: nothing of it is stored, and it must not happen.
+        self.refused = journal is not None and journal.overloaded
 
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
         if type in NAMED_BY_POLICIES:
             details = _frozen(details)
-        with self._delivery.in_turn:
-            self._put(type, policy, details)
-
-    def _put(self, type: EventType, policy: str | None, details: dict[str, Any]) -> None:
-        if self.closed:  # a policy that goes on after the end
-            self._delivery.late()
-            return
-        if type is EventType.CLOSED:
-            self.closed = True
-            if self.lost:
-                details["lost"] = self.lost
-        stored = not self.refused
-        if self._delivery.put(self.call_id, self.seq, type, policy, details, self._secrets, stored=stored):
-            self.seq += 1
-            if type in self._owed or self.refused:
-                self.owes = True
-        else:
-            self.lost += 1
+        delivery = self._delivery
+        with delivery.in_turn:
+            if self.closed:  # a policy that goes on after the end
+                delivery.late()
+                return
+            if type is EventType.CLOSED:
+                self.closed = True
+                if self.lost:
+                    details["lost"] = self.lost
+            stored = not self.refused
+            if delivery.put(self.call_id, self.seq, type, policy, details, self._secrets, stored=stored):
+                self.seq += 1
+                self.owes = self.owes or self.refused or type in self._owed
+            else:
+                self.lost += 1
 
     def redacted(self, text: str) -> str:
         """As it is recorded."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from luthien_guard.engine.response import Response
 
 
+_SUCCESS: Final = Outcome(OutcomeStatus.SUCCESS)
 _FAILED: Final = frozenset({OutcomeStatus.UPSTREAM_ERROR, OutcomeStatus.POLICY_ERROR, OutcomeStatus.TIMEOUT})
 
 
@@ -198,21 +199,21 @@ class Exchange(Asking):
 
     async def close(self, outcome: Outcome | None, details: Mapping[str, Any]) -> Outcome:
         """Exactly once: every policy hears the end, the record gets it."""
-        end = outcome or Outcome(OutcomeStatus.SUCCESS)
-        self.decide_outcome(end.status, end.policy, end.reason)
-        assert self.outcome is not None
+        if outcome is not None:
+            self.decide_outcome(outcome.status, outcome.policy, outcome.reason)
+        end = self.outcome = self.outcome or _SUCCESS
         if not self._closed:
             self._closed = True
             try:
-                await self._tell_end(self.outcome)
+                await self._tell_end(end)
             finally:  # also when a policy that does not let go is cancelled
                 self._contexts.clear()  # they know the exchange, and so does what is aside
                 self.aside = None
                 self.record(
                     EventType.CLOSED,
-                    policy=self.outcome.policy,
-                    outcome=self.outcome.status.value,
-                    reason=self.outcome.reason,
+                    policy=end.policy,
+                    outcome=end.status.value,
+                    reason=end.reason,
                     model=self.request.model,
                     retries=self.retries,
                     first_byte=None if self.first_byte is None else round(self.first_byte - self.begun, 6),
@@ -222,4 +223,4 @@ class Exchange(Asking):
                     },
                     **details,
                 )
-        return self.outcome
+        return end
