@@ -23,8 +23,8 @@ from luthien_guard.control_plane.service import ControlPlaneService
 from luthien_guard.delivery import Delivery
 from luthien_guard.delivery.redaction import Redactor
 from luthien_guard.delivery.storage import Storage
-from luthien_guard.engine.asking import Services
 from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.services import Services
 from luthien_guard.engine.version import versions_of
 from luthien_guard.errors import ConfigError, did_you_mean, set_at
 from luthien_guard.exchange import RequestMetadata

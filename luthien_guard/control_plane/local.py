@@ -14,9 +14,9 @@ from luthien_guard.control_plane.service import (
     StreamingContext,
 )
 from luthien_guard.control_plane.stream import LocalStream
-from luthien_guard.engine.asking import RecordFunction, Services
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.services import RecordFunction, Services
 from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.errors import AnswerFromMiddle, ConfigError, HistoryKept, WireError
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata

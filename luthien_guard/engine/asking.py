@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import CoroutineType
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final
 
 from luthien_guard.cancellation import is_a_hooks_own
 from luthien_guard.clock import OutOfTime
 from luthien_guard.engine.aside import Aside
 from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.services import UNSAID, RecordFunction, Services
 from luthien_guard.engine.suspension import rest
-from luthien_guard.engine.verdicts import Intervention, VerdictCache
-from luthien_guard.engine.waits import Wait, Waits
+from luthien_guard.engine.verdicts import Intervention
+from luthien_guard.engine.waits import Waits
 from luthien_guard.errors import PolicyError, PolicyTimeout, told
 from luthien_guard.events import (
     Chunk,
@@ -25,58 +26,15 @@ from luthien_guard.events import (
     UnknownChunk,
 )
 from luthien_guard.exchange import ChatRequest, RequestMetadata
-from luthien_guard.limits import Limits
-from luthien_guard.policy import Abort, Block, Judge, ObservabilityContext, PolicyContext, Retry
+from luthien_guard.policy import Abort, Block, ObservabilityContext, PolicyContext, Retry
 from luthien_guard.records import EventType
 from luthien_guard.registry import HookCall
 from luthien_guard.wire.format import WireFormat
 
-__all__ = ["UNSAID", "Asking", "RecordFunction", "Services", "concerned"]
-
+__all__ = ["Asking", "concerned"]
 
 #: What `record` calls its own arguments.
 _RESERVED: Final = frozenset({"type", "policy", "event"})
-
-
-#: What those came to whose task somebody cancelled.
-UNSAID: Final = object()
-AtOnce: TypeAlias = Callable[[Sequence[Callable[[], Awaitable[Any]]]], Awaitable[list[Any]]]
-
-
-class RecordFunction(Protocol):
-    """Records facts of one exchange. `owes`: something of it has to be durable before it may have an effect."""
-
-    owes: bool
-
-    def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None: ...
-
-    async def settle(self) -> None:
-        """Wait until it is. Raises SinkError."""
-        ...
-
-    def redacted(self, text: str) -> str:
-        """As it would be recorded: before a text is cut, which may leave a part of a secret that nobody recognises."""
-        ...
-
-
-@dataclass(slots=True)
-class Services:
-    """What the engine is given: everything that touches the world."""
-
-    clock: Callable[[], float]
-    #: Awaits something until the deadline of the wait, wherever that moves. Raises OutOfTime.
-    within: Callable[[Awaitable[Any], Wait], Awaitable[Any]]
-    #: Does several things at once; what each came to, or UNSAID, in their order.
-    at_once: AtOnce
-    judge: Judge | None = None
-    #: (trace id, span id) of an exchange, in hex; None where nobody traces it.
-    span_of: Callable[[str], tuple[str, str] | None] | None = None
-    limits: Limits = field(default_factory=Limits)
-    on_block: str = "refuse"
-    unknown: str = "allow"  # or "block": chunks of kinds that the format does not know
-    cache: VerdictCache = field(default_factory=VerdictCache)
-    keeps_content: bool = False  # a store wants every response, also those that no policy looks at
-    on_unrecorded: str = "block"  # or "allow": what happens when a decision cannot be made durable
 
 
 def concerned(event: Any) -> dict[str, Any]:

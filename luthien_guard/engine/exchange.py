@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from luthien_guard.engine.asking import Asking, RecordFunction, Services
+from luthien_guard.engine.asking import Asking
 from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.services import RecordFunction, Services
 from luthien_guard.engine.verdicts import Intervention
 from luthien_guard.events import ResponseFailed
 from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus, RequestMetadata

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from luthien_guard.clock import Clock
-from luthien_guard.engine.asking import UNSAID
+from luthien_guard.engine.services import UNSAID
 from luthien_guard.engine.waits import Wait
 from luthien_guard.pipeline.in_time import in_time
 

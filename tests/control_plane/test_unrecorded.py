@@ -13,8 +13,8 @@ from luthien_guard import Policy, hookimpl
 from luthien_guard.clock import MonotonicClock
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import GuardedStream, StreamingContext
-from luthien_guard.engine.asking import Services
 from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.services import Services
 from luthien_guard.errors import SinkError
 from luthien_guard.events import ContentChunk
 from luthien_guard.exchange import RequestMetadata

@@ -11,8 +11,8 @@ from luthien_guard.clock import MonotonicClock, clock_from
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import Release, StreamingContext
 from luthien_guard.delivery import Delivery
-from luthien_guard.engine.asking import Services
 from luthien_guard.engine.plan import Plan
+from luthien_guard.engine.services import Services
 from luthien_guard.exchange import Outcome, RequestMetadata
 from luthien_guard.limits import Limits
 from luthien_guard.pipeline.asking import at_once, within
