@@ -22,7 +22,7 @@ Item = tuple[bytes, int | None]
 class Flow:
     """`lane` is None where no policy sees the text; `direct` says that nothing is held back in it."""
 
-    __slots__ = ("block", "direct", "lane", "path", "pattern")
+    __slots__ = ("_decide", "block", "direct", "lane", "path", "pattern")
 
     def __init__(self, pattern: Pattern, path: Path, block: Block, lane: TextLane | None) -> None:
         self.pattern = pattern
@@ -30,14 +30,21 @@ class Flow:
         self.block = block
         self.lane = lane
         self.direct = lane is None or lane.through
+        self._decide = (
+            None if lane is None else lane.stages[0].decide if len(lane.stages) == 1 else lane.decide
+        )
 
     def decided(self, frame: bytes, text: str, number: int) -> Item | Awaitable[Item | None] | None:
         """What leaves for this frame, in a flow that is `direct`; None where its text is gone; to be awaited only where a
         policy waits for somebody. Raises Stop."""
-        self.block.source.append(text)
-        if self.lane is None:
+        block = self.block
+        block.source.append(text)
+        if self._decide is None:
             return frame, number
-        left = self.lane.decide(text)
+        left = self._decide(text)
+        if left is text:
+            block.released.append(text)
+            return frame, number
         if isinstance(left, str):
             return self._item(frame, text, number, left)
         return self._item_later(frame, text, number, left)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Final
 
 from luthien_guard.engine.chunks import ChunkHooks
@@ -59,10 +59,9 @@ class Flows:
         alike = _alike(flow.pattern, frames, at)
         if flow.direct and not self._hooks.before:
             return at + await self._straight(flow, alike, items)
-        more = self._more_of(flow)
         for frame, text in alike:
             at += 1
-            leaving = await more(flow, frame, text)
+            leaving = await self.more(flow, frame, text)
             if leaving is None:
                 break
             items += leaving
@@ -70,7 +69,9 @@ class Flows:
 
     def more(self, flow: Flow, frame: bytes, text: str) -> Awaitable[tuple[Item, ...] | None]:
         """`Response.take` for the next frame of the flow, and what may leave then. Where that is None, `drain` knows."""
-        return self._more_of(flow)(flow, frame, text)
+        if self._hooks.before:
+            return self._shown(flow, frame, text)
+        return self._one(flow, frame, text) if flow.direct else self._held(flow, frame, text)
 
     def freed(self) -> tuple[Item, ...] | None:
         """What of the flow may leave now; None where a writer has to see to it."""
@@ -88,11 +89,6 @@ class Flows:
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _more_of(self, flow: Flow) -> Callable[[Flow, bytes, str], Awaitable[tuple[Item, ...] | None]]:
-        if self._hooks.before:
-            return self._shown
-        return self._one if flow.direct else self._held
-
     async def _shown(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
         """The chunk hooks see it first; what they put in its place ends the flow."""
         response, chunk = self._response, flow.chunk(frame)
@@ -109,9 +105,18 @@ class Flows:
         return None
 
     async def _one(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
-        items: list[Item] = []
-        await self._straight(flow, ((frame, text),), items)
-        return tuple(items) or None
+        """Nobody keeps its text back."""
+        response = self._response
+        number, response.count = response.count, response.count + 1
+        try:
+            said = flow.decided(frame, text, number)
+            item = said if said is None or isinstance(said, tuple) else await said
+        except Stop as stop:
+            response.intervene(stop.intervention)
+            return None
+        if item is None:
+            self._emptied(flow, frame, text, number)
+        return None if item is None or response.done else (item,)
 
     async def _straight(self, flow: Flow, alike: Iterable[tuple[bytes, str]], items: list[Item]) -> int:
         """Nobody keeps their texts back. How many frames were taken."""
