@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any, Protocol
 
 from luthien_guard.client.litellm_api import function, litellm
@@ -164,7 +164,7 @@ def _manage(data: dict[str, Any], original: Any) -> None:
 def _json(value: Any) -> bytes:
     """`serialize_as_any`: by what the objects are, not by what the fields' types declare. Otherwise pydantic leaves
     out what a subclass adds."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return dumps(value).encode()
     try:
         raw: bytes = value.__pydantic_serializer__.to_json(

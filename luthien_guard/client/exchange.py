@@ -16,7 +16,7 @@ from luthien_guard.client.arguments import Arguments
 from luthien_guard.client.dialects import Dialect
 from luthien_guard.client.litellm_api import PROVIDER, litellm, violation_type
 from luthien_guard.client.watch import watched
-from luthien_guard.clock import clock_from
+from luthien_guard.clock import MonotonicClock, clock_from
 from luthien_guard.control_plane.service import (
     Answer,
     ControlPlaneService,
@@ -61,9 +61,9 @@ class ClientExchange:
         self.raises = raises
         self.call_id = new_call_id()
         self.clock = clock_from(guard.clock)
+        self.real_time = isinstance(self.clock, MonotonicClock)
         self.body = arguments.body
         self.covered = True  # False: no policy looks at the response
-        self.watched = True  # a hook may hang: feeding it is done under somebody's eyes
         self.attempts = 0
         self.stream: GuardedStream | None = None
         self.closed = False
@@ -106,7 +106,7 @@ class ClientExchange:
             "the request's policies",
         )
         decision = result.value
-        self.body, self.covered, self.watched = decision.body, decision.covers_response, decision.may_wait
+        self.body, self.covered = decision.body, decision.covers_response
         if decision.answer is None or decision.answer.status == 200:
             return decision.answer
         if result.metadata.get("policy") is None and not result.allowed:
@@ -167,10 +167,10 @@ class ClientExchange:
     async def _decided(
         self, stream: GuardedStream, raw: bytes
     ) -> tuple[Release, list[tuple[bytes, int | None]]]:
-        release = await watched(stream, lambda: stream.feed(raw, last=True))
+        release = await watched(stream, stream.feed(raw, last=True))
         items = list(release.items)
         while release.pending and not release.done:
-            release = await watched(stream, stream.settle)
+            release = await watched(stream, stream.settle())
             items += release.items
         return release, items
 

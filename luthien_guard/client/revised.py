@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import jiter
 
-__all__ = ["revised", "with_notes"]
+__all__ = ["differences", "revised", "with_changes", "with_notes"]
 
 #: What litellm keeps beside the JSON: costs, ids, headers.
 _NOTES: Final = ("_hidden_params", "_response_headers", "_response_ms")
@@ -24,56 +24,88 @@ def revised(like: Any, said: bytes, data: dict[str, Any]) -> Any:
     if not _is_model(like):
         return None
     try:
-        return _revised(like, jiter.from_json(said), data)
-    except (ValueError, _Differs):  # ValueError: a lone surrogate
+        parsed = jiter.from_json(said)
+    except ValueError:  # a lone surrogate
+        return None
+    changes = differences(parsed, data)
+    return None if changes is None else with_changes(like, parsed, changes)
+
+
+def differences(said: Any, data: Any) -> Any:
+    """What `data` says instead of `said`: a string or a number itself, anything else by the keys and indices that lead to
+    it. None where more differs."""
+    try:
+        return _changes(said, data)
+    except _Differs:
         return None
 
 
-def _revised(like: Any, said: Any, data: Any) -> Any:
-    if type(like) is type(data) and isinstance(data, (str, int, float)):
-        return data
+def with_changes(like: Any, said: Any, changes: Any) -> Any:
+    """A copy of `like`, which says `said`, with these differences; None where it is not possible."""
+    try:
+        return _with(like, said, changes)
+    except _Differs:
+        return None
+
+
+def _changes(said: Any, data: Any) -> Any:
     if isinstance(data, dict) and isinstance(said, dict) and said.keys() == data.keys():
-        return _copied(like, said, data)
-    if isinstance(like, list) and isinstance(data, list) and len(like) == len(said) == len(data):
-        parts = zip(like, said, data, strict=True)
-        return [part if was == each else _revised(part, was, each) for part, was, each in parts]
+        return {name: _changes(was, data[name]) for name, was in said.items() if was != data[name]}
+    if isinstance(data, list) and isinstance(said, list) and len(said) == len(data):
+        pairs = enumerate(zip(said, data, strict=True))
+        return {at: _changes(was, each) for at, (was, each) in pairs if was != each}
+    if isinstance(data, (str, int, float)):
+        return data
     raise _Differs
 
 
-def _copied(like: Any, said: dict[str, Any], data: dict[str, Any]) -> Any:
-    """A dict or a model with other values."""
+def _with(like: Any, said: Any, changes: Any) -> Any:
+    if type(changes) is not dict:
+        if type(like) is type(changes):
+            return changes
+        raise _Differs
+    if isinstance(said, list):
+        return _list_with(like, said, changes)
     if isinstance(like, dict):
-        return _with_fields(like.copy(), {}, said, data)
+        return _fields_with(like.copy(), {}, said, changes)
     if not _is_model(like):
         raise _Differs
     made = object.__new__(type(like))
     extra, private = like.__pydantic_extra__, like.__pydantic_private__
     # store by store: pydantic's own copy takes twice as long
-    _set(made, "__dict__", like.__dict__.copy())
-    _set(made, "__pydantic_extra__", None if extra is None else extra.copy())
+    (own := made.__dict__).update(like.__dict__)
+    _set(made, "__pydantic_extra__", extra := None if extra is None else extra.copy())
     _set(made, "__pydantic_fields_set__", like.__pydantic_fields_set__.copy())
     _set(made, "__pydantic_private__", None if private is None else _quiet(private))
-    _with_fields(made.__dict__, made.__pydantic_extra__ or {}, said, data)
+    _fields_with(own, extra or {}, said, changes)
     return made
+
+
+def _list_with(like: Any, said: list[Any], changes: dict[int, Any]) -> list[Any]:
+    if not isinstance(like, list) or len(like) != len(said):
+        raise _Differs
+    made = like.copy()
+    for at, change in changes.items():
+        made[at] = _with(like[at], said[at], change)
+    return made
+
+
+def _fields_with(
+    own: dict[str, Any], extra: dict[str, Any], said: dict[str, Any], changes: dict[str, Any]
+) -> dict[str, Any]:
+    """Both with these changes; the first one again."""
+    for name, change in changes.items():
+        store = own if name in own else extra
+        store[name] = _with(store.get(name), said[name], change)
+    for name, value in own.items():
+        if value is not None and name not in said and name not in _NOTES:
+            raise _Differs
+    return own
 
 
 def _is_model(like: Any) -> bool:
     """`isinstance` asks pydantic's metaclass, which thinks about it."""
     return hasattr(like, "__pydantic_extra__")
-
-
-def _with_fields(
-    own: dict[str, Any], extra: dict[str, Any], said: dict[str, Any], data: dict[str, Any]
-) -> dict[str, Any]:
-    """Both with what `data` says; the first one again."""
-    for name, was in said.items():
-        if was != data[name]:
-            store = own if name in own else extra
-            store[name] = _revised(store.get(name), was, data[name])
-    for name in own.keys() - said.keys():
-        if own[name] is not None and name not in _NOTES:
-            raise _Differs
-    return own
 
 
 def _quiet(private: dict[str, Any]) -> dict[str, Any]:

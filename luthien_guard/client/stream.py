@@ -10,8 +10,9 @@ from typing import Any
 from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange, frames
 from luthien_guard.client.litellm_api import PROVIDER, litellm
 from luthien_guard.client.watch import watched
+from luthien_guard.client.words import Words
 from luthien_guard.control_plane.service import Answer, GuardedStream, Release
-from luthien_guard.pipeline import OutOfTime, in_time
+from luthien_guard.pipeline import OutOfTime, in_time, rest_in_time
 
 __all__ = ["GuardedIterator"]
 
@@ -30,7 +31,8 @@ class GuardedIterator:
         self._originals: dict[int, Any] = {}  # by the number of the chunk, until it is decided
         self._count = 0
         self._like: Any = None  # the last chunk that came: made ones carry its notes
-        self._said = b""  # its JSON
+        self._frame = b""  # its JSON
+        self._words = Words()
         self._over = False
         self._busy = False
         self.chunks: list[Any] = []  # as they left: litellm's own list is of what came
@@ -92,37 +94,45 @@ class GuardedIterator:
 
     async def _pull(self) -> None:
         """Ask upstream for its next chunk and the guard for what may leave."""
+        guarded = self._guarded
         try:
             chunk = await self._next_chunk()
         except StopAsyncIteration:
             self._over = True
-            if self._guarded is not None:
-                await self._take(await self._feed(self._guarded, b"", last=True))
+            if guarded is not None:
+                await self._take(await watched(guarded, guarded.feed(b"", last=True)))
             return
-        if self._guarded is None:
+        if guarded is None:
             self._ready.append(chunk)
+            return
+        release = await watched(guarded, guarded.feed(self._framed(chunk)))
+        if release.done or release.retry is not None or release.pending != release.aside:
+            await self._take(release)
         else:
-            self._originals[self._count] = self._like = chunk
-            self._count += 1
-            await self._take(await self._feed(self._guarded, self._frame(chunk), last=False))
+            self._leave(release)
 
     async def _next_chunk(self) -> Any:
-        exchange = self._exchange
+        """The first step is made by hand: it is the last one where upstream is ahead, and then nobody looks at the clock."""
+        exchange, work = self._exchange, _next(self._inner)
         try:
-            return await in_time(exchange.clock, exchange.wake_at(), _next(self._inner))
+            if not exchange.real_time:
+                return await in_time(exchange.clock, exchange.wake_at(), work)
+            try:
+                first = work.send(None)
+            except StopIteration as stop:
+                return stop.value
+            return await rest_in_time(exchange.clock, exchange.wake_at(), work, first)
         except OutOfTime:
             raise await exchange.silent() from None
 
-    def _frame(self, chunk: Any) -> bytes:
+    def _framed(self, chunk: Any) -> bytes:
+        number, self._count = self._count, self._count + 1
+        self._like = chunk
         if isinstance(chunk, (bytes, str)):
             return chunk.encode() if isinstance(chunk, str) else chunk
-        self._said = self._exchange.dialect.json(chunk)
-        return b"data: " + self._said + b"\n\n"
-
-    async def _feed(self, guarded: GuardedStream, raw: bytes, *, last: bool) -> Release:
-        if not self._exchange.watched:
-            return await guarded.feed(raw, last=last)
-        return await watched(guarded, lambda: guarded.feed(raw, last=last))
+        self._originals[number] = chunk
+        self._frame = b"data: %b\n\n" % self._exchange.dialect.json(chunk)
+        return self._frame
 
     async def _take(self, release: Release) -> None:
         """Make what was released ready, wait for verdicts that are pending, follow a retry."""
@@ -134,19 +144,27 @@ class GuardedIterator:
             if release.done:
                 await self._done(release)
                 return
-            if release.items:
-                self._ready.extend(self._chunks(release.items))
-            if not release.held:
-                self._originals.clear()
+            self._leave(release)
             if release.pending == release.aside or guarded is None:
                 return
-            release = await watched(guarded, guarded.settle)
+            release = await watched(guarded, guarded.settle())
+
+    def _leave(self, release: Release) -> None:
+        """What came is ready as it came, everything else as litellm would have made it."""
+        for raw, source in release.items:
+            original = None if source is None else self._originals.pop(source, None)
+            if original is None:
+                self._ready.extend(self._made(raw))
+            else:
+                self._ready.append(original)
+        if not release.held:
+            self._originals.clear()
 
     async def _heard_all(self) -> None:
         """The caller has everything: those who only look on say what they have to say."""
         guarded = self._guarded
         while guarded is not None and not self._exchange.closed:
-            release = await watched(guarded, guarded.settle)
+            release = await watched(guarded, guarded.settle())
             if not release.pending:
                 break
 
@@ -157,23 +175,19 @@ class GuardedIterator:
         if self._exchange.raises or release.answer is not None:
             await self._exchange.close_or_raise(release.answer)
         if release.answer is not None:
-            self._ready.extend(self._chunks(((release.answer.body, None),)))
-        self._ready.extend(self._chunks(release.items))
-
-    def _chunks(self, items: tuple[tuple[bytes, int | None], ...]) -> Iterator[Any]:
-        if isinstance(self._like, (bytes, str)) or (self._like is None and self._exchange.dialect.of_bytes):
-            yield from (raw for raw, _ in items if raw)
-            return
-        for raw, source in items:
-            original = None if source is None else self._originals.pop(source, None)
-            if original is not None:
-                yield original
-            else:
-                yield from self._made(raw)
+            self._ready.extend(self._made(release.answer.body))
+        self._leave(release)
 
     def _made(self, raw: bytes) -> Iterator[Any]:
-        """litellm's objects for frames that the guard wrote."""
-        exchange = self._exchange
+        """litellm's objects for frames that the guard wrote; where litellm gives bytes, the frames."""
+        exchange, like, came = self._exchange, self._like, self._frame
+        if isinstance(like, (bytes, str)) or (like is None and exchange.dialect.of_bytes):
+            if raw:
+                yield raw
+            return
+        if (made := self._words.again(like, came, raw)) is not None:
+            yield made
+            return
         for data in frames(raw):
             if exchange.dialect.wire_format == "openai.chat" and not data.get("choices"):
                 if "error" in data:
@@ -181,7 +195,8 @@ class GuardedIterator:
                 if "usage" in data and not exchange.wants_usage:
                     continue  # litellm keeps it from callers who did not ask
                 data["choices"] = [{"index": 0, "delta": {}}]  # as litellm does: callers read `choices[0]`
-            yield exchange.dialect.chunk(data, self._like, self._said)
+            yield exchange.dialect.chunk(data, like, came[6:-2])
+            self._words.learn(came, data)
 
     async def _again(self, body: bytes) -> None:
         exchange = self._exchange
@@ -201,7 +216,7 @@ class GuardedIterator:
         """A stream that says what the guard answers without asking anybody."""
         made = cls(exchange, None)
         made._over = True
-        made._ready.extend(made._chunks(((answer.body, None),)))
+        made._ready.extend(made._made(answer.body))
         return made
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - litellm runs on asyncio alone, and so does its client
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from luthien_guard.control_plane.service import GuardedStream, Release
@@ -15,22 +15,21 @@ __all__ = ["watched"]
 POLL: Final = 0.5
 
 
-async def watched(stream: GuardedStream, work: Callable[[], Coroutine[Any, Any, Release]]) -> Release:
-    """The release of `work()`; when a hook runs past its deadline, the stream's answer to that.
+async def watched(stream: GuardedStream, work: Coroutine[Any, Any, Release]) -> Release:
+    """The release of `work`; when a hook runs past its deadline, the stream's answer to that.
 
     Nearly always nothing waits: the first step is the last, and no timer was needed. One that is started later must
     not be a cancel scope, which would not nest with those that the work has entered by then.
     """
-    coroutine = work()
     try:
-        first = coroutine.send(None)
+        first = work.send(None)
     except StopIteration as stop:
         done: Release = stop.value
         return done
     look = _Look(stream)
     try:
         async with look.limit:
-            return await rest(coroutine, first)
+            return await rest(work, first)
     except TimeoutError:
         if not look.late:
             raise

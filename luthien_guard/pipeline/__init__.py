@@ -2,7 +2,7 @@
 
 from luthien_guard.pipeline.beside import Beside, beside
 from luthien_guard.pipeline.deadlines import Deadlines, Expiry, total_expiry
-from luthien_guard.pipeline.in_time import OutOfTime, in_time
+from luthien_guard.pipeline.in_time import OutOfTime, in_time, rest_in_time
 from luthien_guard.pipeline.lanes import Lanes
 from luthien_guard.pipeline.turn import Turn
 
@@ -15,5 +15,6 @@ __all__ = [
     "Turn",
     "beside",
     "in_time",
+    "rest_in_time",
     "total_expiry",
 ]

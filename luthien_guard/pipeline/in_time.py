@@ -13,7 +13,7 @@ from luthien_guard.engine.suspension import rest
 from luthien_guard.engine.waits import Wait
 from luthien_guard.pipeline.alarm import limit
 
-__all__ = ["OutOfTime", "in_time", "task_of"]
+__all__ = ["OutOfTime", "in_time", "rest_in_time", "task_of"]
 
 T = TypeVar("T")
 
@@ -25,14 +25,22 @@ async def in_time(clock: Clock, when: float, work: Coroutine[Any, Any, T], wait:
     A cancel scope that is entered after the first step would not nest with those that the work has entered in it; a
     limit of asyncio's own kind need not.
     """
-    task = task_of(clock)
-    if task is None:
+    if task_of(clock) is None:
         return await _in_scope(clock, when, work, wait)
     try:
         first = work.send(None)
     except StopIteration as stop:
         done: T = stop.value
         return done
+    return await rest_in_time(clock, when, work, first, wait)
+
+
+async def rest_in_time(
+    clock: Clock, when: float, work: Coroutine[Any, Any, T], first: object, wait: Wait | None = None
+) -> T:
+    """`in_time` for work whose first step was made by hand: on asyncio and real time alone."""
+    task = asyncio.current_task()
+    assert task is not None
     ends = limit(task, when - clock())
     if wait is not None:
         wait.limit = ends

@@ -19,7 +19,18 @@ import jiter
 from luthien_guard.errors import BodyTooLarge, MalformedBody
 from luthien_guard.wire.format import Path
 
-__all__ = ["DELETE", "LINE_ENDS", "Raw", "dumps", "loads", "patch", "slice_of", "string_text", "value_at"]
+__all__ = [
+    "DELETE",
+    "LINE_ENDS",
+    "Raw",
+    "begin_of",
+    "dumps",
+    "loads",
+    "patch",
+    "slice_of",
+    "string_text",
+    "value_at",
+]
 
 MAX_DEPTH: Final = 128
 
@@ -159,6 +170,11 @@ def slice_of(text: str, path: Path) -> str:
     """The JSON text of the value at `path`, as it stands. Raises KeyError."""
     begin, end = _locate(text, path)
     return text[begin:end]
+
+
+def begin_of(text: str, path: Path) -> int:
+    """Where the value at `path` begins. Raises KeyError."""
+    return _locate(text, path)[0]
 
 
 def _locate(text: str, path: Path) -> tuple[int, int]:
