@@ -40,13 +40,22 @@ def started(message: Message) -> tuple[int, Headers]:
     return status, frozen(message.get("headers", ()))
 
 
-def frozen(headers: Iterable[Iterable[Any]]) -> Headers:
-    """A copy that nobody else holds, names in lower case. Order and repeats stay."""
-    pairs = tuple([(bytes(name), bytes(value)) for name, value in headers])
-    # Servers say them so: then the names stay the server's own, which a stream holds as long as it is open.
+def frozen(headers: Iterable[Any]) -> Headers:
+    """A copy that nobody can change, names in lower case. Order and repeats stay."""
+    # Nearly all are so already: a stream that is open for long holds the server's own pairs, and no copies of them.
+    pairs = tuple(
+        [
+            pair if type(pair) is tuple and type(pair[0]) is type(pair[1]) is bytes else _pair(*pair)
+            for pair in headers
+        ]
+    )
     if b"".join([name for name, _ in pairs]).islower():
         return pairs
     return tuple([(name.lower(), value) for name, value in pairs])
+
+
+def _pair(name: Any, value: Any) -> tuple[bytes, bytes]:
+    return bytes(name), bytes(value)
 
 
 def values(headers: Headers, name: bytes) -> list[bytes]:

@@ -10,7 +10,7 @@ from luthien_guard.asgi.endings import GONE, refused
 from luthien_guard.asgi.headers import first, started
 from luthien_guard.asgi.outlet import Outlet
 from luthien_guard.asgi.sniff import says_event_stream
-from luthien_guard.asgi.types import Headers, Message
+from luthien_guard.asgi.types import Message
 from luthien_guard.pipeline import Expiry, Lanes
 from luthien_guard.wire.formats import FORMATS
 
@@ -20,7 +20,7 @@ __all__ = ["Straight"]
 class Straight:
     """An answer that no policy looks at: its messages go through as they are."""
 
-    __slots__ = ("_client", "_headers", "_open", "_outlet", "_status", "began", "finished", "lanes", "retry")
+    __slots__ = ("_client", "_label", "_open", "_outlet", "_status", "began", "finished", "lanes", "retry")
 
     def __init__(self, outlet: Outlet) -> None:
         self.lanes: Lanes | None = None
@@ -31,7 +31,7 @@ class Straight:
         self._client = outlet.client
         self._status = 0
         self._open = False  # pieces of the body may go to the server
-        self._headers: Headers = ()
+        self._label = b""  # the content type
 
     def send(self, message: Message) -> Awaitable[None]:
         """What the application calls. Pieces of the body are the server's to await: no step of ours is between."""
@@ -47,9 +47,10 @@ class Straight:
             raise OSError("the client has disconnected")
         kind = message["type"]
         if kind == "http.response.start":
-            self._status, self._headers = started(message)
+            self._status, headers = started(message)
+            self._label = first(headers, b"content-type")
             self.began = True
-            await client.begin(self._status, self._headers)
+            await client.begin(self._status, headers)
             self._open = not client.bodiless
         elif kind == "http.response.body":
             if message.get("more_body", False):
@@ -73,7 +74,7 @@ class Straight:
 
     def _error_event(self, expiry: Expiry) -> bytes:
         """What tells a stream's client that this was not the end. The blank line ends an event that was cut."""
-        if not says_event_stream(first(self._headers, b"content-type")):
+        if not says_event_stream(self._label):
             return b""
         writer = FORMATS[self._outlet.wire_format].writer(stream=True, model="", call_id=self._outlet.call_id)
         return b"\n\n" + writer.fail(expiry.status, expiry.code, expiry.message)
