@@ -127,7 +127,7 @@ async def _play(
     wire_format, left = played.wire_format, None
     try:
         asked = json.dumps(request).encode()
-        decision = (await watch.asks(guard.plane.decide_request(metadata, wire_format, asked))).value
+        decision = (await watch.step(guard.plane.decide_request(metadata, wire_format, asked))).value
         body = decision.body if decision.answer is None else None
         if decision.answer is not None:
             played.answered(decision.answer)
@@ -146,36 +146,45 @@ async def _attempt(
     guard: Guard, watch: Watch, played: Played, cut: Cut, attempt: int
 ) -> tuple[bytes | None, Outcome | None]:
     """(the body of the next attempt, how the shell saw the exchange end), None where there is neither."""
-    rendering, upstream = played.upstream.rendering, played.upstream
-    upstream.sent = b""
+    rendering = played.upstream.rendering
+    played.upstream.sent = b""
     played.status, played.events = rendering.status, rendering.stream
     context = StreamingContext(
         played.call_id, played.wire_format, rendering.status, rendering.stream, attempt
     )
     stream = await guard.plane.open_stream(context)
-    for part in cut(rendering.parts):
+    last = await watch.decides(stream, _heard(guard, watch, stream, played, cut))
+    if last is None:
+        return None, Outcome(OutcomeStatus.CANCELLED, reason="the client went away")
+    _taken(played, last)
+    return last.retry, None
+
+
+async def _heard(
+    guard: Guard, watch: Watch, stream: GuardedStream, played: Played, cut: Cut
+) -> Release | None:
+    """The last release, which is not let out yet; None when the client left before it."""
+    for part in cut(played.upstream.rendering.parts):
         if isinstance(part, bytes):
-            upstream.sent += part
-            release = await watch.decides(stream, stream.feed(part))
+            played.upstream.sent += part
+            release = await watch.step(stream.feed(part))
             if not cut.late:
                 release = await _settled(watch, stream, release, played)
         elif isinstance(part, Leave):
-            return None, Outcome(OutcomeStatus.CANCELLED, reason="the client went away")
+            return None
         else:
             release = await _paused(guard, watch, stream, part, played)
-        if _taken(played, release):
-            return release.retry, None
-    release = await watch.decides(stream, stream.feed(b"", last=True))
-    release = await _settled(watch, stream, release, played)
-    _taken(played, release)
-    return release.retry, None
+        if _is_last(release):
+            return release
+        played.left(release.data)
+    return await _settled(watch, stream, await watch.step(stream.feed(b"", last=True)), played)
 
 
 async def _settled(watch: Watch, stream: GuardedStream, release: Release, played: Played) -> Release:
     """Decide what is pending, as often as the decisions bring more."""
     while release.pending and not release.done:
         played.left(release.data)
-        release = await watch.decides(stream, stream.settle())
+        release = await watch.step(stream.settle())
     return release
 
 
@@ -185,7 +194,7 @@ async def _paused(
     """What a shell does when nothing comes: decide what waits, then give up at the idle limit."""
     if isinstance(pause, Disconnect):
         return await stream.fail(502, "upstream_error", "the upstream closed the connection")
-    release = await watch.decides(stream, stream.feed(b""))
+    release = await watch.step(stream.feed(b""))
     release = await _settled(watch, stream, release, played)
     if release.done or pause.seconds < guard.limits.idle_timeout:
         if isinstance(guard.clock, VirtualClock):
@@ -195,10 +204,13 @@ async def _paused(
     return await stream.fail(504, "idle_timeout", f"nothing came for {guard.limits.idle_timeout:g} s")
 
 
-def _taken(played: Played, release: Release) -> bool:
-    """Let out what was released; True when that was all."""
+def _is_last(release: Release) -> bool:
+    return release.done or release.retry is not None or release.answer is not None
+
+
+def _taken(played: Played, release: Release) -> None:
+    """Let out what was released."""
     if release.answer is not None:
         played.answered(release.answer)
-        return True
-    played.left(release.data)
-    return release.done or release.retry is not None
+    else:
+        played.left(release.data)

@@ -27,7 +27,8 @@ class Watch:
         self._clock = guard.clock
         self._virtual = guard.clock if isinstance(guard.clock, VirtualClock) else None
         self._jumps = self._virtual is not None and self._virtual.autojump
-        self._step: anyio.CancelScope | None = None  # around what is waited for now
+        self._step: object = None  # what is waited for now
+        self._scope = anyio.CancelScope()  # around the steps of one attempt
         self._stream: GuardedStream | None = None
         self._late: str | None = None
 
@@ -46,34 +47,31 @@ class Watch:
             raise failed
         return found[0]
 
-    async def asks(self, work: Awaitable[T]) -> T:
-        """A step whose hooks have deadlines of their own."""
-        with anyio.CancelScope() as self._step:
-            try:
-                return await work
-            finally:
-                self._step = None
-        raise AssertionError("nobody cancels this step")
+    async def step(self, work: Awaitable[T]) -> T:
+        """One of which each hook has a deadline of its own."""
+        self._step = work
+        try:
+            return await work
+        finally:
+            self._step = None
 
-    async def decides(self, stream: GuardedStream, work: Awaitable[Release]) -> Release:
-        """A step that ends, with the stream's answer to that, when a hook runs past its deadline."""
+    async def decides(self, stream: GuardedStream, work: Awaitable[T]) -> T | Release:
+        """Steps of an attempt that end, with the stream's answer to that, when a hook runs past its deadline. (One scope
+        around them all: there is a step for each piece, and a piece may be a byte.)"""
         self._stream, self._late = stream, None
-        with anyio.CancelScope() as self._step:
+        with anyio.CancelScope() as self._scope:
             try:
                 return await work
             finally:
-                self._step = self._stream = None
+                self._stream = None
         return await stream.fail(504, "policy_timeout", f"a policy took too long: {self._late}")
 
     async def closes(self, work: Awaitable[T]) -> T:
         """The last step, which has so many seconds as any shell gives it. Raises TimeoutError."""
         seconds = self._limits.close_timeout
-        with clock_from(self._clock).until(self._clock() + seconds) as self._step:
-            self._step.deadline = anyio.current_time() + seconds
-            try:
-                return await work
-            finally:
-                self._step = None
+        with clock_from(self._clock).until(self._clock() + seconds) as scope:
+            scope.deadline = anyio.current_time() + seconds
+            return await self.step(work)
         raise TimeoutError(f"on_exchange_closed took longer than {seconds:g} seconds")
 
     async def _look(self) -> None:
@@ -90,7 +88,7 @@ class Watch:
                 await self._virtual.advance(seconds)
             if step is self._step and self._stream is not None and (late := self._stream.overdue()):
                 self._late = late
-                step.cancel()
+                self._scope.cancel()
 
     async def _rest(self) -> None:
         if self._virtual is not None and self._jumps:
