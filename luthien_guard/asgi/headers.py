@@ -8,27 +8,7 @@ from typing import Any, Final
 
 from luthien_guard.asgi.types import Headers, Message
 
-__all__ = ["ANSWER_BOUND", "ERROR_BOUND", "first", "frozen", "is_utf8", "started", "values", "without"]
-
-#: What a response says about the exact bytes of its body: untrue once they may change.
-ANSWER_BOUND = frozenset(
-    {
-        b"accept-ranges",
-        b"content-digest",
-        b"content-encoding",
-        b"content-length",
-        b"content-md5",
-        b"content-range",
-        b"digest",
-        b"etag",
-        b"repr-digest",
-        b"trailer",
-        b"transfer-encoding",
-    }
-)
-
-#: What an error says to its client besides its body: true whatever the body is.
-ERROR_BOUND = frozenset({b"allow", b"retry-after", b"retry-after-ms", b"www-authenticate", b"x-should-retry"})
+__all__ = ["first", "frozen", "is_utf8", "started", "values", "without"]
 
 
 def started(message: Message) -> tuple[int, Headers]:
@@ -62,7 +42,7 @@ def values(headers: Headers, name: bytes) -> list[bytes]:
     return [value for key, value in headers if key == name]
 
 
-def first(headers: Headers, name: bytes) -> bytes:
+def first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
     """The value of the first header of that name, b"" if there is none."""
     for key, value in headers:
         if key == name:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.encoding import Decoder, decoder_for, layers
 from luthien_guard.asgi.endings import GONE, refused
-from luthien_guard.asgi.headers import ANSWER_BOUND, ERROR_BOUND, first, is_utf8, started, values, without
+from luthien_guard.asgi.headers import first, started, values
 from luthien_guard.asgi.outlet import WatchedOutlet
+from luthien_guard.asgi.outward import NO_BODY, of_error, of_nothing, outward
 from luthien_guard.asgi.sniff import is_event_stream, says_event_stream
 from luthien_guard.asgi.types import Headers, Message
 from luthien_guard.control_plane.service import Answer, Release, StreamingContext
@@ -19,7 +19,6 @@ from luthien_guard.pipeline import Expiry, Lanes
 
 __all__ = ["Response"]
 
-_NO_BODY: Final = (204, 205, 304)
 #: Seconds between two messages of an application that has not waited for anything in between.
 BREATH: Final = 0.000_1
 #: So many messages in one breath are worth a task that takes the next ones together.
@@ -151,7 +150,7 @@ class Response:
 
     async def _take_first(self, data: bytes, last: bool) -> None:
         client = self._outlet.client
-        if client.bodiless or client.preflight or self._status in _NO_BODY:
+        if client.bodiless or client.preflight or self._status in NO_BODY:
             return await self._take_nothing(data, last)
         try:
             if not self._head and self._decoder is None:
@@ -203,15 +202,10 @@ class Response:
             self._dropped = True
             self._outlet.plane.record(self._outlet.call_id, "body.dropped", {"status": self._status})
         if last and not client.started:
-            await client.begin(self._status, self._bare_headers())
+            headers = of_nothing(self._headers, self._status, preflight=client.preflight)
+            await client.begin(self._status, headers)
             await client.write(b"", end=True)
             await self._outlet.close(GONE if client.gone else refused(self._status))
-
-    def _bare_headers(self) -> Iterable[tuple[bytes, bytes]]:
-        """HEAD, 204 and 304 may have the length of a body that is elsewhere."""
-        if not self._outlet.client.preflight or self._status in _NO_BODY:
-            return self._headers
-        return [*without(self._headers, ANSWER_BOUND), (b"content-length", b"0")]
 
     def _decoded(self, data: bytes, last: bool) -> bytes:
         if self._decoder is None:
@@ -261,7 +255,8 @@ class Response:
             data = release.data
             if not outlet.client.started:
                 made = any(source is None for _, source in release.items)
-                headers = self._outer_headers(len(data) if end else None, made=made)
+                length = len(data) if end else None
+                headers = outward(self._headers, stream=self._stream, made=made, length=length)
                 await outlet.client.begin(self._status, headers)
             await outlet.client.write(data, end=end)
         outlet.deadlines.told = outlet.now()
@@ -274,34 +269,9 @@ class Response:
         """Of the application's headers, where the guard says its error in other words."""
         if answer.status != self._status or answer.status < 400:
             return ()
-        return tuple(pair for pair in self._headers if pair[0] in ERROR_BOUND)
-
-    def _outer_headers(self, length: int | None, *, made: bool) -> list[tuple[bytes, bytes]]:
-        """`made`: the body's beginning is the guard's, and the application's label need not be true of it."""
-        kept = [_utf8(pair) for pair in without(self._headers, ANSWER_BOUND)]
-        if made and not _says(tuple(kept), stream=self._stream):
-            kept = [pair for pair in kept if pair[0] != b"content-type"]
-        if length is not None and not self._stream:
-            kept.append((b"content-length", b"%d" % length))
-        if all(name != b"content-type" for name, _ in kept):
-            # Without a label a client would sniff for itself.
-            kept.append((b"content-type", b"text/event-stream" if self._stream else b"application/json"))
-        return kept
+        return of_error(self._headers)
 
 
 def _as_bytes(body: Any) -> bytes:
     """Applications send whatever their server takes. Not `bytes(body)`, which makes a number that many zeros."""
     return b"" if body is None else memoryview(body).tobytes()
-
-
-def _says(headers: Headers, *, stream: bool) -> bool:
-    label = first(headers, b"content-type")
-    return says_event_stream(label) if stream else b"json" in label.lower()
-
-
-def _utf8(pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    """The guard has read the body as UTF-8: no label may make the client read it as anything else."""
-    name, value = pair
-    if name != b"content-type" or is_utf8(value):
-        return pair
-    return name, value.split(b";", 1)[0] + b"; charset=utf-8"
