@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-import anyio
-
 from luthien_guard.control_plane.answers import UNRECORDED, error_answer, refusal, unrecorded
+from luthien_guard.control_plane.jobs import Jobs
 from luthien_guard.control_plane.service import Answer, Release, StreamingContext
-from luthien_guard.engine.aside import AT_ONCE
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.response import Response
-from luthien_guard.engine.state import Item, Job
+from luthien_guard.engine.state import Item
 from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.events import Chunk
 from luthien_guard.exchange import OutcomeStatus
@@ -39,11 +37,10 @@ class LocalStream:
 
     __slots__ = (
         "_begun",
-        "_deciding",
         "_decoder",
         "_exchange",
+        "_jobs",
         "_late",
-        "_places",
         "_response",
         "_room",
         "_sent",
@@ -70,8 +67,7 @@ class LocalStream:
         # The client has heard something, in this attempt or before it.
         self._sent = self._state.left = exchange.kept_alive
         self._told = False
-        self._deciding = 0  # calls of `decide_pending` that are not done
-        self._places: anyio.Semaphore | None = None  # for verdicts; made when one waits
+        self._jobs = Jobs(exchange, self._response)
         self._late: HookCall | None = None  # the shell cancels what it found overdue before it calls `fail`
 
     async def feed(self, data: bytes, *, last: bool = False) -> Release:
@@ -163,71 +159,13 @@ class LocalStream:
         return Chunk("data", canonical(text, _event_name(data)), data, _event_name(data))
 
     async def settle(self) -> Release:
-        if not self._state.jobs and not self._aside:
+        if not self._state.jobs and not self._jobs.aside:
             return Release()
-        await self.decide_pending()
+        await self._jobs.run()
         return await self._release()
 
-    async def decide_pending(self) -> None:
-        """First what has a say: somebody waits for that."""
-        state = self._state
-        if not state.jobs:
-            await self._decide_aside()
-            return
-        self._deciding += 1
-        try:
-            while state.jobs:
-                if len(state.jobs) == 1:  # a group for one alone would cost as much as all the rest
-                    await self._decide(state.jobs.pop())
-                else:
-                    jobs, state.jobs = state.jobs, []
-                    await self._decide_at_once(jobs)
-        finally:
-            self._deciding -= 1
-
-    async def _decide_at_once(self, jobs: Sequence[Job]) -> None:
-        todo, decided = iter(jobs), list[Job]()
-        async with anyio.create_task_group() as tasks:
-            for _ in jobs[:AT_ONCE]:
-                tasks.start_soon(self._decide_in_turn, todo, decided, tasks.cancel_scope)
-        if len(decided) < len(jobs) and not self._state.done:
-            raise RuntimeError("a task that decides was cancelled")  # which a task group passes over
-
-    async def _decide_in_turn(
-        self, todo: Iterable[Job], decided: list[Job], all_of_them: anyio.CancelScope
-    ) -> None:
-        """What ends the answer waits for no other verdict on it: a person may be asked for minutes."""
-        for job in todo:
-            await self._decide(job)
-            decided.append(job)
-            if self._state.done:
-                all_of_them.cancel()
-                return
-
-    async def _decide(self, job: Job) -> None:
-        """As soon as there is a place: the answer has so many, however its calls came."""
-        places = self._places = self._places or anyio.Semaphore(AT_ONCE)
-        try:
-            places.acquire_nowait()
-        except anyio.WouldBlock:
-            await places.acquire()
-        try:
-            if not self._state.done:  # otherwise nobody gets the answer
-                await self._response.decide(job)
-                if self._state.ended:
-                    await self._response.judge()
-        finally:
-            places.release()
-
-    async def _decide_aside(self) -> None:
-        if self._exchange.aside is not None:
-            await self._exchange.services.at_once(self._exchange.aside.jobs())
-
-    @property
-    def _aside(self) -> int:
-        """Policies that only look on and have something to decide."""
-        aside = self._exchange.aside
-        return 0 if aside is None else aside.waiting
+    def decide_pending(self) -> Coroutine[Any, Any, None]:
+        return self._jobs.run()
 
     async def fail(self, status: int, code: str, message: str) -> Release:
         state, exchange = self._state, self._exchange
@@ -294,7 +232,7 @@ class LocalStream:
         items = await response.drain()
         if state.done:
             return await self._ended(items)
-        if response.complete and not self._deciding and not self._told:
+        if response.complete and not self._jobs.running and not self._told:
             self._told = True
             await self._tell_end(response)
             if state.cut:
@@ -303,7 +241,7 @@ class LocalStream:
         return self._pending(tuple(items))
 
     def _pending(self, items: tuple[Item, ...]) -> Release:
-        response, state, aside = self._response, self._state, self._aside
+        response, state, aside = self._response, self._state, self._jobs.aside
         return Release(
             items,
             pending=len(state.jobs) + aside,
