@@ -13,8 +13,8 @@ import pytest
 from luthien_guard import Guard
 from luthien_guard.engine.plan import Plan
 from luthien_guard.errors import ConfigError
+from luthien_guard.hooks import HOOKS
 from luthien_guard.policy import Policy, hookimpl
-from luthien_guard.registry import HOOKS
 
 NAN, INF = float("nan"), float("inf")
 

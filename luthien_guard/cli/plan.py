@@ -8,7 +8,7 @@ from typing import Final
 from luthien_guard.config.masking import masked
 from luthien_guard.config.settings import GuardConfig, UpstreamSettings
 from luthien_guard.engine.plan import Plan
-from luthien_guard.registry import Registered
+from luthien_guard.hooks import Registered
 from luthien_guard.wire.formats import FORMATS
 
 __all__ = ["config_rows", "policy_rows", "upstream_name"]

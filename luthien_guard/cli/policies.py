@@ -35,7 +35,8 @@ def list_() -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """What the policy NAME does, its settings and the hooks that it implements."""
-    from luthien_guard.registry import HOOKS, available
+    from luthien_guard.hooks import HOOKS
+    from luthien_guard.registry import available
 
     entry = available().get(name)
     if entry is None:

@@ -14,9 +14,9 @@ from luthien_guard.engine.state import Item
 from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.events import Chunk
 from luthien_guard.exchange import OutcomeStatus
+from luthien_guard.hooks import HookCall
 from luthien_guard.policy import Abort, Retry
 from luthien_guard.records import EventType
-from luthien_guard.registry import HookCall
 from luthien_guard.wire.chunks import BodyDecoder, StreamDecoder
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.sse import canonical

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from luthien_guard.registry import HookCall
+from luthien_guard.hooks import HookCall
 
 __all__ = ["AT_ONCE", "Aside"]
 

@@ -26,9 +26,9 @@ from luthien_guard.events import (
     UnknownChunk,
 )
 from luthien_guard.exchange import ChatRequest, RequestMetadata
+from luthien_guard.hooks import HookCall
 from luthien_guard.policy import Abort, Block, ObservabilityContext, PolicyContext, Retry
 from luthien_guard.records import EventType
-from luthien_guard.registry import HookCall
 from luthien_guard.wire.format import WireFormat
 
 __all__ = ["Asking", "concerned"]

@@ -10,9 +10,9 @@ from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.runs import can_leave
 from luthien_guard.engine.verdicts import Intervention, message_for_call
 from luthien_guard.events import ToolCall, ToolCallChunk
+from luthien_guard.hooks import HookCall
 from luthien_guard.policy import Abort, Block
 from luthien_guard.records import EventType
-from luthien_guard.registry import HookCall
 from luthien_guard.wire.format import Block as WireBlock
 from luthien_guard.wire.format import Piece, ReadChunk
 

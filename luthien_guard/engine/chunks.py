@@ -11,9 +11,9 @@ from luthien_guard.engine.transcript import Transcript
 from luthien_guard.engine.verdicts import Intervention, Stop
 from luthien_guard.errors import IllegalOutput, told
 from luthien_guard.events import Chunk, UnknownChunk
+from luthien_guard.hooks import HookCall
 from luthien_guard.policy import Abort
 from luthien_guard.records import EventType
-from luthien_guard.registry import HookCall
 from luthien_guard.wire.alike import UnparsedChunk
 from luthien_guard.wire.chunks import BodyDecoder, StreamDecoder
 from luthien_guard.wire.json_text import dumps

@@ -11,9 +11,9 @@ from luthien_guard.engine.services import RecordFunction, Services
 from luthien_guard.engine.verdicts import Intervention
 from luthien_guard.events import ResponseFailed
 from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus, RequestMetadata
+from luthien_guard.hooks import HookCall
 from luthien_guard.policy import Retry
 from luthien_guard.records import EventType
-from luthien_guard.registry import HookCall
 from luthien_guard.wire.format import Reader, WireFormat, Writer
 
 __all__ = ["Exchange"]

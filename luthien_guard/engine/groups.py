@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any, Final
 
+from luthien_guard.hooks import HookCall, Registered
 from luthien_guard.policy import Policy
-from luthien_guard.registry import HookCall, Registered
 
 __all__ = ["grouped"]
 

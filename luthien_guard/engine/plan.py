@@ -10,7 +10,8 @@ from typing import Any, Final
 from luthien_guard.engine.groups import grouped
 from luthien_guard.engine.version import version_of
 from luthien_guard.events import CHANNELS
-from luthien_guard.registry import HookCall, Registered, build
+from luthien_guard.hooks import HookCall, Registered
+from luthien_guard.registry import build
 
 __all__ = ["Plan", "TextStagePlan"]
 

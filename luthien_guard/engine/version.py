@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from luthien_guard.registry import Registered
+from luthien_guard.hooks import Registered
 
 __all__ = ["version_of", "versions_of"]
 

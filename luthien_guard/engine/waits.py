@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from luthien_guard.registry import HookCall
+from luthien_guard.hooks import HookCall
 
 __all__ = ["TimeLimit", "Wait", "Waits"]
 
