@@ -152,11 +152,13 @@ class GuardedIterator:
     def _leave(self, release: Release) -> None:
         """What came is ready as it came, everything else as litellm would have made it."""
         for raw, source in release.items:
-            original = None if source is None else self._originals.pop(source, None)
-            if original is None:
+            chunk = None if source is None else self._originals.pop(source, None)
+            if chunk is None:
+                chunk = self._words.again(self._like, self._frame, raw)
+            if chunk is None:
                 self._ready.extend(self._made(raw))
             else:
-                self._ready.append(original)
+                self._ready.append(chunk)
         if not release.held:
             self._originals.clear()
 
@@ -184,9 +186,6 @@ class GuardedIterator:
         if isinstance(like, (bytes, str)) or (like is None and exchange.dialect.of_bytes):
             if raw:
                 yield raw
-            return
-        if (made := self._words.again(like, came, raw)) is not None:
-            yield made
             return
         for data in frames(raw):
             if exchange.dialect.wire_format == "openai.chat" and not data.get("choices"):
