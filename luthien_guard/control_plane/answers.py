@@ -14,13 +14,6 @@ from luthien_guard.wire.format import WireFormat
 
 __all__ = ["UNRECORDED", "error_answer", "refusal", "unrecorded"]
 
-#: What `on_block="error"` answers with, and its code: the statuses after which each provider's clients do not ask
-#: again (Claude Code retries a 400 six times, Codex a 403).
-_REFUSED: Final[Mapping[str, tuple[int, str]]] = {
-    "openai.chat": (400, "content_policy_violation"),
-    "anthropic.messages": (403, "permission_error"),
-    "openai.responses": (400, "invalid_prompt"),
-}
 UNRECORDED: Final = "The decision about this exchange could not be recorded, so it has no effect."
 _SSE: Final = "text/event-stream; charset=utf-8"
 _JSON: Final = "application/json"
@@ -29,8 +22,7 @@ _JSON: Final = "application/json"
 def refusal(exchange: Exchange, message: str, usage: Mapping[str, Any] | None, *, stream: bool) -> Answer:
     """What a client gets whose request or whole answer was blocked: a complete answer, or an error if so configured."""
     if exchange.services.on_block == "error":
-        status, code = _REFUSED[exchange.format.name]
-        return error_answer(exchange.format, status, code, message)
+        return error_answer(exchange.format, *exchange.format.refusal, message)
     return Answer(200, _SSE if stream else _JSON, exchange.writer(stream=stream).end(message, usage))
 
 

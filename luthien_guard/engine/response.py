@@ -309,15 +309,11 @@ class Response:
     def closing(self, intervention: Intervention) -> bytes:
         """Bytes that end the answer with the intervention's message."""
         message = self.exchange.said = message_for(intervention)
-        refused = self.exchange.services.on_block == "error"
-        if (
-            refused
-            and self.state.stream
-            and self.state.left
-            and self.exchange.format.name == "openai.responses"
-        ):
-            return self.state.writer.fail(400, "invalid_prompt", message)
-        return self.state.writer.end(message, self.state.usage)
+        state, format = self.state, self.exchange.format
+        refused = self.exchange.services.on_block == "error" and format.refuses_in_stream
+        if refused and state.stream and state.left:
+            return state.writer.fail(*format.refusal, message)
+        return state.writer.end(message, state.usage)
 
 
 def _has_substance(read: ReadChunk) -> bool:

@@ -263,6 +263,11 @@ class WireFormat(Protocol):
     calls_last: bool
     #: What a call without arguments says in a body: streams say nothing, and policies must see the same.
     no_arguments: str
+    #: What `on_block="error"` answers with, and its code: a status after which this provider's clients do not ask again
+    #: (Claude Code retries a 400 six times, Codex a 403).
+    refusal: tuple[int, str]
+    #: True where a stream that has begun ends with it, too: the clients of others would ask again.
+    refuses_in_stream: bool
 
     def read_request(self, body: bytes) -> ChatRequest:
         """Parse a request strictly. Raises MalformedBody or BodyTooLarge."""

@@ -104,6 +104,8 @@ class Lines:
     suffix = "/lines"
     keepalive = b":\n\n"
     no_arguments = ""
+    refusal = (400, "refused")
+    refuses_in_stream = False
 
     def __init__(self, *, calls_last: bool = False) -> None:
         self.calls_last = calls_last

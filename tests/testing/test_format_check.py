@@ -39,6 +39,7 @@ class Wrapped:
         self.name = name
         self.suffix, self.keepalive, self.calls_last = self.inner.suffix, self.inner.keepalive, False
         self.no_arguments = ""
+        self.refusal, self.refuses_in_stream = self.inner.refusal, False
         self._pieces, self._write, self._request = pieces, write, request
 
     def read_request(self, body: bytes) -> ChatRequest:

@@ -32,6 +32,8 @@ class Messages:
     suffix = "/messages"
     keepalive = b'event: ping\ndata: {"type": "ping"}\n\n'
     no_arguments = "{}"
+    refusal = (403, "permission_error")
+    refuses_in_stream = False
     calls_last = True  # after a tool_use block only tool_use blocks may follow
 
     def read_request(self, body: bytes) -> ChatRequest:

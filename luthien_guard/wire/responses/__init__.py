@@ -36,6 +36,8 @@ class Responses:
     keepalive = b": keepalive\n\n"
     calls_last = False
     no_arguments = ""
+    refusal = (400, "invalid_prompt")
+    refuses_in_stream = True
 
     def read_request(self, body: bytes) -> ChatRequest:
         return read_request(self.name, body, _TYPES)
