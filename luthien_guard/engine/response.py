@@ -25,6 +25,7 @@ from luthien_guard.events import Chunk, ResponseCompleted, ResponseStarted
 from luthien_guard.policy import Retry
 from luthien_guard.records import EventType
 from luthien_guard.wire.chunks import is_keepalive, parsed
+from luthien_guard.wire.foreign import NO_ANSWER
 from luthien_guard.wire.format import PieceKind, ReadChunk
 
 __all__ = ["Response"]
@@ -122,7 +123,9 @@ class Response:
         if chunk.kind == "unknown":
             return await self._hooks.lets_pass(chunk, inspectable=False)
         unknown = getattr(self.state.reader, "unknown", "") if chunk.kind in READABLE else ""
-        return not unknown or await self._hooks.lets_pass(chunk, inspectable=True, reason=unknown)
+        return not unknown or await self._hooks.lets_pass(
+            chunk, inspectable=unknown is not NO_ANSWER, reason=unknown
+        )
 
     async def _start(self) -> None:
         self._started = True

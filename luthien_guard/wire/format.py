@@ -206,7 +206,9 @@ class Reader(Protocol):
 
     model: str  # of the response, "" until known
     id: str
-    unknown: str  # why the chunk that was read last is of no kind that the format knows; "" where it is
+    #: Why the chunk that was read last is of no kind that the format knows; "" where it is. `foreign.NO_ANSWER` where
+    #: nobody can judge it.
+    unknown: str
 
     def read(self, chunk: Chunk) -> list[Piece]:
         """The pieces of a parsed chunk (kinds `data`, `body`, `done`). Never raises."""

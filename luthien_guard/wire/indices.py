@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from luthien_guard.wire.format import Path, Piece, PieceKind
-from luthien_guard.wire.json_text import DELETE
-from luthien_guard.wire.strings import opaque
+from luthien_guard.wire.strings import seen
 
-__all__ = ["index_of", "leaves_as", "no_list", "strings_only", "without_calls"]
+__all__ = ["index_of", "leaves_as", "no_list", "strings_only"]
 
 _STRING: Final = (str, type(None))
 _LARGEST: Final = 2**31  # beyond 2**53 JavaScript takes two numbers for one; nothing has as many parts
@@ -27,7 +25,7 @@ def index_of(raw: Any) -> int | None:
 def no_list(value: Any, path: Path, left: Any, pieces: list[Piece]) -> str:
     """Where a list should stand. An object leaves as `left`: JavaScript finds an element 0 in {"0": ...}, too. Gives what
     is wrong."""
-    opaque(value, path, pieces)
+    seen(value, path, pieces)
     if isinstance(value, dict):
         pieces.append(leaves_as(path, left))
     return f"{path[-1]!r} that is no list"
@@ -37,18 +35,6 @@ def strings_only(raw: dict[str, Any], key: str, path: Path, left: Any, pieces: l
     """Where a string should stand. Anything else leaves as `left`: JavaScript takes ["x"] for "x", too."""
     if type(raw.get(key)) not in _STRING:
         pieces.append(leaves_as((*path, key), left))
-
-
-def without_calls(data: dict[str, Any], is_call: Callable[[Any], object], pieces: list[Piece]) -> None:
-    """An event of no kind that the format knows leaves without the members that hold calls: no policy could judge them
-    there, and who goes by what an event holds would take them for calls of the answer."""
-    pieces.extend(leaves_as((key,), DELETE) for key, value in data.items() if _holds_call(value, is_call))
-
-
-def _holds_call(value: Any, is_call: Callable[[Any], object]) -> bool:
-    if isinstance(value, dict):
-        return bool(is_call(value.get("type"))) or any(_holds_call(each, is_call) for each in value.values())
-    return isinstance(value, list) and any(_holds_call(each, is_call) for each in value)
 
 
 def leaves_as(path: Path, value: Any) -> Piece:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from luthien_guard.wire.foreign import without_calls
 from luthien_guard.wire.format import Path, Piece, PieceKind, is_identifier
 
-__all__ = ["opaque", "strings_in"]
+__all__ = ["opaque", "seen", "strings_in"]
 
 
 def strings_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
@@ -28,6 +29,12 @@ def strings_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
 
 
 def opaque(value: Any, path: Path, pieces: list[Piece], *, owner: Path = ()) -> None:
-    """Add an OPAQUE piece for each string in `value`."""
+    """What the format does not model: an OPAQUE piece for each string in `value`, which leaves without tool calls."""
+    seen(value, path, pieces, owner=owner)
+    without_calls(value, path, pieces)
+
+
+def seen(value: Any, path: Path, pieces: list[Piece], *, owner: Path = ()) -> None:
+    """The strings of a value of which it is known how it leaves."""
     for place, text in strings_in(value, path):
         pieces.append(Piece(PieceKind.OPAQUE, path=place, text=text, owner=owner))

@@ -13,6 +13,7 @@ from luthien_guard.wire.chat.changes import put, without_empty_lists
 from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, follow, logprobs_of, texts_of
 from luthien_guard.wire.chat.indices import MAX_CHOICES, read_choice_index
 from luthien_guard.wire.chat.writer import finish_after_removal, no_usage
+from luthien_guard.wire.foreign import left_out, no_answer, of_no_kind
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
 from luthien_guard.wire.indices import no_list
 from luthien_guard.wire.json_text import DELETE, value_at
@@ -40,7 +41,7 @@ class BodyReader:
         pieces: list[Piece] = []
         self.unknown = ""
         if not isinstance(data, dict):
-            self.unknown = "a body that is no object" if chunk.raw.strip() else ""
+            self.unknown = of_no_kind(data, "a body that is no object") if chunk.raw.strip() else ""
             opaque(data, (), pieces)
             return pieces
         for key in ("id", "model"):
@@ -58,6 +59,9 @@ class BodyReader:
                 self._envelope.check(value, (key,), pieces)
             else:
                 opaque({key: value}, (), pieces)
+        if "choices" not in data and not data.get("error"):
+            self.unknown = no_answer(data, pieces) or self.unknown
+        self._strange(left_out(pieces))
         return pieces
 
     def _strange(self, why: str) -> None:

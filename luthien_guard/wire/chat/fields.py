@@ -135,6 +135,6 @@ def failed(error: Any, path: Path, pieces: list[Piece]) -> None:
     text = message if type(message) is str else "an error without a message"
     pieces.append(Piece(PieceKind.FAILED, path=path, text=text))
     if message is not text:
-        opaque(message, path, pieces)
+        opaque(message, (*path, "message") if type(error) is dict else path, pieces)
     if type(error) is dict:
         opaque({key: value for key, value in error.items() if key != "message"}, path, pieces)

@@ -15,6 +15,7 @@ from luthien_guard.wire.chat.heading import Heading
 from luthien_guard.wire.chat.indices import MAX_CHOICES, choice_of, last_choice, read_choice_index
 from luthien_guard.wire.chat.shapes import CHECKED, are_annotations, are_logprobs, fits
 from luthien_guard.wire.chat.texts import Texts
+from luthien_guard.wire.foreign import left_out, of_no_kind
 from luthien_guard.wire.format import Path, Piece, PieceKind
 from luthien_guard.wire.indices import leaves_as, no_list
 from luthien_guard.wire.json_text import DELETE
@@ -75,7 +76,7 @@ class StreamReader:
         if self._odd:
             self._odd = {}
         if type(data) is not dict:
-            self._strange("a chunk that is no object")
+            self._strange(of_no_kind(data, "a chunk that is no object"))
             opaque(data, (), pieces)
             return pieces
         last = self._last
@@ -95,7 +96,14 @@ class StreamReader:
         heading = self._heading
         if data.get("object") != heading.object or chunk.event != heading.event or self._odd or heading.odd:
             heading.read(chunk, pieces, self._odd)
+        if len(pieces) > 1:
+            self._look_for_calls(data, pieces)
         return pieces
+
+    def _look_for_calls(self, data: dict[str, Any], pieces: list[Piece]) -> None:
+        if type(data.get("choices")) is not list:
+            self.unknown = of_no_kind(data, self.unknown)
+        self.unknown = self.unknown or left_out(pieces)
 
     def _read_member(self, key: str, value: Any, pieces: list[Piece]) -> None:
         """Anything but the choices."""

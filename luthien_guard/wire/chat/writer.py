@@ -8,6 +8,7 @@ from typing import Any
 
 from luthien_guard.wire.chat.apart import WHOLE, apart
 from luthien_guard.wire.chat.changes import put, without_empty_lists
+from luthien_guard.wire.chat.fields import ENVELOPE
 from luthien_guard.wire.chat.grammar import Grammar
 from luthien_guard.wire.chat.heading import FRAME, Heading, under
 from luthien_guard.wire.chat.indices import choice_of, last_choice
@@ -276,18 +277,24 @@ def _place(data: Any, owner: Path, block: Block, changes: dict[Path, Any]) -> No
         changes[(*owner, "id")] = id
 
 
+#: Members that say nothing by themselves.
+_SILENT = frozenset({*ENVELOPE, "created", "obfuscation", "choices"})
+_SPEECH = frozenset({"index", "delta", "message", "logprobs"})
+
+
 def _is_empty(data: Any, changes: Mapping[Path, Any]) -> bool:
     """True for a chunk that would say nothing any more: it need not leave."""
-    if data.get("usage") or data.get("error") or not all(_goes(value) for value in changes.values()):
+    if any(data.get(key) for key in data if key not in _SILENT) or not all(map(_goes, changes.values())):
         return False
-    return all(_says_nothing(choice, at, changes) for at, choice in enumerate(data["choices"]))
+    choices = data.get("choices")
+    return type(choices) is list and all(_says_nothing(each, at, changes) for at, each in enumerate(choices))
 
 
 def _says_nothing(choice: Any, at: int, changes: Mapping[Path, Any]) -> bool:
     if (
         not isinstance(choice, dict)
-        or choice.get("finish_reason")
         or not isinstance(choice.get("delta"), dict)
+        or any(choice[key] for key in choice if key not in _SPEECH)
     ):
         return False
     for place in ("delta", "message"):

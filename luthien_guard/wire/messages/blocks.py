@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from luthien_guard.events import Channel, ToolKind
+from luthien_guard.wire.foreign import is_call_type, is_foreign_call, without_calls
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifier
 from luthien_guard.wire.indices import strings_only
 from luthien_guard.wire.json_text import DELETE, dumps
@@ -70,7 +71,7 @@ def call_kind(kind: Any) -> ToolKind | None:
     """The kind of tool call that a block type is; None for anything else."""
     if not isinstance(kind, str):
         return None
-    return _CALLS.get(kind) or ("unknown" if kind.endswith(("_call", "tool_use")) else None)
+    return _CALLS.get(kind) or ("unknown" if is_call_type(kind) else None)
 
 
 def runs_at_client(block: Block) -> bool:
@@ -108,11 +109,17 @@ def envelope(
     for key, value in holder.items():
         if key in skip:
             continue
-        if key in names and (value is None or (type(value) is str and is_identifier(value))):
+        if key in names and (value is None or _is_name(value)):
+            if key == "type":
+                without_calls({key: value}, path, pieces)
             continue
         if type(value) in _DUMB and is_identifier(key):
             continue
         opaque({key: value}, path, pieces)
+
+
+def _is_name(value: Any) -> bool:
+    return type(value) is str and is_identifier(value)
 
 
 _DUMB: Final = frozenset({int, float, bool, type(None)})
@@ -120,6 +127,7 @@ _DUMB: Final = frozenset({int, float, bool, type(None)})
 
 def citations(value: Any, path: Path, index: int, pieces: list[Piece]) -> None:
     """Each string of a citation is a text of its own on that channel: not writable, it points into a source."""
+    without_calls(value, path, pieces)
     for place, text in strings_in(value, path):
         if place[-1] == "type" and is_identifier(text):
             continue
@@ -136,7 +144,7 @@ def begin(raw: dict[str, Any], path: Path, index: int, pieces: list[Piece], slic
     None for a block that is neither text nor call."""
     kind = raw.get("type")
     strings_only(raw, "type", path, DELETE, pieces)
-    tool_kind = call_kind(kind)
+    tool_kind = call_kind(kind) or ("unknown" if not is_known(kind) and is_foreign_call(raw) else None)
     if tool_kind is not None:
         return _call(raw, tool_kind, path, index, pieces, slice_of)
     spelled = _TEXTS.get(kind) if isinstance(kind, str) else None
@@ -177,7 +185,8 @@ def _call(
         # nobody knows which of its fields are the arguments: all of them
         rest = {key: value for key, value in raw.items() if key not in ("type", "id", "name")}
         _arguments(block, path, path, pieces, dumps(rest))
-    envelope(raw, path, pieces, names=_ENVELOPE, skip=("name", "input") if named else ("input",))
+    read = ["input", *(["name"] if named else []), *(["type"] if _is_name(raw.get("type")) else [])]
+    envelope(raw, path, pieces, names=_ENVELOPE, skip=read)
     return block
 
 

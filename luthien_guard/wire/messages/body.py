@@ -7,6 +7,7 @@ from typing import Any
 
 from luthien_guard.errors import IllegalOutput
 from luthien_guard.events import Chunk
+from luthien_guard.wire.foreign import left_out, no_answer, of_no_kind
 from luthien_guard.wire.format import Piece, ReadChunk
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.messages.elements import Elements
@@ -31,7 +32,7 @@ class BodyReader:
         data = chunk.data
         pieces: list[Piece] = []
         if not isinstance(data, dict):
-            self.unknown = "a body that is no object" if chunk.raw.strip() else ""
+            self.unknown = of_no_kind(data, "a body that is no object") if chunk.raw.strip() else ""
             opaque(data, (), pieces)
         elif "content" not in data and (
             data.get("error") is not None or isinstance(data.get("message"), str)
@@ -40,6 +41,9 @@ class BodyReader:
         else:
             # also with an `error` beside the content: clients that go by the status read the content
             self._message(data, chunk, pieces)
+            if "content" not in data:
+                self.unknown = no_answer(data, pieces) or self.unknown
+        self.unknown = self.unknown or left_out(pieces)
         return pieces
 
     def _message(self, data: dict[str, Any], chunk: Chunk, pieces: list[Piece]) -> None:

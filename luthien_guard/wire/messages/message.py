@@ -8,7 +8,7 @@ from typing import Any, Final
 from luthien_guard.errors import IllegalOutput, WireError
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.indices import no_list
-from luthien_guard.wire.json_text import Raw, dumps, loads, patch, value_at
+from luthien_guard.wire.json_text import DELETE, Raw, dumps, loads, patch, value_at
 from luthien_guard.wire.messages.blocks import (
     Latest,
     Slice,
@@ -172,7 +172,11 @@ def _rebuilt(
         block = calls.get(at)
         if block in said:
             elements.append(_text(said[block]))
-        if not (block is not None and block.removed) and not _belongs_to(element, gone):
+        if (
+            inner.get(at, {}).get(()) is not DELETE
+            and not (block is not None and block.removed)
+            and not _belongs_to(element, gone)
+        ):
             elements.append(patch(stands[at], inner.get(at, {})))
     return {**outer, place: Raw("[" + ",".join(elements) + "]")}
 

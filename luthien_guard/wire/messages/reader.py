@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from luthien_guard.events import Chunk
+from luthien_guard.wire.foreign import left_out, of_no_kind
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
-from luthien_guard.wire.indices import leaves_as, strings_only, without_calls
+from luthien_guard.wire.indices import leaves_as, strings_only
 from luthien_guard.wire.json_text import DELETE, dumps, value_at
 from luthien_guard.wire.messages.blocks import (
     Latest,
@@ -80,15 +81,16 @@ class StreamReader:
         self.unknown = ""
         if type(data) is not dict:
             if chunk.kind != "done":
-                self.unknown = "an event that is no object"
+                self.unknown = of_no_kind(data, "an event that is no object")
                 opaque(data, (), pieces)
             return pieces
         if data.get("type") == "content_block_delta":
             if (plain := self._plain(data)) is not None:
                 return plain
             self._delta(data, pieces)
-            return pieces
-        self._event(chunk, data, pieces)
+        else:
+            self._event(chunk, data, pieces)
+        self.unknown = self.unknown or left_out(pieces)
         return pieces
 
     def _plain(self, data: dict[str, Any]) -> list[Piece] | None:
@@ -108,10 +110,9 @@ class StreamReader:
         kind = event_kind(chunk)
         read = self._EVENTS.get(kind)
         if read is None:
-            self.unknown = f"event type {kind!r}"[:200]
+            self.unknown = of_no_kind(data, f"event type {kind!r}"[:200])
             opaque(data, (), pieces)
             strings_only(data, "type", (), DELETE, pieces)
-            without_calls(data, call_kind, pieces)
             return
         read(self, data, pieces)
         if kind != data.get("type"):
@@ -191,7 +192,7 @@ class StreamReader:
 
     def _delta(self, data: dict[str, Any], pieces: list[Piece]) -> None:
         delta, key = data.get("delta"), data.get("index")
-        if len(data) != 3 or type(key) is not int:
+        if len(data) != 3 or type(key) is not int or "delta" not in data:
             key = wire_key(key)
             envelope(data, (), pieces, names=("type",), skip=("delta",))
         if type(delta) is not dict:

@@ -12,7 +12,7 @@ from typing import Any
 
 from luthien_guard.errors import IllegalOutput, WireError
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
-from luthien_guard.wire.json_text import Raw, dumps, loads
+from luthien_guard.wire.json_text import DELETE, Raw, dumps, loads
 from luthien_guard.wire.messages.blocks import Place, runs_at_client, wire_key
 from luthien_guard.wire.messages.message import arguments_of, changes_of, explanations, stop_reason
 from luthien_guard.wire.messages.own import OwnEvents
@@ -25,6 +25,7 @@ __all__ = ["StreamWriter"]
 
 Item = tuple[bytes, int | None]
 _DELTA, _START = PieceKind.DELTA, PieceKind.START
+_ELEMENT = len(("message", "content", 0))
 
 
 class StreamWriter:
@@ -296,8 +297,9 @@ class StreamWriter:
             return
         changes.update(changes_of(dumps(data), data, ("message",), pieces))
         left = changes.get(("message", "content"))
+        gone = sum(value is DELETE and len(path) == _ELEMENT for path, value in changes.items())
         # Clients append to these.
-        self._own.take_index(len(loads(left.encode()) if isinstance(left, Raw) else content))
+        self._own.take_index(len(loads(left.encode())) if isinstance(left, Raw) else len(content) - gone)
         for piece in pieces:
             if piece.kind is _START and piece.block is not None and runs_at_client(piece.block):
                 self._removed += piece.block.removed

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from luthien_guard.events import ToolKind
+from luthien_guard.wire.foreign import is_call_type, is_foreign_call
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.indices import strings_only
 from luthien_guard.wire.json_text import DELETE, dumps
 from luthien_guard.wire.responses.items import Item
 from luthien_guard.wire.responses.lost import with_lost
-from luthien_guard.wire.responses.tables import CALLS, ITEM
+from luthien_guard.wire.responses.tables import CALLS, ITEM, OF_PARTS
 from luthien_guard.wire.strings import strings_in
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "call_of",
     "fragment",
     "is_call",
+    "is_call_item",
     "read_call",
     "say_whole",
     "touch",
@@ -40,7 +42,13 @@ class Call(NamedTuple):
 
 
 def is_call(kind: Any) -> bool:
-    return isinstance(kind, str) and (kind in CALLS or kind.endswith("_call"))
+    return isinstance(kind, str) and (kind in CALLS or is_call_type(kind))
+
+
+def is_call_item(raw: dict[str, Any]) -> bool:
+    """Also under a type that does not say so."""
+    kind = raw.get("type")
+    return is_call(kind) or (kind not in OF_PARTS and is_foreign_call(raw))
 
 
 def call_of(raw: dict[str, Any], path: Path) -> Call:

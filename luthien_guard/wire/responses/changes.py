@@ -54,7 +54,18 @@ def changes_of(pieces: Sequence[Piece], stand_in: StandIn) -> dict[Path, Any]:
     for owner in whole:
         for path in [path for path in changes if path[: len(owner)] == owner]:
             del changes[path]
-    return {**changes, **whole} if whole else changes
+    return _outermost({**changes, **whole})
+
+
+def _outermost(changes: dict[Path, Any]) -> dict[Path, Any]:
+    """What goes or leaves otherwise as a whole has no changes within."""
+    if len(changes) < 2:
+        return changes
+    return {
+        path: value
+        for path, value in changes.items()
+        if not any(path[:at] in changes for at in range(1, len(path)))
+    }
 
 
 def _of_text(piece: Piece, block: Block, changes: dict[Path, Any]) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from luthien_guard.events import Chunk
+from luthien_guard.wire.foreign import left_out, no_answer, of_no_kind
 from luthien_guard.wire.format import Block, Piece, PieceKind, is_identifier
-from luthien_guard.wire.indices import leaves_as, strings_only, without_calls
+from luthien_guard.wire.indices import leaves_as, strings_only
 from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
@@ -55,12 +56,16 @@ class ResponsesReader:
         self.unknown = ""
         if type(data) is dict:
             if chunk.kind == "data":
-                return self._again(data) or self._event(data, chunk.event)
-            return self._body(data)
+                return self._again(data) or self._noted(self._event(data, chunk.event))
+            return self._noted(self._body(data))
         pieces: list[Piece] = []
         if chunk.kind != "done" and chunk.raw.strip():
-            self.unknown = "an event that is no object"
+            self.unknown = of_no_kind(data, "an event that is no object")
             show(data, (), pieces)
+        return pieces
+
+    def _noted(self, pieces: list[Piece]) -> list[Piece]:
+        self.unknown = self.unknown or left_out(pieces)
         return pieces
 
     def close(self) -> list[Piece]:
@@ -212,8 +217,7 @@ class ResponsesReader:
         else:
             show(data, (), pieces)
             strings_only(data, "type", (), DELETE, pieces)
-            without_calls(data, calls.is_call, pieces)
-        self.unknown = self.unknown or "an event without a type"
+        self.unknown = self.unknown or of_no_kind(data, "an event without a type")
         return pieces
 
     def _typed(self, kind: str, data: dict[str, Any], pieces: list[Piece]) -> None:
@@ -307,8 +311,7 @@ class ResponsesReader:
                 failure(data, (), pieces)
         else:
             if kind not in PROGRESS:
-                self.unknown = f"event type {kind!r}"[:200]
-                without_calls(data, calls.is_call, pieces)
+                self.unknown = of_no_kind(data, f"event type {kind!r}"[:200])
             if "output_index" in data or "item_id" in data:
                 calls.touch(self._items.of_event(data, pieces), pieces)
             fields(data, (), EVENT, pieces)
@@ -323,6 +326,8 @@ class ResponsesReader:
         self._ended = True
         self._note(data)
         self.unknown = read_response(data, (), self._items, self._shown, pieces, last=True)
+        if "output" not in data:
+            self.unknown = no_answer(data, pieces) or self.unknown
         end_items(self._items.all, pieces)
         return pieces
 

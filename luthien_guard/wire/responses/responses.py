@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
-from luthien_guard.wire.format import Block, Path, Piece, PieceKind
+from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifier
 from luthien_guard.wire.indices import leaves_as, no_list, strings_only
 from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.responses import calls, texts
 from luthien_guard.wire.responses.items import Item, Items
 from luthien_guard.wire.responses.previews import settle_previews
 from luthien_guard.wire.responses.shown import Shown, fields, show
-from luthien_guard.wire.responses.tables import ITEM, RESPONSE
+from luthien_guard.wire.responses.tables import ITEM, OF_PARTS, RESPONSE
 
 __all__ = ["end_items", "failure", "read_item", "read_response"]
-
-#: Items that consist of lists of parts. JavaScript finds an element 0 in {"0": ...}, too.
-_OF_PARTS: Final = ("message", "reasoning")
 
 
 def read_response(
@@ -82,9 +79,10 @@ def read_item(
     strings_only(raw, "type", path, DELETE, pieces)
     item.kind = item.kind or (kind if isinstance(kind, str) else "")
     known: tuple[str, ...] = ()
-    if calls.is_call(kind):
+    if calls.is_call_item(raw):
         call = calls.call_of(raw, path)
-        known = (*call.fields, "name") if isinstance(raw.get("name"), str) else call.fields
+        named = [key for key in ("name", "type") if isinstance(raw.get(key), str)]
+        known = (*call.fields, *(key for key in named if key == "name" or is_identifier(raw[key])))
         calls.read_call(item, raw, path, pieces, owner, final=final)
     else:
         calls.touch(item, pieces, owner)
@@ -97,7 +95,7 @@ def read_item(
                 texts.part(item, part, field, at, (*path, field, at), pieces)
         elif isinstance(parts, dict) and field not in known:
             unknown = f"a {field} that is no list"
-            if kind in _OF_PARTS:
+            if kind in OF_PARTS:  # JavaScript finds an element 0 in {"0": ...}, too
                 pieces.append(leaves_as((*path, field), []))
     fields(raw, path, ITEM, pieces, known, item.shown)
     return unknown

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from hashlib import blake2b
 from typing import Any, Final
 
+from luthien_guard.wire.foreign import without_calls
 from luthien_guard.wire.format import Path, Piece, PieceKind, is_identifier
 from luthien_guard.wire.strings import strings_in
 
@@ -36,10 +37,12 @@ class Shown:
 
 
 def show(value: Any, path: Path, pieces: list[Piece], shown: Shown | None = None, key: Any = None) -> None:
-    """An OPAQUE piece for each string, unless the same ones were shown under the same key."""
+    """What the format does not model: an OPAQUE piece for each string, unless the same ones were shown under the same key.
+    It leaves without tool calls."""
     found = list(strings_in(value))
     if found and (shown is None or shown.is_new(path if key is None else key, found)):
         pieces.extend(Piece(PieceKind.OPAQUE, path=(*path, *place), text=text) for place, text in found)
+    without_calls(value, path, pieces)
 
 
 def fields(
@@ -63,6 +66,8 @@ def fields(
         elif kind is str:
             if rule != "" or not is_identifier(value):
                 show(value, (*path, key), pieces, shown, (*scope, key))
+            if key == "type":
+                without_calls({key: value}, path, pieces)
         elif kind is dict and rule:
             fields(value, (*path, key), rule, pieces, (), shown, (*scope, key))
         elif kind not in _SILENT:

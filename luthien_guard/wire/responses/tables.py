@@ -13,6 +13,7 @@ __all__ = [
     "DONES",
     "EVENT",
     "ITEM",
+    "OF_PARTS",
     "PART",
     "PARTS",
     "PREVIEWS",
@@ -49,6 +50,8 @@ ITEM: Final = _ids(
     caller=_ids("type caller_id"),
 )
 PART: Final = _ids("type")
+#: Items that consist of lists of parts.
+OF_PARTS: Final = ("message", "reasoning")
 
 #: The events that carry the whole response, and those of them that end it.
 TERMINAL: Final = frozenset(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from luthien_guard.events import Channel
+from luthien_guard.wire.foreign import is_foreign_call, without_calls
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.indices import strings_only
 from luthien_guard.wire.json_text import DELETE
@@ -105,6 +106,8 @@ def part(item: Item, raw: Any, field: str, at: Any, path: Path, pieces: list[Pie
     kind = raw.get("type") if isinstance(raw, dict) else None
     said = PARTS.get(kind) if isinstance(kind, str) else None
     if isinstance(raw, dict):
+        if said is None and is_foreign_call(raw):
+            without_calls(raw, path, pieces)
         strings_only(raw, "type", path, DELETE, pieces)
         if said is not None:
             strings_only(raw, said.field, path, "", pieces)
@@ -155,6 +158,7 @@ def citations(item: Item, value: Any, at: Any, path: Path, pieces: list[Piece], 
     for place, citation in each:
         key = ("citation", at, place)
         where: Path = path if number is not None or not isinstance(value, list) else (*path, cast(int, place))
+        without_calls(citation, where, pieces)
         found = list(strings_in(citation))
         if item.shown.is_new(key, found):
             for spot, text in found:
