@@ -38,7 +38,10 @@ class _Stream:
         if self._started:
             self.answer.problems.append("a second message_start")
         self._started = True
-        self.answer.usage = data.get("message", {}).get("usage")
+        message = data.get("message", {})
+        self.answer.usage = message.get("usage")
+        begun = [_whole(each) for each in message.get("content") or [] if isinstance(each, dict)]
+        self.blocks = [{**each, "said": [each["said"]]} for each in begun]
 
     def _on_content_block_start(self, data: dict[str, Any]) -> None:
         if self._open:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from luthien_guard.errors import IllegalOutput, WireError
@@ -104,8 +104,11 @@ def arguments_of(block: Block, text: str) -> str:
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
-def changes_of(text: str, data: Any, path: Path, pieces: Sequence[Piece]) -> dict[Path, Any]:
-    """What to patch in `text`, the JSON text of `data`, so that its message at `path` says what was decided."""
+def changes_of(
+    text: str, data: Any, path: Path, pieces: Sequence[Piece], said: Mapping[Block, str] | None = None
+) -> dict[Path, Any]:
+    """What to patch in `text`, the JSON text of `data`, so that its message at `path` says what was decided. `said`: the
+    explanations of a stream, where it is no whole answer."""
     changes = agreed(pieces)
     calls: dict[Any, Block] = {}
     for piece in pieces:
@@ -119,8 +122,10 @@ def changes_of(text: str, data: Any, path: Path, pieces: Sequence[Piece]) -> dic
             reason = stop_reason(piece.text, removed=removed, kept=len(client) - removed)
             if reason != piece.text:
                 changes[piece.path] = reason
-    if any(block.removed for block in calls.values()):
-        return _rebuilt(text, data, path, calls, changes)
+    if said is None:
+        said = explanations((block, block) for block in calls.values())
+    if any(block.removed or block in said for block in calls.values()):
+        return _rebuilt(text, data, path, calls, changes, said)
     return changes
 
 
@@ -153,12 +158,16 @@ def explanations(calls: Iterable[tuple[Block, Block]]) -> dict[Block, str]:
 
 
 def _rebuilt(
-    text: str, data: Any, path: Path, calls: dict[Any, Block], changes: dict[Path, Any]
+    text: str,
+    data: Any,
+    path: Path,
+    calls: dict[Any, Block],
+    changes: dict[Path, Any],
+    said: Mapping[Block, str],
 ) -> dict[Path, Any]:
     """The content list anew, each element as it stands."""
     place = (*path, "content")
     gone = {block.id for block in calls.values() if block.removed and block.id and not runs_at_client(block)}
-    said = explanations((block, block) for block in calls.values())
     stands = Elements(text, place)
     inner: dict[Any, dict[Path, Any]] = {}
     outer: dict[Path, Any] = {}
@@ -170,7 +179,7 @@ def _rebuilt(
     elements: list[str] = []
     for at, element in enumerate(value_at(data, place)):
         block = calls.get(at)
-        if block in said:
+        if block is not None and block in said:
             elements.append(_text(said[block]))
         if (
             inner.get(at, {}).get(()) is not DELETE

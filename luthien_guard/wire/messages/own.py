@@ -56,17 +56,29 @@ class OwnEvents:
             return b""
         said = [self._begun(usage)]
         if self.grammar.state == "open":
-            said += [self.event("content_block_stop", index) for index in list(self.grammar.open)]
             called = self.grammar.called
+            said += self._closed(message if called else "")
             if not called:
                 said.append(self._text(message))
             # calls that left have to be answered by the client, or the session is refused from then on; after them
-            # no text may stand: the record has the reason
+            # no text may begin: the record has the reason
             delta = {"stop_reason": "tool_use" if called else "end_turn", "stop_sequence": None}
             counts = {"output_tokens": usage_of(usage)["output_tokens"]}
             said.append(self.event("message_delta", strict=True, delta=delta, usage=counts))
         said.append(self.event("message_stop", strict=True))
         return b"".join(said)
+
+    def _closed(self, message: str) -> list[bytes]:
+        """The ends of the open blocks. A text of upstream's behind a call, which a client has already, says the message:
+        an empty one would be refused with the next request."""
+        said: list[bytes] = []
+        for index, kind in list(self.grammar.open.items()):
+            if message and kind == "text":
+                delta = {"type": "text_delta", "text": f"\n\n{message}"}
+                said.append(self.event("content_block_delta", index, delta=delta))
+                message = ""
+            said.append(self.event("content_block_stop", index))
+        return said
 
     def fail(self, status: int, message: str) -> bytes:
         if self.grammar.state == "done":

@@ -295,7 +295,7 @@ class StreamWriter:
         self._own.model = model if isinstance(model, str) and model else self._own.model
         if not isinstance(content, list) or not content:
             return
-        changes.update(changes_of(dumps(data), data, ("message",), pieces))
+        changes.update(changes_of(dumps(data), data, ("message",), pieces, self._said))
         left = changes.get(("message", "content"))
         gone = sum(value is DELETE and len(path) == _ELEMENT for path, value in changes.items())
         # Clients append to these.
@@ -355,13 +355,12 @@ def _is_object(text: str) -> bool:
 
 
 def _calls_in(chunks: Sequence[ReadChunk]) -> Iterator[tuple[Block, Block]]:
-    """The calls that begin, each with the one in whose place it stands. Those of a `message_start` stand in its list."""
+    """The calls that begin, each with the one in whose place it stands."""
     place: Block | None = None
     for read in chunks:
         for piece in read.pieces:
             block = piece.block
             if piece.kind is not _START or block is None or block.kind != "call":
                 continue
-            if piece.owner[:1] != ("message",):
-                place = block if place is None or _is_wire(piece) else place
-                yield block, place
+            place = block if place is None or _is_wire(piece) or piece.owner[:1] == ("message",) else place
+            yield block, place
