@@ -363,3 +363,29 @@ async def test_what_waits_for_a_call_leaves_where_the_bytes_end() -> None:
     events = [started(), use(0), use(1), argued(1, "{}"), argued(0, "{")]
     sent = await through([Forbids()], wire(*events), format=API)
     assert sent.body == wire(started(), use(0), argued(0, "{"), use(1), argued(1, "{}"))
+
+
+def printed(body: bytes) -> str:
+    """What a client shows that looks for texts in the deltas of the official SDK, whatever the event is."""
+    deltas = [getattr(event, "delta", None) for event in reads(API, body, stream=True)]
+    return "".join(getattr(delta, "text", None) or "" for delta in deltas)
+
+
+@steps
+@pytest.mark.parametrize(
+    "kinds",
+    [("odd", "other"), ("odd", "content_block_delta"), ("content_block_delta", "odd")],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("of", ["text_delta", "odd_delta"])
+async def test_a_word_is_not_cut_over_deltas_of_events_that_nobody_knows(
+    kinds: tuple[str, str], of: str, step: int
+) -> None:
+    """Within a kind of event policies see it joined; over two kinds nobody could say who reads on."""
+    first, second = (
+        {**delta(0, of, text=text), "type": kind} for kind, text in zip(kinds, ("Night", "jar"), strict=True)
+    )
+    sent = await through(
+        [Forbids()], wire(started(), begun(0), first, second, stopped(0), *finished()), format=API, step=step
+    )
+    assert MARK not in printed(sent.body)

@@ -113,6 +113,8 @@ class StreamReader:
             self.unknown = of_no_kind(data, f"event type {kind!r}"[:200])
             opaque(data, (), pieces)
             strings_only(data, "type", (), DELETE, pieces)
+            if isinstance(delta := data.get("delta"), dict):  # there are clients that look at nothing else
+                _unsay(delta, "", pieces)
             return
         read(self, data, pieces)
         if kind != data.get("type"):
