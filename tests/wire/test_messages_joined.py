@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from luthien_guard import Block, ContentChunk, Policy, ToolCall, hookimpl
+from luthien_guard.events import UnknownChunk
 from luthien_guard.exchange import OutcomeStatus
 from luthien_guard.policies.uppercase_nth_word import UppercaseNthWord
 from tests.cases.chat_wire import through
@@ -389,3 +390,72 @@ async def test_a_word_is_not_cut_over_deltas_of_events_that_nobody_knows(
         [Forbids()], wire(started(), begun(0), first, second, stopped(0), *finished()), format=API, step=step
     )
     assert MARK not in printed(sent.body)
+
+
+ODD = {"type": "content_block_start", "index": 0, "content_block": {"type": "odd"}}
+
+
+def of_odd(*texts: str) -> list[dict[str, Any]]:
+    return [ODD, *(delta(0, "odd_delta", text=text) for text in texts), stopped(0)]
+
+
+@steps
+@pytest.mark.parametrize("policy", [Forbids, Asks])
+@pytest.mark.parametrize(
+    "events",
+    [
+        [*of_odd("Night"), begun(1), said(1, "jar"), stopped(1)],
+        [begun(1), said(1, "Night"), stopped(1), *of_odd("j", "ar")],
+        [*of_odd("Nig", "ht")[:-1], said(0, "jar"), stopped(0)],
+        [
+            {**ODD, "content_block": {"type": "odd", "text": "Night"}},
+            delta(0, "odd_delta", text="jar"),
+            stopped(0),
+        ],
+    ],
+    ids=["before a text", "behind one", "in the same block", "from its start on"],
+)
+async def test_the_text_of_a_block_that_nobody_knows_is_read_with_the_others(
+    events: list[dict[str, Any]], policy: type[Policy], step: int
+) -> None:
+    """Clients that ask a delta for its text, or a block, do not ask for its type; the SDK gives them one."""
+    sent = await through([policy()], wire(started(), *events, *finished()), format=API, step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+    assert MARK not in printed(sent.body)
+
+
+@pytest.mark.parametrize("policy", [Forbids, Asks])
+async def test_so_it_is_in_a_body(policy: type[Policy]) -> None:
+    content = [{"type": "odd", "text": "Night"}, {"type": "text", "text": "jar"}]
+    sent = await through([policy()], json.dumps(message(content)).encode(), format=API, stream=False)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+
+
+class Notes(Forbids):
+    """What nobody knew."""
+
+    def __init__(self) -> None:
+        self._noted: list[str] = []
+
+    @property
+    def noted(self) -> list[str]:
+        return self._noted
+
+    @hookimpl
+    def on_unknown_chunk(self, chunk: UnknownChunk) -> None:
+        self._noted.append(chunk.reason)
+
+
+@steps
+async def test_each_of_its_events_is_still_one_that_nobody_knows_and_leaves_as_it_came(step: int) -> None:
+    texts = ["a", "b", "c", "d", "e", "f", "g"]
+    body = wire(started(), *of_odd(*texts), begun(1), said(1, "hi"), stopped(1), *finished())
+    policy = Notes()
+    sent = await through([policy], body, format=API, step=step)
+    assert sent.body == body
+    assert len(policy.noted) == 1 + len(texts)
+
+
+async def test_a_text_of_a_block_that_nobody_knows_that_is_no_text_leaves_as_it_came() -> None:
+    body = json.dumps(message([{"type": "odd", "text": {"a": ["b"]}}])).encode()
+    assert (await through([Forbids()], body, format=API, stream=False)).body == body

@@ -13,6 +13,7 @@ from luthien_guard.wire.json_text import DELETE, dumps
 from luthien_guard.wire.strings import opaque, strings_in
 
 __all__ = [
+    "Aside",
     "Latest",
     "Place",
     "Slice",
@@ -29,6 +30,18 @@ __all__ = [
 
 #: Gives the JSON text of the value at a path.
 Slice = Callable[[Path], str]
+
+
+class Aside:
+    """The same of a block of no type that the format knows, whose text clients read that look for one: no delta that the
+    format knows goes on with it."""
+
+    __slots__ = ("key",)
+    delta = ""
+    whole = False
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
 
 
 class Place:
@@ -57,6 +70,8 @@ _TEXTS: Final[dict[str, tuple[str, Channel, bool]]] = {
     "thinking": ("thinking", "reasoning", False),
     "compaction": ("content", "content", False),
 }
+#: Of types that the format does not know: clients that ask a block for its text read it, whatever the block is.
+_ODD: Final[tuple[str, Channel, bool]] = ("text", "content", False)
 #: Types that consist of strings which nobody may rewrite: encrypted, or references.
 _OTHERS: Final = frozenset({"redacted_thinking", "container_upload", "fallback"})
 _CALLS: Final[dict[str, ToolKind]] = {
@@ -148,6 +163,8 @@ def begin(raw: dict[str, Any], path: Path, index: int, pieces: list[Piece], slic
     if tool_kind is not None:
         return _call(raw, tool_kind, path, index, pieces, slice_of)
     spelled = _TEXTS.get(kind) if isinstance(kind, str) else None
+    if spelled is None and not is_known(kind) and isinstance(raw.get("text"), str) and raw["text"]:
+        spelled = _ODD
     if spelled is not None:
         strings_only(raw, spelled[0], path, "", pieces)
     if spelled is None or not (isinstance(raw.get(spelled[0]), str) or kind == "compaction"):

@@ -17,6 +17,7 @@ from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.indices import leaves_as, strings_only
 from luthien_guard.wire.json_text import DELETE, dumps, value_at
 from luthien_guard.wire.messages.blocks import (
+    Aside,
     Latest,
     Place,
     begin,
@@ -180,7 +181,9 @@ class StreamReader:
             self._read_on(block, pieces)
             _forget_empty_input(block, made)
             went_on = _GOES_ON.get(kind, "input_json_delta")
-            block.codec = Place(key, went_on, whole=bool(block.source) and block.kind == "call")
+            is_odd = block.kind == "text" and not is_known(kind)
+            whole = bool(block.source) and block.kind == "call"
+            block.codec = Aside(key) if is_odd else Place(key, went_on, whole=whole)
         self._open[key] = block
         pieces += made
 
@@ -248,9 +251,13 @@ class StreamReader:
             self.unknown = f"delta type {kind!r}"[:200]
         if block is not None and block.kind == "call" and kind not in _KNOWN and delta.keys() != {"type"}:
             beside(block, delta, ("delta",), pieces)
-        envelope(delta, ("delta",), pieces, names=("type",))
-        # Of a block of an unknown type nobody joins what is of no type that is joined.
-        if block is not None or key not in self._open or (type(kind) is str and kind in _DELTAS):
+        is_odd = (
+            key in self._open and (block is None or isinstance(block.codec, Aside)) and kind not in _KNOWN
+        )
+        said = self._odd_text(delta, key, pieces) if is_odd else ()
+        envelope(delta, ("delta",), pieces, names=("type",), skip=said)
+        # What is of no type that is joined stays in a block of an unknown type.
+        if not is_odd:
             _unsay(delta, "", pieces)
         if kind == _SUMMARY:  # Vercel's SDK takes it for more of any text
             if delta.get("content") is not None:
@@ -258,6 +265,24 @@ class StreamReader:
                 pieces.append(leaves_as(("delta", "content"), DELETE))
         elif type(kind) is str and kind in _DELTAS:  # with something else where its text should stand
             pieces.append(leaves_as(("delta", _DELTAS[kind][0]), ""))
+
+    def _odd_text(self, delta: dict[str, Any], key: Any, pieces: list[Piece]) -> tuple[str, ...]:
+        """The text of a delta that nobody knows, of a block that nobody knows. Gives where it stood."""
+        text = delta.get("text")
+        if not text or type(text) is not str:
+            return ()
+        block = self._open[key]
+        if block is None:
+            block = Block("text", index=self._number(), writable=False)
+            block.codec = Aside(key)
+            self._read_on(block, pieces)
+            self._open[key] = block
+            pieces.append(Piece(_START, block=block))
+        block.source.append(text)
+        pieces.append(Piece(_DELTA, block=block, path=_TEXT, text=text))
+        # There is more to the event than its text: each is noted, and asked about.
+        pieces.append(Piece(_DELTA, block=block, path=_TEXT))
+        return ("text",)
 
     def _block_stop(self, data: dict[str, Any], pieces: list[Piece]) -> None:
         envelope(data, (), pieces, names=("type",))
