@@ -656,3 +656,45 @@ def test_many_thousands_of_fragments_in_one_chunk_are_read() -> None:
     data = {"choices": [{"index": 0, "delta": {"tool_calls": fragments}}]}
     pieces = CHAT.reader(stream=True).read(Chunk("data", b"", data))
     assert [piece.text for piece in pieces if piece.kind.value == "delta"] == ["x" * 10_001]
+
+
+ODD_PART = [{"type": "odd", "text": "Night"}]
+JAR_PART = [{"type": "text", "text": "jar"}]
+
+
+@steps
+@pytest.mark.parametrize(
+    "contents",
+    [
+        [ODD_PART, JAR_PART],
+        [[*ODD_PART, *JAR_PART]],
+        [JAR_PART, ODD_PART, JAR_PART],
+        [[*ODD_PART, {"type": "tool_use", "name": "a", "text": "x"}, *JAR_PART]],
+    ],
+    ids=["in two deltas", "in one", "behind another", "around a call, which goes"],
+)
+async def test_the_text_of_a_part_that_nobody_knows_is_read_with_the_others(
+    contents: list[Any], step: int
+) -> None:
+    """Clients that ask a part for its text do not ask for its type."""
+    body = b"".join(chunk({"content": content}) for content in contents) + END
+    sent = await through([Forbids()], body, step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+    assert b"jar" not in sent.body.partition(b"Night")[2]
+
+
+async def test_so_it_is_in_a_body() -> None:
+    message = {"role": "assistant", "content": [*ODD_PART, *JAR_PART]}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    body = json.dumps({"id": "c", "object": "chat.completion", "model": "m", "choices": [choice]}).encode()
+    sent = await through([Forbids()], body, stream=False)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+
+
+async def test_a_part_that_nobody_knows_leaves_as_it_came() -> None:
+    body = (
+        chunk({"content": [{**ODD_PART[0], "x": 1}]})
+        + chunk({"content": [{"type": "image", "url": "u"}]})
+        + END
+    )
+    assert (await through([Forbids()], body)).body == body

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from luthien_guard.events import Channel
+from luthien_guard.wire.foreign import is_foreign_call
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifier
 from luthien_guard.wire.indices import strings_only
 from luthien_guard.wire.json_text import dumps
@@ -63,20 +64,21 @@ def parts_of(content: list[Any], path: Path, pieces: list[Piece]) -> list[tuple[
         if isinstance(part, str):
             found.append(("content", (*path, at), part))
             continue
-        kind = part.get("type") if isinstance(part, dict) else None
-        text = part.get("text") if isinstance(part, dict) else None
-        inner = part.get("thinking") if isinstance(part, dict) else None
-        rest = part
-        if kind == "text" and isinstance(text, str):
+        if not isinstance(part, dict) or is_foreign_call(part):
+            opaque(part, (*path, at), pieces)
+            continue
+        kind, text, inner = part.get("type"), part.get("text"), part.get("thinking")
+        read = {"type"} if kind == "text" else set[str]()
+        if isinstance(text, str):  # whatever its type is: clients that ask for a text do not ask for that
             found.append(("content", (*path, at, "text"), text))
-            rest = {key: value for key, value in part.items() if key not in ("type", "text")}
-        elif kind == "thinking" and isinstance(inner, list):
-            for _, place, said in parts_of(inner, (*path, at, "thinking"), pieces):
-                found.append(("reasoning", place, said))
-            rest = {key: value for key, value in part.items() if key not in ("type", "thinking")}
+            read.add("text")
         elif kind == "text":
             strings_only(part, "text", (*path, at), "", pieces)
-        opaque(rest, (*path, at), pieces)
+        if kind == "thinking" and isinstance(inner, list):
+            for _, place, said in parts_of(inner, (*path, at, "thinking"), pieces):
+                found.append(("reasoning", place, said))
+            read |= {"type", "thinking"}
+        opaque({key: value for key, value in part.items() if key not in read}, (*path, at), pieces)
     return found
 
 
