@@ -23,11 +23,13 @@ _FRAME = len("data: ")
 class Words:
     """Of one stream. `learn` where a string of a chunk was replaced; `again` where that is so once more."""
 
-    __slots__ = ("_head", "_left", "_path")
+    __slots__ = ("_head", "_left", "_path", "_rest", "_said")
 
     def __init__(self) -> None:
         self._head = ""  # of a frame, up to the string
         self._path: Path = ()
+        self._rest = ""  # of the last frame that began so, behind the string
+        self._said: Any = None  # what that frame said
         self._left = 8  # lessons: where another string is replaced each time, they are in vain
 
     def again(self, like: Any, came: bytes, raw: bytes) -> Any:
@@ -41,14 +43,16 @@ class Words:
             return None
         try:
             changes, end = scanstring(now, at)
-            if was[scanstring(was, at)[1] :] != now[end:]:
+            rest = now[end:]
+            if was[scanstring(was, at)[1] :] != rest:
                 return None
-            said = jiter.from_json(came[_FRAME:])
+            if rest != self._rest:
+                self._said, self._rest = jiter.from_json(came[_FRAME:]), rest
         except ValueError:  # a lone surrogate
             return None
         for key in reversed(self._path):
             changes = {key: changes}
-        return with_changes(like, said, changes)
+        return with_changes(like, self._said, changes)
 
     def learn(self, came: bytes, data: dict[str, Any]) -> None:
         """A chunk whose frame is `came` was made to say `data`."""
@@ -66,4 +70,4 @@ class Words:
         if isinstance(changes, str):
             text = came.decode()
             self._head = text[: _FRAME + begin_of(text[_FRAME:], tuple(path)) + 1]
-            self._path = tuple(path)
+            self._path, self._rest = tuple(path), ""

@@ -53,6 +53,17 @@ def test_the_text_of_a_chunk_like_the_one_before(was: str, text: str, ascii: boo
     assert like.choices[0].delta.content == was
 
 
+def test_each_chunk_keeps_what_stands_behind_its_text() -> None:
+    words = learned(chunk("first"))
+    for more in [{}, {}, {"said": "a"}, {"said": "b"}, {"said": ["b"], "again": 1}, {}]:
+        like = chunk("came", **more)
+        came = frame(CHAT.json(like))
+        left = with_text(came, "left")
+        made = words.again(like, came, left)
+        assert frame(CHAT.json(made)) == left
+        assert made == revised(like, came[6:-2], json.loads(left[6:]))
+
+
 @pytest.mark.parametrize(
     "left",
     [
