@@ -38,10 +38,8 @@ INSIDE = {
 }  # fmt: skip
 
 
-def _read(recording: Recording, step: int | None = None) -> list[ReadChunk]:
-    return read_all(
-        RESPONSES, chunks_of(recording.body, stream=recording.stream, step=step), stream=recording.stream
-    )
+def _read(recording: Recording) -> list[ReadChunk]:
+    return read_all(RESPONSES, chunks_of(recording.body, stream=recording.stream), stream=recording.stream)
 
 
 def _echoes(read: list[ReadChunk]) -> None:
@@ -102,8 +100,9 @@ def test_identity(recording: Recording) -> None:
     for step in (None, 1, 7, 100):
         if step == 1 and len(recording.body) > 60_000:
             continue
+        chunks = chunks_of(recording.body, stream=recording.stream, step=step)
         for one_by_one in (False, True):
-            found = _read(recording, step)
+            found = read_all(RESPONSES, chunks, stream=recording.stream)
             keep_calls(found)
             assert (
                 write_all(RESPONSES, found, stream=recording.stream, one_by_one=one_by_one) == recording.body
@@ -170,7 +169,7 @@ WITH_CALLS = [each for each in ALL if _calls(each)]
 @pytest.mark.parametrize("replacement", ["no such call", None], ids=["said", "silent"])
 def test_of_removed_calls_nothing_is_left(recording: Recording, replacement: str | None) -> None:
     count = len(_calls(recording))
-    for only in ("all", "first", "last"):
+    for only in ("all", "first", "last") if count > 1 else ("all",):
         found = _read(recording)
         calls = [block for block in blocks_of(found) if block.kind == "call"]
         gone = {"all": calls, "first": calls[:1], "last": calls[-1:]}[only]
@@ -227,7 +226,7 @@ def test_an_answer_ends_well_after_any_chunk(recording: Recording) -> None:
         return
     found = _read(recording)
     rng = random.Random(recording.id)
-    for cut in {0, 1, 2, len(found) // 2, *(rng.randrange(len(found)) for _ in range(6))}:
+    for cut in {0, 1, 2, len(found) // 2, *(rng.randrange(len(found)) for _ in range(3))}:
         writer = RESPONSES.writer(stream=True, model="m", call_id="0190-test")
         out = b"".join(raw for chunk in found[:cut] for raw, _ in writer.write([chunk]))
         if writer.finished:
