@@ -76,7 +76,7 @@ def alone_in(folder: Path) -> Generator[None]:
     file = _opened(folder)
     try:
         end = time.monotonic() + _PATIENCE
-        while file is not None and not _lock(file) and time.monotonic() < end:
+        while file is not None and _lock(file) is False and time.monotonic() < end:
             time.sleep(_AGAIN)
         yield
     finally:
@@ -94,13 +94,16 @@ def _opened(folder: Path) -> int | None:
         return None
 
 
-def _lock(file: int) -> bool:
+def _lock(file: int) -> bool | None:
+    """False while somebody else has it; None where there are no locks, on this platform or in this file system."""
     try:
         import fcntl
     except ImportError:
-        return False
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        return None
     return True
