@@ -49,6 +49,7 @@ class Journal:
         max_records: int = 20_000,
         max_bytes: int = 256 * 1024 * 1024,
         patience: float = 5.0,
+        backoff: Sequence[float] = BACKOFF,
         quarantine: Quarantine | None = None,
         written: Callable[[Sequence[Row]], None] = lambda _: None,
         full: Callable[[], bool] = lambda: False,
@@ -60,6 +61,7 @@ class Journal:
         self._max = max_records
         self._max_bytes = max_bytes
         self.patience = patience  # seconds that somebody waits for a commit before it counts as failed
+        self._backoff = backoff
         self._target = Patient(target, quarantine or Quarantine())
         self._written = written
         self._full = full
@@ -169,7 +171,7 @@ class Journal:
                 self._told(str(error))
                 if self._stopping is not None and time.monotonic() >= self._stopping:
                     return
-                time.sleep(BACKOFF[min(tries, len(BACKOFF)) - 1])
+                time.sleep(self._backoff[min(tries, len(self._backoff)) - 1])
 
     def _group(self) -> list[_Waiting]:
         """What is written next; it stays in the queue until it is. Empty when it is time to go."""

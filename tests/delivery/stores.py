@@ -25,7 +25,7 @@ class ListStore:
         self.gate.set()
         self.writes: list[tuple[int, bool]] = []  # rows and durable of each transaction
         self.changed = threading.Condition()
-        self.opened = 0
+        self.opened = self.refusals = 0
 
     def open(self) -> None:
         self._check()
@@ -88,4 +88,5 @@ class ListStore:
 
     def _check(self) -> None:
         if self.problem is not None:
+            self.refusals += 1
             raise SinkError(self.problem)

@@ -22,6 +22,7 @@ from luthien_guard.errors import SinkError
 from luthien_guard.records import EventType, Record
 from luthien_guard.store import chained
 from tests.delivery.stores import ListStore
+from tests.rig.waiting import eventually
 
 
 def fact(seq: int, type: EventType = EventType.POLICY_RECORD, call: str = "c", **details: Any) -> Record:
@@ -30,7 +31,7 @@ def fact(seq: int, type: EventType = EventType.POLICY_RECORD, call: str = "c", *
 
 @contextmanager
 def journal(store: ListStore, **options: Any) -> Iterator[Journal]:
-    made = Journal(store, **options)
+    made = Journal(store, backoff=(0.001,), **options)
     made.start()
     try:
         yield made
@@ -196,7 +197,8 @@ def test_nothing_is_poison_while_the_store_takes_nothing(tmp_path: Path) -> None
         store.wait(1)
         store.problem = "gone"
         made.put(fact(1))
-        assert not made.stop(4)  # more than five tries
+        eventually(lambda: store.refusals > 8)  # more than five tries
+        assert not made.stop(0.01)
         assert quarantine.count == 0
         store.problem = None
         made.start()
