@@ -691,6 +691,14 @@ async def test_so_it_is_in_a_body() -> None:
     assert sent.outcome.status is OutcomeStatus.BLOCKED
 
 
+@steps
+async def test_nor_do_clients_that_ask_a_part_for_its_thinking(step: int) -> None:
+    parts = [{"type": kind, "thinking": part} for kind, part in (("odd", ODD_PART), ("thinking", JAR_PART))]
+    body = b"".join(chunk({"content": [part]}) for part in parts) + END
+    sent = await through([Forbids()], body, step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+
+
 async def test_a_part_that_nobody_knows_leaves_as_it_came() -> None:
     body = (
         chunk({"content": [{**ODD_PART[0], "x": 1}]})

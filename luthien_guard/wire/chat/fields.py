@@ -68,16 +68,16 @@ def parts_of(content: list[Any], path: Path, pieces: list[Piece]) -> list[tuple[
             opaque(part, (*path, at), pieces)
             continue
         kind, text, inner = part.get("type"), part.get("text"), part.get("thinking")
-        read = {"type"} if kind == "text" else set[str]()
+        read = {"type"} if kind in ("text", "thinking") else set[str]()
         if isinstance(text, str):  # whatever its type is: clients that ask for a text do not ask for that
             found.append(("content", (*path, at, "text"), text))
             read.add("text")
         elif kind == "text":
             strings_only(part, "text", (*path, at), "", pieces)
-        if kind == "thinking" and isinstance(inner, list):
+        if isinstance(inner, list):
             for _, place, said in parts_of(inner, (*path, at, "thinking"), pieces):
                 found.append(("reasoning", place, said))
-            read |= {"type", "thinking"}
+            read.add("thinking")
         opaque({key: value for key, value in part.items() if key not in read}, (*path, at), pieces)
     return found
 
