@@ -251,8 +251,9 @@ def test_nothing_may_be_made_up_after_the_end_and_a_legal_insertion_renumbers() 
 
 
 def test_every_event_type_of_the_sdk_is_known() -> None:
-    for model in get_args(get_args(ResponseStreamEvent)[0]):
-        kind = get_args(model.model_fields["type"].annotation)[0]
+    models = get_args(get_args(ResponseStreamEvent)[0])
+    kinds = [get_args(model.model_fields["type"].annotation)[0] for model in models]
+    for kind in [*kinds, "response.compaction.compacting"]:  # the last is the next SDK's
         reader = RESPONSES.reader(stream=True)
         reader.read(Chunk("data", b"x", {"type": kind}))
         assert reader.unknown == "", kind

@@ -139,6 +139,7 @@ PROGRESS: Final = frozenset(
         "mcp_call": "in_progress completed failed",
         "mcp_list_tools": "in_progress completed failed",
         "shell_call_output_content": "delta done",
+        "compaction": "compacting",
         "audio": "delta done",
         "audio.transcript": "done",
     }.items() for step in steps.split()} | {"keepalive", "response.keepalive"}
