@@ -165,6 +165,7 @@ class Called:
 def look_at(content: Any) -> Any: ...
 
 
+@pytest.mark.filterwarnings("ignore:functools.partial:FutureWarning")  # Python 3.13 says so of any on a class
 @pytest.mark.parametrize("hook", [Called(), functools.partial(look_at), functools.lru_cache(look_at)])
 def test_a_mark_on_what_is_no_function_would_never_be_seen(hook: Any) -> None:
     marked = hookimpl(hook)
