@@ -32,8 +32,13 @@ ERRORS: Final = {
 
 
 def story(wire_format: str) -> bytes:
-    """A whole stream of three words: every kind of event that an answer in words has, and one kind several times."""
-    return render(Script().text("word0 word1 word2").split(6), wire_format, stream=True).body
+    """A whole stream of about 4 KB."""
+    words, body = 1, b""
+    while len(body) < 3700:
+        words += 1
+        text = " ".join(f"word{number}" for number in range(words))
+        body = render(Script().text(text).split(6), wire_format, stream=True).body
+    return body
 
 
 class Upstream(asyncio.Protocol):
