@@ -17,7 +17,7 @@ from anyio.to_thread import run_sync
 
 from luthien_guard.pubsub import GAP, Notice, PubSub
 from luthien_guard.store import Row
-from luthien_guard.testing.sinks import exchange_rows
+from luthien_guard.testing.sinks.rows import exchange_rows
 
 __all__ = ["check_pubsub"]
 
