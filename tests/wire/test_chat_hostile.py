@@ -552,3 +552,26 @@ async def test_text_in_choices_that_are_an_object_does_not_leave() -> None:
     data = as_object(json.loads(chunk({"content": " !"}).removeprefix(b"data: ")), "choices")
     sent = await through([NoMark()], chunk({"content": "MARK"}) + canonical(json.dumps(data).encode()) + END)
     assert b"MARK" in sent.body and b" !" not in sent.body
+
+
+def _apart(**more: Any) -> dict[str, Any]:
+    return {"index": 0, "delta": {"tool_calls": [1]}, **more}
+
+
+@steps
+@pytest.mark.parametrize(
+    "body",
+    {
+        "behind the end": chunk({"content": "hi"}) + DONE + chunk(choices=[_apart()]),
+        "beside an error": chunk(choices=[_apart()], error={"message": "down"}) + DONE,
+        "twice in a chunk": chunk(choices=[{"index": 0, "delta": {"content": "hi"}}, _apart()]) + DONE,
+        "behind a message": chunk(choices=[{"index": 0, "message": {"content": "hi"}}])
+        + chunk(choices=[_apart()])
+        + DONE,
+    }.items(),
+    ids=lambda case: case[0],
+)
+async def test_entries_that_are_no_objects_where_nothing_leaves(body: Any, step: int) -> None:
+    sent = await through([Judge()], body[1], step=step)
+    assert b"[1]" not in sent.body
+    assert sent.outcome.status in (OutcomeStatus.SUCCESS, OutcomeStatus.UPSTREAM_ERROR)

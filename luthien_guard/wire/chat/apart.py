@@ -19,6 +19,8 @@ __all__ = ["WHOLE", "apart"]
 
 #: Each is a chunk: an upstream could make as many as it has entries.
 _MAX: Final = 16
+#: How long the paths are of a choice's `tool_calls` and of what that stands in.
+_OUTER: Final = range(len(("choices",)), len(("choices", 0, "delta", "tool_calls")) + 1)
 WHOLE: Final[tuple[Mapping[Path, Any], ...]] = ({},)  # one part, with nothing else changed
 
 
@@ -45,11 +47,11 @@ def apart(data: Any, changes: Mapping[Path, Any]) -> tuple[Mapping[Path, Any], .
 
 
 def _runs(at: int, choice: Any, changes: Mapping[Path, Any]) -> Iterator[_Run]:
-    """Without the entries that do not leave."""
+    """Without what does not leave as it came: nobody reads an entry there."""
     delta = choice.get("delta") if isinstance(choice, dict) else None
     calls = delta.get("tool_calls") if isinstance(delta, dict) else None
     path: Path = ("choices", at, "delta", "tool_calls")
-    if not isinstance(calls, list) or changes.get(path) is DELETE:
+    if not isinstance(calls, list) or (changes and any(path[:end] in changes for end in _OUTER)):
         return
     left = [place for place in range(len(calls)) if changes.get((*path, place)) is not DELETE]
     for known, places in groupby(left, lambda place: _is_known(calls[place], (*path, place), changes)):
