@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeGuard
 
+from luthien_guard.asked import askings, limits_of, references_of, tools_of
+
 __all__ = [
     "ChatRequest",
     "Outcome",
@@ -96,22 +98,15 @@ _KEYS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "stop": (),
     },
 }
-#: Keys of a request that stand for what the provider keeps and the request does not hold.
-_KEPT: Final[Mapping[str, tuple[str, ...]]] = {
-    "openai.chat": (),
-    "anthropic.messages": ("thread",),
-    "openai.responses": ("previous_response_id", "conversation", "prompt"),
-}
 _PROMPT_KEYS = (
     *("system", "instructions", "litellm_system_prompt", "messages", "input", "prompt"),
     *("user_continue_message", "assistant_continue_message", "prompt_variables"),
+    # how a provider is to sum up the conversation
+    *("compaction", "context_management"),
+    # what litellm puts around it for models without a template of their own
+    *("roles", "initial_prompt_value", "final_prompt_value"),
 )
-#: Where litellm's callers name further models, and where in each of them a request stands.
-_OTHERS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    "fallbacks": ((), ("extra_body",)),
-    "model_list": (("litellm_params",), ("litellm_params", "extra_body")),
-}
-_SYSTEM_KEYS = ("system", "instructions", "litellm_system_prompt")
+_SYSTEM_KEYS = ("system", "instructions", "litellm_system_prompt", "compaction", "context_management")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,30 +139,34 @@ class ChatRequest:
 
     @property
     def tools(self) -> list[Any]:
-        """Every tool, wherever the request hides it: `tools`, `input[].additional_tools`, namespaces, fallbacks."""
-        return [tool for _, asked in _askings(self.raw) for tool in _tools(asked)]
+        """Every tool, wherever the request hides it: `tools`, `input[].additional_tools`, blocks of messages that add some,
+        namespaces, `mcp_servers`, fallbacks."""
+        return [tool for _, asked in askings(self.raw) for tool in tools_of(asked)]
 
     @property
     def references(self) -> tuple[str, ...]:
         """What stands for a part of the conversation that the provider keeps, and that is therefore not in the request:
-        `thread`, `previous_response_id`, `conversation`, `prompt`, `input` (of items that are named by their id)."""
-        found = [key for key in _KEPT[self.wire_format] if _is_kept(self.raw.get(key))]
-        items = self.raw.get("input") if self.wire_format == "openai.responses" else None
-        if isinstance(items, list) and any(map(_names_item, items)):
-            found.append("input")
-        return tuple(found)
+        `thread`, `previous_response_id`, `conversation`, `prompt`, `input` (of items that are named by their id),
+        `messages` (of audio that is)."""
+        return references_of(self.wire_format, self.raw)
 
     @property
     def max_tokens(self) -> int | None:
-        """The largest that is asked for, where two spellings are; what is no whole number from 1 names none."""
-        values = [self.raw.get(key) for key in self.spellings("max_tokens")]
-        return max((value for value in values if is_count(value)), default=None)
+        """The largest that is asked for, where several are; what is no whole number from 1 names none."""
+        return max((value for _, value in self.limits() if is_count(value)), default=None)
 
     @property
     def choices(self) -> int:
         """How many answers are asked for: `n` of openai.chat; one in every other wire format."""
-        value = self.raw.get("n") if self.wire_format == "openai.chat" else None
-        return value if is_count(value) else 1
+        if self.wire_format != "openai.chat":
+            return 1
+        named = (asked.get("n") for _, asked in askings(self.raw))
+        return max((value for value in named if is_count(value)), default=1)
+
+    def limits(self) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+        """(place, value) wherever it says how long an answer may be: in every spelling, also of single providers, and for
+        every model."""
+        return limits_of(self.raw)
 
     def replace(self, **changes: Any) -> ChatRequest:
         """A changed copy. Neutral names (`messages`, `max_tokens`, `stop`) are spelled as the wire format does, in
@@ -186,8 +185,8 @@ class ChatRequest:
 
     def texts(self) -> Iterator[TextInRequest]:
         """Every string of the prompt: system, instructions and messages of any role at any place, and those with which
-        litellm asks another model."""
-        for path, asked in _askings(self.raw):
+        another model is asked."""
+        for path, asked in askings(self.raw):
             for key in _PROMPT_KEYS:
                 if key in asked:
                     yield from _strings(asked[key], (*path, key), _role_of_key(key))
@@ -206,40 +205,10 @@ def is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _is_kept(value: Any) -> bool:
-    """A thread that only begins is all in the request."""
-    return value is not None and value != {"type": "create"}
-
-
-def _names_item(item: Any) -> bool:
-    """An item of `input` without a type is a message if it has a role, and a reference otherwise."""
-    if not isinstance(item, dict):
-        return False
-    kind = item.get("type")
-    return kind == "item_reference" or (kind is None and "role" not in item)
-
-
 def _role_of_key(key: str) -> str:
     if key == "assistant_continue_message":
         return "assistant"
     return "system" if key in _SYSTEM_KEYS else "user"
-
-
-def _askings(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
-    """The request, and what stands for parts of it where litellm asks another model; with its place."""
-    yield (), raw
-    for key, paths in _OTHERS.items():
-        given = raw.get(key)
-        for at, each in enumerate(given if isinstance(given, list) else ()):
-            for path in paths:
-                if isinstance(found := _inside(each, path), Mapping):
-                    yield (key, at, *path), found
-
-
-def _inside(value: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
 
 
 def _strings(value: Any, path: tuple[str | int, ...], role: str) -> Iterator[TextInRequest]:
@@ -255,18 +224,3 @@ def _strings(value: Any, path: tuple[str | int, ...], role: str) -> Iterator[Tex
             found = value.get("role")
             role = found if isinstance(found, str) else role
             todo.extend((item, (*path, key), role) for key, item in reversed(list(value.items())))
-
-
-def _tools(raw: Mapping[str, Any]) -> Iterator[Any]:
-    lists = [raw.get("tools"), raw.get("functions")]
-    items = raw.get("input")
-    if isinstance(items, list):
-        lists += [
-            item.get("tools") or item.get("additional_tools") for item in items if isinstance(item, dict)
-        ]
-    while lists:
-        found = lists.pop(0)
-        for tool in found if isinstance(found, list) else ():
-            yield tool
-            if isinstance(tool, dict) and isinstance(tool.get("tools"), list):  # a namespace
-                lists.append(tool["tools"])

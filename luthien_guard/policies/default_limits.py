@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import Any
 
 from luthien_guard.events import ContentChunk, ToolCall
 from luthien_guard.exchange import ChatRequest, is_count
@@ -87,10 +89,23 @@ def _undotted(text: str) -> str:
 
 
 def _clamped(request: ChatRequest, limit: int) -> ChatRequest | None:
-    """No spelling may ask for more, whichever the provider heeds. Some take -1 for "without end", so that what is no
-    count is replaced; a null names nothing."""
-    named = {key: request.raw.get(key) for key in request.spellings("max_tokens")}
-    given = {key: value for key, value in named.items() if value is not None}
-    asked = given or dict.fromkeys(request.spellings("max_tokens")[:1])
-    changes = {key: limit for key, value in asked.items() if not is_count(value) or value > limit}
-    return request.replace(raw={**request.raw, **changes}) if changes else None
+    """No spelling may ask for more, whichever the provider heeds, and for no model. Some take -1 for "without end", so that
+    what is no count is replaced; a null names nothing."""
+    places = [place for place, value in request.limits() if not is_count(value) or value > limit]
+    keys = request.spellings("max_tokens")
+    if all(request.raw.get(key) is None for key in keys):
+        places.append(keys[:1])
+    return request.replace(raw=_with(request.raw, places, limit)) if places else None
+
+
+def _with(raw: Mapping[str, Any], places: Iterable[tuple[str | int, ...]], value: int) -> dict[str, Any]:
+    """A copy with the value at these places; the parts that it changes are copied once each."""
+    changed: dict[str, Any] = dict(raw)
+    for key in {place[0] for place in places if len(place) > 1}:
+        changed[str(key)] = deepcopy(raw[str(key)])
+    for *way, last in places:
+        around: Any = changed
+        for key in way:
+            around = around[key]
+        around[last] = value
+    return changed

@@ -20,7 +20,7 @@ _UNREAD: Final = frozenset({
     "model", "user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier",
     "previous_response_id", "conversation", "container", "include", "reasoning", "reasoning_effort", "thinking", "verbosity",
     "tool_choice", "function_call", "truncation", "modalities", "audio", "stop", "stop_sequences", "stream_options", "betas",
-    "anthropic_version", "anthropic_beta", "context_management", "speed", "inference_geo",
+    "anthropic_version", "anthropic_beta", "speed", "inference_geo",
 })  # fmt: skip
 #: Below these keys stands any JSON: what a call was given, examples of it, the values that a schema allows.
 _JSON: Final = frozenset(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -51,6 +52,48 @@ def _clamped(raw: dict[str, Any], wire_format: str = "openai.chat", limit: int =
 )
 def test_every_spelling_is_clamped(asked: dict[str, Any], sent: dict[str, Any]) -> None:
     assert _clamped(asked) == sent
+
+
+@pytest.mark.parametrize(
+    ("wire_format", "asked", "sent"),
+    [
+        (
+            "anthropic.messages",
+            {"max_tokens": 7, "fallbacks": [{"model": "b", "max_tokens": 100_000}, {"model": "c"}]},
+            {"max_tokens": 7, "fallbacks": [{"model": "b", "max_tokens": 4096}, {"model": "c"}]},
+        ),
+        (
+            "openai.chat",
+            {"max_tokens": 7, "fallbacks": ["b", {"extra_body": {"max_completion_tokens": -1}}]},
+            {"max_tokens": 7, "fallbacks": ["b", {"extra_body": {"max_completion_tokens": 4096}}]},
+        ),
+        (
+            "openai.chat",
+            {"max_tokens": 7, "model_list": [{"litellm_params": {"max_tokens": 5000}}]},
+            {"max_tokens": 7, "model_list": [{"litellm_params": {"max_tokens": 4096}}]},
+        ),
+    ],
+)
+def test_for_every_model(wire_format: str, asked: dict[str, Any], sent: dict[str, Any]) -> None:
+    came = deepcopy(asked)
+    assert _clamped(asked, wire_format) == sent
+    assert asked == came
+
+
+@pytest.mark.parametrize(
+    "key", ["max_output_tokens", "max_new_tokens", "max_tokens_to_sample", "maxTokens", "num_predict"]
+)
+def test_what_single_providers_call_it(key: str) -> None:
+    """litellm hands it on, where it stands over the common name."""
+    assert _clamped({key: 100_000}) == {key: 4096, "max_completion_tokens": 4096}
+    assert _clamped({key: 5, "max_tokens": 6}) == {key: 5, "max_tokens": 6}
+
+
+def test_a_word_in_the_instructions_of_a_summary() -> None:
+    edits = [{"type": "compact_20260112", "instructions": "Keep the Verboten."}]
+    raw = {"model": "m", "messages": [], "context_management": {"edits": edits}}
+    policy = DefaultLimits(forbidden_words=["verboten"])
+    assert isinstance(policy.on_request_started(ChatRequest("anthropic.messages", raw)), Block)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,126 @@
+"""Where the JSON of a request says more than at its top: further models, tools, limits, and what the provider keeps.
+
+Providers let a request name others that stand in (`fallbacks`), offer tools in the midst of a conversation, and refer to
+what they keep; litellm and its proxy take all of that again inside of each other. A policy that read the top alone would
+be passed by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+__all__ = ["Place", "askings", "limits_of", "references_of", "tools_of"]
+
+Place: TypeAlias = tuple[str | int, ...]
+
+#: Where a request names further models; what stands in each of them is said to that model instead.
+_OTHERS: Final[Mapping[str, tuple[str, ...]]] = {"fallbacks": (), "model_list": ("litellm_params",)}
+#: How long an answer may be: the wire formats' names, and those of single providers, which litellm hands on and which then
+#: stand over the common one.
+_LIMITS: Final = (
+    *("max_completion_tokens", "max_tokens", "max_output_tokens"),
+    *("max_new_tokens", "max_tokens_to_sample", "maxTokens", "num_predict"),
+)
+#: Keys of a request that stand for what the provider keeps and the request does not hold.
+_KEPT: Final[Mapping[str, tuple[str, ...]]] = {
+    # litellm's: an answer of the Responses API to go on from, and a prompt that it looks up
+    "openai.chat": ("previous_response_id", "prompt", "prompt_id"),
+    "anthropic.messages": ("thread",),
+    "openai.responses": ("previous_response_id", "conversation", "prompt", "prompt_id"),
+}
+#: Items that providers find by their id, and where they would say it themselves.
+_FOUND_BY_ID: Final = {"message": "content", "image_generation_call": "result"}
+
+
+def askings(raw: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    """The request, and what stands for parts of it where another model is asked or where it is merged in; with its place."""
+    todo: list[tuple[Place, Mapping[str, Any]]] = [((), raw)]
+    for place, asked in todo:  # grows on the way
+        yield place, asked
+        if isinstance(merged := asked.get("extra_body"), Mapping):
+            todo.append(((*place, "extra_body"), merged))
+        for key, inner in _OTHERS.items():
+            for at, each in enumerate(_list(asked.get(key))):
+                if isinstance(found := _inside(each, inner), Mapping):
+                    todo.append(((*place, key, at, *inner), found))
+
+
+def tools_of(raw: Mapping[str, Any]) -> Iterator[Any]:
+    """Also of namespaces and servers, and those that come in the midst of a conversation."""
+    lists = [raw.get(key) for key in ("tools", "functions", "mcp_servers")]
+    for part in _parts(raw):
+        lists += (part.get("tools"), part.get("additional_tools"))
+        if isinstance(added := _inside(part, ("tool", "definition")), Mapping):
+            lists.append([added])
+    for found in lists:  # grows on the way
+        for tool in _list(found):
+            yield tool
+            if isinstance(tool, dict):
+                lists.append(tool.get("tools"))
+
+
+def limits_of(raw: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
+    """What it says of the length of an answer, in every spelling and for every model; null says nothing."""
+    for place, asked in askings(raw):
+        for key in _LIMITS:
+            if (value := asked.get(key)) is not None:
+                yield (*place, key), value
+
+
+def references_of(wire_format: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys that refer to what the provider keeps, each once."""
+    found = [key for _, asked in askings(raw) for key in _kept(wire_format, asked)]
+    return tuple(dict.fromkeys(found))
+
+
+def _kept(wire_format: str, asked: Mapping[str, Any]) -> Iterator[str]:
+    for key in _KEPT[wire_format]:
+        if _is_kept(asked.get(key)):
+            yield key
+    if wire_format == "openai.responses" and any(map(_names_item, _list(asked.get("input")))):
+        yield "input"
+    if wire_format == "openai.chat" and any(map(_names_audio, _list(asked.get("messages")))):
+        yield "messages"
+
+
+def _is_kept(value: Any) -> bool:
+    """A thread that only begins is all in the request."""
+    return value is not None and value != {"type": "create"}
+
+
+def _names_item(item: Any) -> bool:
+    """An item of `input` without a type is a message if it has a role, and a reference otherwise."""
+    if not isinstance(item, dict):
+        return False
+    kind = item.get("type")
+    if kind is None:
+        kind = "item_reference" if item.get("role") is None else "message"
+    if kind == "item_reference":
+        return True
+    said = _FOUND_BY_ID.get(kind) if isinstance(kind, str) else None
+    return said is not None and bool(item.get("id")) and not item.get(said)
+
+
+def _names_audio(message: Any) -> bool:
+    """What the model said aloud is sent back as an id, whatever transcript stands beside it."""
+    return isinstance(message, dict) and message.get("audio") is not None
+
+
+def _parts(raw: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The items of a conversation, and the blocks in them."""
+    for key in ("messages", "input"):
+        for item in _list(raw.get(key)):
+            if isinstance(item, dict):
+                yield item
+                yield from (block for block in _list(item.get("content")) if isinstance(block, dict))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _inside(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
