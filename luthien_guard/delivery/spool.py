@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS spool (
     UNIQUE (call_id, seq)
 )
 """
+_FILES: Final = ("", "-wal", "-shm")
 _INSERT: Final = Insert("spool", EVENT_COLUMNS, "ON CONFLICT DO NOTHING")
 
 
@@ -115,6 +116,11 @@ class Spool:
                     self._db.close()
                 self._db = None
 
+    def remove(self) -> None:
+        """Its files: nobody needs them any more."""
+        for end in _FILES:
+            self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+
     # -- the file ------------------------------------------------------------------------------------------------------
 
     def _connect(self) -> sqlite3.Connection:
@@ -166,7 +172,7 @@ class Spool:
             if self._db is not None:
                 self._db.close()
             self._db = None
-            for end in ("", "-wal", "-shm"):
+            for end in _FILES:
                 part = self.path.with_name(self.path.name + end)
                 if part.exists():
                     part.rename(aside.with_name(aside.name + end))

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
-import logging
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
+from luthien_guard.delivery.dead import adopt, interrupt
 from luthien_guard.delivery.forwarder import Forwarder
 from luthien_guard.delivery.journal import Journal
 from luthien_guard.delivery.ledger import Ledger
+from luthien_guard.delivery.places import folder_for, hub_at, store_at
 from luthien_guard.delivery.publisher import Publisher
 from luthien_guard.delivery.quarantine import Quarantine
 from luthien_guard.delivery.spool import Spool
 from luthien_guard.delivery.writers import Writer, alone_in, dead_writers
-from luthien_guard.errors import SinkError, set_at
+from luthien_guard.errors import SinkError
 from luthien_guard.pubsub import PubSub
-from luthien_guard.records import EventType
-from luthien_guard.store import Row, Store, Written, chained
+from luthien_guard.store import Row, Store
 
 __all__ = ["Storage"]
-
-logger = logging.getLogger("luthien_guard")
 
 
 _SPOOL: Final = ".spool"
@@ -56,12 +52,12 @@ class Storage:
         self._durability = durability
         self._lock = threading.Lock()
         self._orphan = False  # a fork has the store or the hub as an object whose connection is its parent's
-        self._made(_store(store), _hub(hub), folder)
+        self._made(store_at(store), hub_at(hub), folder)
         _STORAGES.add(self)
 
     def _made(self, store: Store, hub: PubSub | None, folder: Path | None) -> None:
         self.hub = hub
-        self.folder = folder or _folder(store, self.url)
+        self.folder = folder or folder_for(store, self.url)
         self.ledger = Ledger()
         self.writer = Writer(self.folder)
         self._dead: list[Writer] = []  # locked by us until their calls are closed
@@ -140,11 +136,7 @@ class Storage:
             self._forwarder.stop(max(end - time.monotonic(), 0.1))
         if self._publisher is not None:
             self._publisher.stop(max(end - time.monotonic(), 0.1))
-        self._closing = threading.Thread(
-            target=self._store.close if self._spool is None else self._spool.close, daemon=True
-        )
-        self._closing.start()
-        self._closing.join(max(end - time.monotonic(), 0.1))  # what hangs in it holds its lock
+        self._close(max(end - time.monotonic(), 0.1))
         with alone_in(self.folder):
             for dead in self._dead:
                 dead.keep()
@@ -153,6 +145,13 @@ class Storage:
                 self._gone()
             else:
                 self.writer.keep()  # the next process closes what is open
+
+    def _close(self, seconds: float) -> None:
+        """What hangs in it holds its lock, and may go on hanging."""
+        close = self._store.close if self._spool is None else self._spool.close
+        self._closing = threading.Thread(target=close, daemon=True)
+        self._closing.start()
+        self._closing.join(seconds)
 
     def forked(self) -> None:
         """In the child of a fork, where no thread of ours lives and every connection is the parent's: begin anew, stopped,
@@ -163,8 +162,8 @@ class Storage:
             each.keep()
         self._lock = threading.Lock()
         self._orphan = self.url is None or (self.hub is not None and self._hub_url is None)
-        hub = _hub(self._hub_url) if self._hub_url is not None else self.hub
-        self._made(self._store if self.url is None else _store(self.url), hub, self.folder)
+        hub = hub_at(self._hub_url) if self._hub_url is not None else self.hub
+        self._made(self._store if self.url is None else store_at(self.url), hub, self.folder)
 
     def wait_carried(self, seconds: float) -> bool:
         """Wait until rows have gone from the spool to the store; False when none have, in that time."""
@@ -173,7 +172,7 @@ class Storage:
     def reader(self) -> Store:
         """A store for questions: another connection where there can be one."""
         alone = self.url is None or self.url == "memory://"
-        return self._store if alone else _store(str(self.url))
+        return self._store if alone else store_at(str(self.url))
 
     @property
     def health(self) -> Mapping[str, str]:
@@ -195,8 +194,7 @@ class Storage:
     def _gone(self) -> None:
         self.writer.release()
         if self._spool is not None:
-            for end in ("", "-wal", "-shm"):
-                self._spool.path.with_name(self._spool.path.name + end).unlink(missing_ok=True)
+            self._spool.remove()
 
     # -- what dead processes left --------------------------------------------------------------------------------------
 
@@ -204,16 +202,8 @@ class Storage:
         """Take over the spools of processes that have died."""
         assert self._spool is not None
         for path in (dead.path.with_suffix(_SPOOL) for dead in self._dead):
-            if not path.exists():
-                continue
-            other = Spool(path)
-            other.open()
-            while found := other.peek():
-                self._spool.write([row for _, row in found], durable=True)
-                other.forget([position for position, _ in found])
-            other.close()
-            for end in ("", "-wal", "-shm"):
-                path.with_name(path.name + end).unlink(missing_ok=True)
+            if path.exists():
+                adopt(path, self._spool)
 
     def _closed_dead(self) -> None:
         """Close the calls of processes that have died: their outcome is `interrupted`. For a remote store this runs
@@ -231,52 +221,3 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-
-
-def _store(store: str | Store) -> Store:
-    if not isinstance(store, str):
-        return store
-    from luthien_guard.sinks.urls import open_store  # loaded for who has a store
-
-    with set_at("store"):
-        return open_store(store)
-
-
-def _hub(hub: str | PubSub | None) -> PubSub | None:
-    if not isinstance(hub, str):
-        return hub
-    from luthien_guard.sinks.pubsub import open_pubsub
-
-    with set_at("pubsub"):
-        return open_pubsub(hub)
-
-
-def _folder(store: Store, url: str | None) -> Path:
-    path: Path | None = getattr(store, "path", None)
-    if path is not None:
-        return path.with_name(f"{path.name}-guard")
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "luthien-guard"
-    name = type(store).__name__ if url is None else _without_password(url)
-    return data / "stores" / hashlib.sha256(name.encode()).hexdigest()[:16]
-
-
-def _without_password(url: str) -> str:
-    """A new password is no new database: what waits in the spool still has to get there."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # nothing that we know how to read
-        return url
-    who, at, host = parts.netloc.rpartition("@")
-    query = "&".join(each for each in parts.query.split("&") if not each.lower().startswith("password="))
-    return parts._replace(netloc=f"{who.partition(':')[0]}{at}{host}", query=query).geturl()
-
-
-def interrupt(store: Store, call_id: str) -> Written:
-    """Close a call whose process has died. Its rows may have been pruned: then the end is all that there is of it."""
-    rows = store.rows(call_id)
-    seq, before = (rows[-1].seq + 1, rows[-1].hash) if rows else (0, "")
-    payload = '{"outcome":"interrupted","reason":"the process that served it ended"}'
-    return store.write(
-        [chained(call_id, seq, time.time(), EventType.CLOSED.value, None, payload, before)],
-        durable=True,
-    )

@@ -202,7 +202,7 @@ async def test_what_a_dead_process_spooled_is_carried_and_its_calls_are_interrup
 
 
 async def test_a_call_whose_events_were_pruned_is_closed_too(tmp_path: Path) -> None:
-    from luthien_guard.delivery.storage import interrupt
+    from luthien_guard.delivery.dead import interrupt
     from luthien_guard.sinks.sqlite import SqliteStore
     from luthien_guard.testing.sinks import exchange_rows
 
