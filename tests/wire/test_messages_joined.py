@@ -431,6 +431,46 @@ async def test_so_it_is_in_a_body(policy: type[Policy]) -> None:
     assert sent.outcome.status is OutcomeStatus.BLOCKED
 
 
+#: Blocks that have no text, and what of them leaves.
+BESIDE = [
+    {"type": "tool_use", "id": "toolu_1", "name": "x", "input": {}},
+    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "x", "input": {}},
+    {"type": "odd_call", "id": "c1", "name": "x", "input": {}},
+    {"type": "thinking", "thinking": "", "signature": ""},
+    {"type": "compaction", "content": None},
+    {"type": "redacted_thinking", "data": "x"},
+    {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
+]
+beside = pytest.mark.parametrize("block", BESIDE, ids=[str(each["type"]) for each in BESIDE])
+
+
+@beside
+async def test_a_text_in_a_block_that_has_none_does_not_leave(block: dict[str, Any]) -> None:
+    """Who takes the text of each block that has one would join it to the next."""
+    content = [{**block, "text": "Night"}, {"type": "text", "text": "jar"}]
+    sent = await through([Forbids()], json.dumps(message(content)).encode(), format=API, stream=False)
+    assert json.loads(sent.body)["content"] == [block, content[1]]
+    shown = (getattr(each, "text", None) or "" for each in reads(API, sent.body, stream=False)[0].content)
+    assert "".join(shown) == "jar"
+
+
+@steps
+@beside
+async def test_nor_does_it_in_a_stream(block: dict[str, Any], step: int) -> None:
+    start = {"type": "content_block_start", "index": 0, "content_block": {**block, "text": "Night"}}
+    events = (begun(1), said(1, "jar"), stopped(1)) if block["type"] != "tool_use" else ()
+    body = wire(started(), start, stopped(0), *events, *finished())
+    sent = await through([Forbids()], body, format=API, step=step)
+    assert b"Night" not in sent.body
+    assert sent.body == body.replace(b', "text": "Night"', b"").replace(b',"text":"Night"', b"")
+
+
+async def test_nor_do_thoughts_in_a_text() -> None:
+    content = [{"type": "text", "text": "hi", "thinking": "Night"}, {"type": "thinking", "thinking": "jar"}]
+    sent = await through([Forbids()], json.dumps(message(content)).encode(), format=API, stream=False)
+    assert json.loads(sent.body)["content"] == [{"type": "text", "text": "hi"}, content[1]]
+
+
 class Notes(Forbids):
     """What nobody knew."""
 

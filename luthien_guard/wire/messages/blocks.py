@@ -8,7 +8,7 @@ from typing import Any, Final
 from luthien_guard.events import Channel, ToolKind
 from luthien_guard.wire.foreign import is_call_type, is_foreign_call, without_calls
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifier
-from luthien_guard.wire.indices import strings_only
+from luthien_guard.wire.indices import leaves_as, strings_only
 from luthien_guard.wire.json_text import DELETE, dumps
 from luthien_guard.wire.strings import opaque, strings_in
 
@@ -72,6 +72,8 @@ _TEXTS: Final[dict[str, tuple[str, Channel, bool]]] = {
 }
 #: Of types that the format does not know: clients that ask a block for its text read it, whatever the block is.
 _ODD: Final[tuple[str, Channel, bool]] = ("text", "content", False)
+#: Members that clients read which do not ask a block for its type.
+_SAID: Final = ("text", "thinking")
 #: Types that consist of strings which nobody may rewrite: encrypted, or references.
 _OTHERS: Final = frozenset({"redacted_thinking", "container_upload", "fallback"})
 _CALLS: Final[dict[str, ToolKind]] = {
@@ -169,8 +171,12 @@ def begin(raw: dict[str, Any], path: Path, index: int, pieces: list[Piece], slic
         strings_only(raw, spelled[0], path, "", pieces)
     if spelled is None or not (isinstance(raw.get(spelled[0]), str) or kind == "compaction"):
         envelope(raw, path, pieces, names=_ENVELOPE if is_known(kind) else ("type",))
+        if is_known(kind):
+            _unsay(raw, "", path, pieces)
         return None
     field, channel, writable = spelled
+    if spelled is not _ODD:
+        _unsay(raw, field, path, pieces)
     block = Block("text", index=index, channel=channel, writable=writable)
     pieces.append(Piece(PieceKind.START, block=block, owner=path))
     said = raw.get(field)
@@ -204,7 +210,13 @@ def _call(
         _arguments(block, path, path, pieces, dumps(rest))
     read = ["input", *(["name"] if named else []), *(["type"] if _is_name(raw.get("type")) else [])]
     envelope(raw, path, pieces, names=_ENVELOPE, skip=read)
+    _unsay(raw, "", path, pieces)
     return block
+
+
+def _unsay(raw: dict[str, Any], own: str, path: Path, pieces: list[Piece]) -> None:
+    """What some clients would join to the texts, in a block of a type that does not say it there, does not leave."""
+    pieces.extend(leaves_as((*path, each), DELETE) for each in _SAID if raw.get(each) and each != own)
 
 
 def _arguments(block: Block, path: Path, owner: Path, pieces: list[Piece], text: str) -> None:
