@@ -15,6 +15,7 @@ from luthien_guard.hooks import HookCall
 from luthien_guard.policy import Retry
 from luthien_guard.records import EventType
 from luthien_guard.wire.format import Reader, WireFormat, Writer
+from luthien_guard.wire.requests import same
 
 __all__ = ["Exchange"]
 
@@ -127,33 +128,39 @@ class Exchange(Asking):
         return sorted(
             key
             for key in {*before, *request.raw}
-            if before.get(key, missing) != request.raw.get(key, missing)
+            if not same(before.get(key, missing), request.raw.get(key, missing))
         )
 
     async def _completed(self) -> Intervention | None:
         """The last look at what is really sent."""
-        for context in self._contexts.values():
-            context.request = self.request
         for call in self.plan.calls["on_request_completed"]:
+            for each in call.each:
+                self.context(each).request = self.request
             result = await self.call(call, self.request)
+            # It may have changed in place what it was shown, and what is sent is not that.
+            self.request = self.format.read_request(self.body)
             if result is not None and not isinstance(result, Intervention):
                 result = self.nonsense(call, result, "nothing")
             if result is not None:
                 return result
         for context in self._contexts.values():
+            context.request = self.request
             context.request_sent()
         return None
 
     async def retry(self, verdict: Retry, policy: str) -> Intervention | None:
-        """Make `self.body` the request of another attempt, with the other model where the policy named one."""
+        """Make `self.body` the request of another attempt, with the other model where the policy named one and there is a
+        body to name it."""
         # those of an answer that nobody gets
         self.outcome = self.said = self.aside = None
         for context in self._contexts.values():
             context.answer_discarded()
-        if verdict.model is not None and verdict.model != self.request.model:
-            changed = self.request.replace(model=verdict.model)
-            self.body = self.format.write_request(self.body, self.request, changed)
-            self.request = changed
+        if self.body and verdict.model is not None and verdict.model != self.request.model:
+            asked = self.format.read_request(
+                self.body
+            )  # policies may have changed in place what they were shown
+            self.body = self.format.write_request(self.body, asked, asked.replace(model=verdict.model))
+            self.request = self.format.read_request(self.body)
             self.record(EventType.CHANGED, policy=policy, request=["model"])
             self.record(EventType.REQUEST_SENT, body=self.body.decode("utf-8", "replace"))
             if (intervention := await self._completed()) is not None:

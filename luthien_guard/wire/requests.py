@@ -10,7 +10,7 @@ from luthien_guard.exchange import ChatRequest
 from luthien_guard.wire.format import Path
 from luthien_guard.wire.json_text import DELETE, loads, patch
 
-__all__ = ["read_request", "write_request"]
+__all__ = ["read_request", "same", "write_request"]
 
 
 def read_request(wire_format: str, body: bytes, types: Mapping[str, tuple[type, ...]]) -> ChatRequest:
@@ -32,11 +32,20 @@ def write_request(body: bytes, original: ChatRequest, request: ChatRequest) -> b
     before, after = original.raw, request.raw
     changes: dict[Path, Any] = {(key,): DELETE for key in before if key not in after}
     for key, value in after.items():
-        if key not in before or not _same(before[key], value):
+        if key not in before or not same(before[key], value):
             changes[(key,)] = value
     return patch(body.decode(), changes).encode() if changes else body
 
 
-def _same(a: Any, b: Any) -> bool:
-    """Equal as JSON: True is not 1, and 1 is not 1.0."""
-    return a is b or (type(a) is type(b) and a == b)
+def same(a: Any, b: Any) -> bool:
+    """Equal as JSON: True is not 1, and 1 is not 1.0, at any depth."""
+    return a is b or (a == b and _are_typed_alike(a, b))
+
+
+def _are_typed_alike(a: Any, b: Any) -> bool:
+    """Of what Python takes for equal."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return all(_are_typed_alike(value, b[key]) for key, value in a.items())
+    return not isinstance(a, list) or all(map(_are_typed_alike, a, b))

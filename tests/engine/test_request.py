@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from luthien_guard import Block, ChatRequest, Guard, Policy, Retry, hookimpl
+from luthien_guard import Block, ChatRequest, Guard, Policy, PolicyContext, Retry, hookimpl
 from luthien_guard.control_plane.service import PolicyResult, RequestDecision, StreamingContext
 from luthien_guard.exchange import OutcomeStatus, RequestMetadata
 from luthien_guard.records import EventType
@@ -82,6 +83,41 @@ async def test_a_shadow_that_changes_in_place_changes_nothing() -> None:
     assert not of_type(guard, EventType.CHANGED)
 
 
+@pytest.mark.parametrize("mode", ["shadow", "enforce"])
+async def test_nobody_changes_in_place_what_others_have_a_last_look_at(mode: str) -> None:
+    def finds(request: ChatRequest, ctx: Any) -> Block | None:
+        return Block("a secret") if "SECRET" in repr((request.raw, ctx.request.raw)) else None
+
+    hides = Completed(lambda request, ctx: redacts_and_says_nothing(request))
+    guard = Guard([{"use": hides, "mode": mode}, Completed(finds)])
+    result = await decided(guard)
+    assert not result.allowed
+
+
+@pytest.mark.parametrize(("was", "becomes"), [(1, True), (1, 1.0), (1.0, 1), (True, 1), (0, False)])
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("mode", ["shadow", "enforce"])
+async def test_what_python_takes_for_equal_is_a_change(
+    was: Any, becomes: Any, in_place: bool, mode: str
+) -> None:
+    def does(request: ChatRequest) -> ChatRequest | None:
+        if in_place:
+            request.raw["stream_options"]["deep"][0] = becomes
+            return None
+        return request.replace(stream_options={"deep": [becomes]})
+
+    seen: list[Any] = []
+    looks = Completed(lambda request, ctx: seen.append(request.raw))
+    guard = Guard([{"use": Started(does), "mode": mode}, looks])
+    body = json.dumps({"model": "m", "messages": [], "stream_options": {"deep": [was]}}).encode()
+    result = await guard.plane.decide_request(RequestMetadata("c", 0.0), "openai.chat", body)
+    assert repr(json.loads(result.value.body)) == repr(seen[0])
+    (sent,) = seen[0]["stream_options"]["deep"]
+    assert repr(sent) == repr(becomes if mode == "enforce" else was)
+    changed = [record.details["request"] for record in of_type(guard, EventType.CHANGED)]
+    assert changed == ([["stream_options"]] if mode == "enforce" else [])
+
+
 def cycle() -> list[Any]:
     found: list[Any] = []
     found.append(found)
@@ -127,6 +163,35 @@ async def test_the_last_look_is_at_the_model_that_a_retry_asks() -> None:
     assert asked == [("m", "m"), ("other", "other")]
     outcome = await guard.plane.close("c")
     assert (outcome.status, outcome.policy) == (OutcomeStatus.BLOCKED, "completed")
+
+
+async def test_a_retry_asks_with_what_was_sent_whatever_policies_did_to_theirs() -> None:
+    class Retries(Policy):
+        @hookimpl
+        def on_response_started(self, response: Any, ctx: PolicyContext) -> Retry:
+            redacts_and_says_nothing(ctx.request)
+            return Retry("again", model="other")
+
+    seen: list[str] = []
+    guard = Guard([Retries(), Completed(lambda request, ctx: seen.append(repr(request.raw)))])
+    await decided(guard)
+    stream = await guard.plane.open_stream(StreamingContext("c", "openai.chat", 200, True))
+    release = await stream.feed(render(Script().text("x"), "openai.chat", stream=True).body, last=True)
+    assert release.retry is not None
+    assert [repr(json.loads(each)) for each in (BODIES["openai.chat"], release.retry)] == seen
+
+
+async def test_where_nothing_names_a_model_a_retry_asks_the_same_again() -> None:
+    class Retries(Policy):
+        @hookimpl
+        def on_response_started(self) -> Retry:
+            return Retry("again", model="other")
+
+    guard = Guard([Retries()])
+    await guard.plane.decide_request(RequestMetadata("c", 0.0), "openai.responses", b"")
+    stream = await guard.plane.open_stream(StreamingContext("c", "openai.responses", 200, False))
+    release = await stream.feed(render(Script().text("x"), "openai.responses", stream=False).body, last=True)
+    assert release.retry == b""
 
 
 @pytest.mark.parametrize("model", [5, "\ud800"])
