@@ -286,7 +286,7 @@ class Guard:
         if self._query is None:
             if self.storage is None:
                 raise ConfigError("the guard has no store to ask: Guard(store=...)")
-            self._query = Query(self.storage.reader)
+            self._query = Query(self.storage.reader, self.storage.give_back)
         return self._query
 
     def ledger(self) -> Mapping[str, int]:

@@ -174,6 +174,12 @@ class Storage:
         alone = self.url is None or self.url == "memory://"
         return self._store if alone else store_at(str(self.url))
 
+    def give_back(self, reader: Store) -> None:
+        """Close what `reader` gave; not the store that the journal still writes."""
+        with self._lock:
+            if reader is not self._store or not self.running:
+                reader.close()
+
     @property
     def health(self) -> Mapping[str, str]:
         """What is wrong now, by part; empty when all is well."""

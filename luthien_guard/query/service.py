@@ -25,10 +25,13 @@ class Query:
     """Asks a store, on a connection of its own and in a worker thread, so that no question holds up traffic. Methods
     raise SinkError."""
 
-    def __init__(self, make: Callable[[], Store]) -> None:
+    def __init__(
+        self, make: Callable[[], Store], give_back: Callable[[Store], None] = lambda store: store.close()
+    ) -> None:
         self._make = make  # a store of its own, or the one of the process where there can be only one
+        self._give_back = give_back  # closes it, if nobody else uses it
         self._store: Store | None = None
-        self._lock = threading.Lock()  # a store is used from one thread at a time
+        self._lock = threading.Lock()  # one question at a time
 
     async def calls(self, **wanted: Any) -> list[Call]:
         """Newest first. Arguments are the fields of `CallFilter`."""
@@ -83,7 +86,7 @@ class Query:
     async def close(self) -> None:
         store, self._store = self._store, None
         if store is not None:
-            await to_thread.run_sync(store.close)
+            await to_thread.run_sync(self._give_back, store)
 
     async def _ask(self, question: Callable[[Store], T]) -> T:
         def answer() -> T:

@@ -1,7 +1,8 @@
 """What a storage sink is: rows go in, calls and rows come out.
 
-A store is blocking and used from one thread at a time (the delivery's writer has one of its own; the query side opens
-another): drivers need no locks and no event loop of the application. Two tables on every tier:
+A store is blocking and needs no event loop of the application. The delivery's writer uses it from a thread of its own,
+and the query side opens another one by its URL; only a store that was given as an object, or that ends with the process,
+is used by both at once, and so has a lock. Two tables on every tier:
 
     conversation_calls    one line an exchange, a projection of its rows (`CALL_COLUMNS`)
     conversation_events   the rows, append-only; (call_id, seq) is the key

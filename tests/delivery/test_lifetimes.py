@@ -104,6 +104,32 @@ async def test_a_query_or_a_tracer_that_cannot_be_closed_keeps_nothing_open(tmp_
     assert not list((tmp_path / "s-guard").iterdir())
 
 
+@pytest.mark.parametrize("closed_by", ["the guard's stop", "who asked"])
+async def test_who_asks_a_store_that_was_given_as_an_object_does_not_close_it(
+    closed_by: str, tmp_path: Path
+) -> None:
+    store = SqliteStore(tmp_path / "g.db")
+    guard = Guard(store=store)
+    async with guard:
+        await guard.query.calls()
+        await ask(GuardMiddleware(ANSWER, guard=guard), "/v1/chat/completions", REQUEST)
+        if closed_by == "who asked":
+            await guard.query.close()
+    ledger = guard.ledger()
+    assert (ledger["stored"], ledger["in_memory"]) == (ledger["accepted"], 0), guard.health
+    with pytest.raises(SinkError, match="not open"):
+        store.stats()
+
+
+async def test_who_asks_a_guard_that_has_stopped_closes_its_store_again(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "g.db")
+    guard = Guard(store=store)
+    assert await guard.query.calls() == []
+    await guard.query.close()
+    with pytest.raises(SinkError, match="not open"):
+        store.stats()
+
+
 def test_a_storage_that_starts_again_counts_its_spool_once(tmp_path: Path) -> None:
     store = ListStore(remote=True, path=tmp_path / "s")
     store.problem = "away"
