@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-__all__ = ["Place", "askings", "limits_of", "references_of", "tools_of"]
+__all__ = ["Place", "askings", "limits_of", "misspelt", "references_of", "tools_of"]
 
 Place: TypeAlias = tuple[str | int, ...]
 
@@ -31,6 +31,28 @@ _KEPT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: Items that providers find by their id, and where they would say it themselves.
 _FOUND_BY_ID: Final = {"message": "content", "image_generation_call": "result"}
+#: What is read here or by the guard, at the top, in a message, in a part of one or in a tool.
+_READ: Final = frozenset(
+    {"model", "stream", "background", "n", "user", "metadata", "extra_body", "messages", "input", "system"}
+    | {"instructions", "compaction", "context_management", "role", "content", "type", "text", "audio", "id"}
+    | {"tools", "functions", "mcp_servers", "additional_tools", "tool", "definition", "function", "name"}
+    | {*_OTHERS, *_OTHERS["model_list"], *_LIMITS, *(key for keys in _KEPT.values() for key in keys)}
+)
+#: And what else nearly every request says: keys that need no second look.
+_COMMON: Final = _READ | frozenset(
+    """
+    cache_control call_id description input_schema is_error parameters status stop stream_options strict
+    temperature thinking tool_call_id tool_calls tool_choice tool_use_id
+    """.split()  # noqa: SIM905 -- a name a line otherwise
+)
+
+
+def _folded(key: str) -> str:
+    """As any parser might: the long s is an S, a Turkish i an I."""
+    return key.replace("İ", "I").upper().casefold()
+
+
+_FOLDED: Final = frozenset(map(_folded, _READ))
 
 
 def askings(raw: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
@@ -38,11 +60,11 @@ def askings(raw: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]
     todo: list[tuple[Place, Mapping[str, Any]]] = [((), raw)]
     for place, asked in todo:  # grows on the way
         yield place, asked
-        if isinstance(merged := asked.get("extra_body"), Mapping):
+        if isinstance(merged := asked.get("extra_body"), dict):
             todo.append(((*place, "extra_body"), merged))
         for key, inner in _OTHERS.items():
             for at, each in enumerate(_list(asked.get(key))):
-                if isinstance(found := _inside(each, inner), Mapping):
+                if isinstance(found := _inside(each, inner), dict):
                     todo.append(((*place, key, at, *inner), found))
 
 
@@ -50,8 +72,8 @@ def tools_of(raw: Mapping[str, Any]) -> Iterator[Any]:
     """Also of namespaces and servers, and those that come in the midst of a conversation."""
     lists = [raw.get(key) for key in ("tools", "functions", "mcp_servers")]
     for part in _parts(raw):
-        lists += (part.get("tools"), part.get("additional_tools"))
-        if isinstance(added := _inside(part, ("tool", "definition")), Mapping):
+        lists += [part[key] for key in ("tools", "additional_tools") if key in part]
+        if "tool" in part and (added := _inside(part, ("tool", "definition"))) is not None:
             lists.append([added])
     for found in lists:  # grows on the way
         for tool in _list(found):
@@ -72,6 +94,21 @@ def references_of(wire_format: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys that refer to what the provider keeps, each once."""
     found = [key for _, asked in askings(raw) for key in _kept(wire_format, asked)]
     return tuple(dict.fromkeys(found))
+
+
+def misspelt(raw: Mapping[str, Any]) -> str | None:
+    """A key that is read here in another case. Parsers of Go and .NET, among others, take it for that one, and of two the
+    last; a policy would have seen nothing of it."""
+    for _, asked in askings(raw):
+        tools = list(tools_of(asked))
+        functions = [tool["function"] for tool in tools if isinstance(tool, dict) and "function" in tool]
+        for part in (dict(asked), *_parts(asked), *tools, *functions):
+            # At once for nearly all: of long conversations there are thousands.
+            if isinstance(part, dict) and not _COMMON.issuperset(part):
+                for key in part:
+                    if key not in _READ and _folded(key) in _FOLDED:
+                        return str(key)
+    return None
 
 
 def _kept(wire_format: str, asked: Mapping[str, Any]) -> Iterator[str]:
@@ -107,13 +144,15 @@ def _names_audio(message: Any) -> bool:
     return isinstance(message, dict) and message.get("audio") is not None
 
 
-def _parts(raw: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _parts(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The items of a conversation, and the blocks in them."""
-    for key in ("messages", "input"):
-        for item in _list(raw.get(key)):
-            if isinstance(item, dict):
-                yield item
-                yield from (block for block in _list(item.get("content")) if isinstance(block, dict))
+    found: list[Any] = []
+    for items in (raw.get("messages"), raw.get("input")):
+        for item in items if isinstance(items, list) else ():
+            found.append(item)
+            if isinstance(item, dict) and isinstance(blocks := item.get("content"), list):
+                found += blocks
+    return [part for part in found if isinstance(part, dict)]
 
 
 def _list(value: Any) -> list[Any]:
@@ -122,5 +161,5 @@ def _list(value: Any) -> list[Any]:
 
 def _inside(value: Any, path: tuple[str, ...]) -> Any:
     for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
+        value = value.get(name) if isinstance(value, dict) else None
     return value

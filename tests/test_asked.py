@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from luthien_guard.errors import MalformedBody
 from luthien_guard.exchange import ChatRequest
 from luthien_guard.wire.formats import FORMATS
 
@@ -101,6 +103,12 @@ def test_what_the_provider_keeps_wherever_it_is_named(
     assert ChatRequest(wire_format, raw).references == references
 
 
+def test_a_tool_that_is_named_again_is_no_further_one() -> None:
+    block = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "ls"}}
+    raw = {"tools": [TOOL], "messages": [{"role": "system", "content": [block, "text", None]}]}
+    assert ChatRequest(MESSAGES, raw).tools == [TOOL]
+
+
 def test_limits_and_choices_are_those_of_every_model() -> None:
     raw = {
         "max_tokens": 5,
@@ -122,3 +130,47 @@ def test_many_items_are_walked_once() -> None:
     """A list that is emptied from its front takes minutes for as many."""
     body = b'{"model":"m","input":[' + b",".join([b"{}"] * 1_000_000) + b"]}"
     assert FORMATS[RESPONSES].read_request(body).tools == []
+
+
+MISSPELT: list[dict[str, Any]] = [
+    {"Messages": HIDDEN},
+    {"messages": [], "MESSAGES": HIDDEN},
+    {"me\u017f\u017fages": HIDDEN},
+    {"\u0130nput": "hidden"},
+    {"max_to\u212aens": 100_000},
+    {"Max_Tokens": 100_000},
+    {"MaxTokens": 100_000},
+    {"STREAM": True},
+    {"N": 5},
+    {"Fallbacks": [{"messages": HIDDEN}]},
+    {"fallbacks": [{"Messages": HIDDEN}]},
+    {"extra_body": {"Tools": [TOOL]}},
+    {"messages": [{"Role": "system", "content": "hidden"}]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "Text": "hidden"}]}]},
+    {"tools": [{"type": "function", "Function": TOOL}]},
+    {"tools": [{"type": "function", "function": {"name": "ls", "Name": "rm"}}]},
+    {"input": [{"Type": "item_reference", "role": "user"}]},
+]
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+@pytest.mark.parametrize("raw", MISSPELT, ids=str)
+def test_no_case_hides_a_key_from_policies(wire_format: str, raw: dict[str, Any]) -> None:
+    body = json.dumps({"model": "m", **raw}, ensure_ascii=False).encode()
+    with pytest.raises(MalformedBody, match="case"):
+        FORMATS[wire_format].read_request(body)
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_what_nobody_takes_for_a_key_of_the_wire_format_passes(wire_format: str) -> None:
+    schema = {"type": "object", "properties": {"Content": {"type": "string"}, "N": {}, "ROLE": {}}}
+    raw = {
+        "model": "m",
+        "maxTokens": 5,
+        "topK": 5,
+        "X": 1,
+        "metadata": {"User": "u", "N": "1"},
+        "tools": [{"name": "f", "input_schema": schema, "function": {"name": "f", "parameters": schema}}],
+        "messages": [{"role": "user", "content": [{"type": "tool_use", "input": {"Text": "", "Type": ""}}]}],
+    }
+    assert FORMATS[wire_format].read_request(json.dumps(raw).encode()).raw == raw

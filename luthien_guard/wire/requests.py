@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from luthien_guard.asked import misspelt
 from luthien_guard.errors import MalformedBody
 from luthien_guard.exchange import ChatRequest
 from luthien_guard.wire.format import Path
@@ -19,6 +20,8 @@ def read_request(wire_format: str, body: bytes, types: Mapping[str, tuple[type, 
     raw = loads(body)
     if not isinstance(raw, dict):
         raise MalformedBody("the request is not a JSON object")
+    if (misread := misspelt(raw)) is not None:
+        raise MalformedBody(f"the key {misread!r} is read by some parsers in another case: write it in that")
     for key, allowed in types.items():
         value = raw.get(key)
         if value is not None and (type(value) not in allowed):
