@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Mapping, Sequence
@@ -13,9 +12,11 @@ from typing import Any, Final
 
 from luthien_guard.errors import SinkError
 from luthien_guard.sinks.jsonl import files
+from luthien_guard.sinks.jsonl.filtering import fits, says
 from luthien_guard.sinks.jsonl.following import Following
-from luthien_guard.sinks.jsonl.index import Entry, Index
-from luthien_guard.sinks.jsonl.lines import line_of, lines
+from luthien_guard.sinks.jsonl.index import Index
+from luthien_guard.sinks.jsonl.lines import line_of
+from luthien_guard.sinks.jsonl.retention import chosen, copy, remember, remembered
 from luthien_guard.store import Call, CallFilter, Row, Written, begun, spellings
 
 __all__ = ["JsonlStore"]
@@ -106,9 +107,9 @@ class JsonlStore:
         with self._asked() as index:
             for call_id in reversed(index.ids):
                 call = index.call(call_id)
-                if call is None or not _fits(call, index.entries[call_id], wanted):
+                if call is None or not fits(call, index.entries[call_id], wanted):
                     continue
-                if texts is None or any(_says(row, texts) for row in index.rows_of(call_id)):
+                if texts is None or any(says(row, texts) for row in index.rows_of(call_id)):
                     found.append(call)
                     if len(found) == wanted.limit:
                         break
@@ -146,7 +147,7 @@ class JsonlStore:
         `events_only` prunes the same.)"""
         with self._asked() as index:
             end = index.end if seen is None else self._following.place(seen)
-            gone = _pruned(index, before, max_bytes, end)
+            gone = chosen(index, before, max_bytes, end)
             if gone:
                 self._writable()  # what another one wrote meanwhile would be lost
                 self._rewrite(gone)
@@ -155,7 +156,7 @@ class JsonlStore:
     def pruned(self) -> str | None:
         with self._lock, self._told():
             self._opened()
-            return _read(self._beside) or None
+            return remembered(self._beside) or None
 
     def stats(self) -> Mapping[str, Any]:
         with self._asked() as index:
@@ -197,7 +198,7 @@ class JsonlStore:
             # another one may have written between `open` and the lock
             self._newest = max(self._index.refresh().ids[-1:], default="")
             self._hashes.clear()
-            self._pruned = _read(self._beside)
+            self._pruned = remembered(self._beside)
             self._mended = True
         return self._opened()
 
@@ -223,9 +224,9 @@ class JsonlStore:
         renewed = files.private(fresh)
         try:
             files.locked(renewed.fileno())  # before it has the name: nobody comes between
-            self._copy(renewed, gone)
+            copy(self.path, renewed, gone)
             self._pruned = max(self._pruned, *gone)
-            self._remember()  # first: nothing of it may come back
+            remember(self._beside, self._pruned)  # first: nothing of it may come back
             fresh.replace(self.path)
         except BaseException:  # a disk that is full needs the room
             renewed.close()
@@ -236,25 +237,6 @@ class JsonlStore:
         self._file = renewed
         self._hashes.clear()
         self._newest = max(self._index.refresh().ids[-1:], default="")
-
-    def _copy(self, renewed: FileIO, gone: set[str]) -> None:
-        """Onto the disk."""
-        with self.path.open("rb") as old, os.fdopen(os.dup(renewed.fileno()), "wb") as file:
-            kept = False
-            for begin, end, row in lines(self.path):
-                if (row is None and kept) or (row is not None and row.call_id not in gone):
-                    kept = True
-                    old.seek(begin)
-                    file.write(old.read(end - begin))
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _remember(self) -> None:
-        """Beside the file; what stood there before stays until it is replaced."""
-        fresh = self._beside.with_name(self._beside.name + ".new")
-        with files.private(fresh) as file:
-            files.append(file, [self._pruned.encode()], durable=True)
-        fresh.replace(self._beside)
 
     @contextlib.contextmanager
     def _asked(self) -> Generator[Index]:
@@ -268,46 +250,3 @@ class JsonlStore:
             yield
         except OSError as error:
             raise SinkError(f"jsonl {self.path}: {error}") from None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-
-
-def _pruned(index: Index, before: float | None, max_bytes: int | None, end: int) -> set[str]:
-    """The ids of the calls that go, oldest first: only those that stand before `end` as a whole, and for their size
-    never the newest of all."""
-    total = sum(entry.bytes for entry in index.entries.values())
-    gone: set[str] = set()
-    for call_id in index.ids:
-        entry = index.entries[call_id]
-        old = before is not None and entry.began < before
-        big = max_bytes is not None and total > max_bytes and call_id != index.ids[-1]
-        if (old or big) and entry.places[-1] < end:
-            gone.add(call_id)
-            total -= entry.bytes
-    return gone
-
-
-def _fits(call: Call, entry: Entry, wanted: CallFilter) -> bool:
-    same = ("model", "endpoint", "outcome", "session_id")
-    return (
-        all(getattr(wanted, name) in (None, getattr(call, name)) for name in same)
-        and (wanted.policy is None or wanted.policy in entry.policies)
-        and (wanted.since is None or entry.began >= wanted.since)
-        and (wanted.until is None or entry.began < wanted.until)
-        and (
-            wanted.named is None
-            or call.call_id.startswith(wanted.named)
-            or call.call_id.endswith(wanted.named)
-        )
-        and (wanted.before is None or call.call_id < wanted.before)
-    )
-
-
-def _says(row: Row, texts: Sequence[str]) -> bool:
-    payload = row.payload.lower()
-    return any(text in payload for text in texts)
