@@ -91,9 +91,7 @@ class Exchange(Asking):
         # Policies may change in place what they were shown: what came is read once more, to compare with.
         came = self.format.read_request(body) if calls else request
         for call in calls:
-            for each in call.each:
-                self.context(each).request = self.request
-            result = await self.call(call, self.request)
+            result = await self._ask_about_request(call)
             if result is not None and not isinstance(result, (ChatRequest, Intervention)):
                 result = self.nonsense(call, result, "a ChatRequest or a verdict")
             if isinstance(result, Intervention):
@@ -102,6 +100,20 @@ class Exchange(Asking):
             if failed is not None:
                 return failed
         return await self._completed()
+
+    async def _ask_about_request(self, call: HookCall) -> Any:
+        """Members of a group change nothing, also not in place: each has a reading of its own."""
+        if not call.members:
+            return await self.call(call, self._shown(call, self.request))
+        return await self.together(
+            call,
+            lambda each: self.call(each, self._shown(each, self.format.read_request(self.body))),
+            self.request,
+        )
+
+    def _shown(self, call: HookCall, request: ChatRequest) -> ChatRequest:
+        self.context(call).request = request
+        return request
 
     def _change(
         self, call: HookCall, body: bytes, came: ChatRequest, request: ChatRequest
@@ -134,9 +146,7 @@ class Exchange(Asking):
     async def _completed(self) -> Intervention | None:
         """The last look at what is really sent."""
         for call in self.plan.calls["on_request_completed"]:
-            for each in call.each:
-                self.context(each).request = self.request
-            result = await self.call(call, self.request)
+            result = await self.call(call, self._shown(call, self.request))
             # It may have changed in place what it was shown, and what is sent is not that.
             self.request = self.format.read_request(self.body)
             if result is not None and not isinstance(result, Intervention):

@@ -94,6 +94,30 @@ async def test_nobody_changes_in_place_what_others_have_a_last_look_at(mode: str
     assert not result.allowed
 
 
+@pytest.mark.parametrize("hides_first", [True, False])
+async def test_no_member_of_a_group_changes_in_place_what_another_one_judges(hides_first: bool) -> None:
+    class Hides(Policy):
+        waits = True
+
+        @hookimpl
+        async def on_request_started(self, request: ChatRequest, ctx: PolicyContext) -> None:
+            redacts_and_says_nothing(request)
+            redacts_and_says_nothing(ctx.request)
+
+    class Finds(Policy):
+        waits = True
+
+        @hookimpl
+        async def on_request_started(self, request: ChatRequest, ctx: PolicyContext) -> None:
+            seen.append(request.raw == ctx.request.raw and "SECRET" in repr(request.raw))
+
+    seen: list[bool] = []
+    members = [Hides(), Finds()] if hides_first else [Finds(), Hides()]
+    guard = Guard([{"use": each, "group": "g"} for each in members])
+    result = await decided(guard)
+    assert (seen, result.value.body) == ([True], BODIES["openai.chat"])
+
+
 @pytest.mark.parametrize(("was", "becomes"), [(1, True), (1, 1.0), (1.0, 1), (True, 1), (0, False)])
 @pytest.mark.parametrize("in_place", [True, False])
 @pytest.mark.parametrize("mode", ["shadow", "enforce"])
