@@ -6,15 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from luthien_guard.guard import Guard
+from luthien_guard.records import EventType, Record
 from luthien_guard.testing.clock import VirtualClock
 from luthien_guard.testing.cuts import Cut, Cuts, cuts_for
 from luthien_guard.testing.exchange import Played, Upstream, play
 from luthien_guard.testing.leaks import find_leaks
-from luthien_guard.testing.reading import read
+from luthien_guard.testing.released import had_before
 from luthien_guard.testing.rendering import render
 from luthien_guard.testing.requests import request_for
 from luthien_guard.testing.script import Script
-from luthien_guard.testing.transcript import Called, Transcript
+from luthien_guard.testing.transcript import Called
 
 __all__ = ["Runs", "run"]
 
@@ -149,24 +150,16 @@ class Runs(Sequence[Played]):
         """A policy's verdict (or its failure) took something away, by this policy, for this reason; and what left
         is a legal answer that says `message__contains`."""
         for run in self._runs:
-            verdicts = [each for each in run.records if each.type.value in ("policy.verdict", "policy.error")]
-            told = [
-                f"{each.policy}: {_reason(each)}" for each in verdicts if each.details.get("enforced", True)
-            ]
-            matching = [
-                each
-                for each in verdicts
-                if each.details.get("enforced", True)
-                and policy in (None, each.policy)
-                and reason__contains in _reason(each)
-            ]
+            verdicts = [each for each in run.records if _is_enforced_verdict(each)]
+            told = [f"{each.policy}: {_reason(each)}" for each in verdicts]
+            by = [each for each in verdicts if policy in (None, each.policy)]
+            matching = any(reason__contains in _reason(each) for each in by)
             wanted = f"by {policy or 'any policy'}" + f" for {reason__contains!r}" * bool(reason__contains)
-            _check(run, bool(matching), f"not blocked {wanted}; verdicts: {told or 'none'}")
+            _check(run, matching, f"not blocked {wanted}; verdicts: {told or 'none'}")
             status = run.outcome.status.value
             _check(run, status in ("blocked", "policy_error"), f"the outcome is {status}")
-            _check(
-                run, message__contains.encode() in run.body, f"the client is not told {message__contains!r}"
-            )
+            said = message__contains.encode() in run.body
+            _check(run, said, f"the client is not told {message__contains!r}")
         return self.assert_legal()
 
     def assert_released(self, *texts: str, tool_calls: Sequence[str] | None = None) -> Runs:
@@ -229,27 +222,9 @@ class Runs(Sequence[Played]):
         assert streams, "no run was streamed frame by frame: released_before has nothing to look at"
         for run in streams:
             if "late" not in run.cut:
-                _check(run, _had(run, earlier, later), f"{earlier!r} left only after upstream said {later!r}")
+                told = f"{earlier!r} left only after upstream said {later!r}"
+                _check(run, had_before(run, earlier, later), told)
         return self
-
-
-def _had(run: Played, earlier: str, later: str) -> bool:
-    said = _everything(run.upstream.transcript)
-    _check(run, later in said, f"upstream never says {later!r}")
-    at = 0
-    while later not in _everything(read(run.upstream.sent[:at], run.wire_format, stream=True)):
-        at = run.upstream.sent.find(b"\n\n", at) + 2
-        if at < 2:  # it was stopped before it said so
-            at = len(run.upstream.sent) + 1
-            break
-    had = b"".join(data for fed, data in run.timeline if fed < at)
-    return earlier in _everything(read(had, run.wire_format, stream=True))
-
-
-def _everything(transcript: Transcript) -> str:
-    """All that deltas say; a responses client reads texts before their items are done, so take those too."""
-    calls = "".join(each.name + each.arguments for each in transcript.tool_calls)
-    return "\n".join((transcript.text, transcript.reasoning, transcript.refusal, calls, transcript.heard))
 
 
 def _named(call: Called) -> tuple[str, Any]:
@@ -259,7 +234,13 @@ def _named(call: Called) -> tuple[str, Any]:
         return call.name, call.arguments
 
 
-def _reason(record: Any) -> str:
+def _is_enforced_verdict(record: Record) -> bool:
+    """Or a failure that ended as one."""
+    of_policy = record.type in (EventType.VERDICT, EventType.POLICY_ERROR)
+    return of_policy and bool(record.details.get("enforced", True))
+
+
+def _reason(record: Record) -> str:
     return str(record.details.get("reason") or record.details.get("error") or "")
 
 
