@@ -432,7 +432,7 @@ async def test_so_it_is_in_a_body(policy: type[Policy]) -> None:
 
 
 #: Blocks that have no text, and what of them leaves.
-BESIDE = [
+BESIDE: list[dict[str, Any]] = [
     {"type": "tool_use", "id": "toolu_1", "name": "x", "input": {}},
     {"type": "server_tool_use", "id": "srvtoolu_1", "name": "x", "input": {}},
     {"type": "odd_call", "id": "c1", "name": "x", "input": {}},
