@@ -163,6 +163,64 @@ async def test_calls_that_were_judged_apart_stay_apart(parts: Any, step: int) ->
     assert merged(sent.body, "id") == sorted(seen.calls)
 
 
+def entry(index: int | None, id: str | None, name: Any, arguments: str) -> dict[str, Any]:
+    """With all its members, whatever they say."""
+    return {"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+BEGUN = chunk({"tool_calls": [entry(0, "a", "x", HALF)]})
+
+
+@steps
+@pytest.mark.parametrize("index", [1, None, 7])
+@pytest.mark.parametrize("id", [None, "", " ", "\ufeff"], ids=ascii)
+@pytest.mark.parametrize("name", [None, "", " ", "\ufeff\t", ["bash"], 1], ids=ascii)
+async def test_what_begins_no_call_goes_on_with_none(
+    index: int | None, id: str | None, name: Any, step: int
+) -> None:
+    """Vercel's SDK takes it for more of the call that has begun, others for another call."""
+    seen = Seen()
+    begun = BEGUN if index else b""  # without an index it is more of the last call, for all of them
+    sent = await through(
+        [Judge(seen)], begun + chunk({"tool_calls": [entry(index, id, name, REST)]}) + END, step=step
+    )
+    assert sent.outcome.status is OutcomeStatus.SUCCESS
+    assert [said.get("function") for said in entries(sent.body)] == [{"name": "x", "arguments": HALF}] * len(
+        seen.calls
+    )
+    assert seen.calls == ([("x", HALF)] if begun else [])
+
+
+@steps
+async def test_nor_among_others_in_one_chunk(step: int) -> None:
+    two = chunk({"tool_calls": [entry(0, "a", "x", HALF), entry(1, None, None, REST)]})
+    sent = await through([Judge()], two + END, step=step)
+    assert merged(sent.body, "index") == [("x", HALF)]
+
+
+@steps
+@pytest.mark.parametrize("name", ["", " ", "\ufeff"], ids=ascii)
+async def test_a_call_with_an_id_begins_without_a_blank_name(name: str, step: int) -> None:
+    """Vercel's SDK would skip it, and take what goes on with it for more of the one before."""
+    more = chunk({"tool_calls": [entry(1, "b", name, "")]}) + chunk(
+        {"tool_calls": [call(1, None, None, REST)]}
+    )
+    sent = await through([Judge()], BEGUN + more + END, step=step)
+    assert merged(sent.body, "index") == [("", REST), ("x", HALF)]
+    assert "name" not in entries(sent.body)[1]["function"]
+
+
+@steps
+@pytest.mark.parametrize("more", [{"index": None}, {}], ids=["null", "none"])
+async def test_all_of_a_call_with_an_index_leaves_under_it(more: dict[str, Any], step: int) -> None:
+    """JavaScript finds another call under null, and clients of which two calls have begun skip what has no index."""
+    parts = [call(0, "a", "x", "{"), {"function": {"arguments": '"a":1'}, **more}, call(0, None, None, "}")]
+    sent = await through(
+        [Judge()], b"".join(chunk({"tool_calls": [each]}) for each in parts) + END, step=step
+    )
+    assert [each["index"] for each in entries(sent.body)] == [0, 0, 0]
+
+
 async def test_what_is_not_tangled_leaves_as_it_came() -> None:
     gap = [(0, "a", "x", "{"), (2, "b", "y", "}"), (0, None, None, "}")]
     alone = [(None, "a", "x", "{"), (None, None, None, "}")]

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from luthien_guard.events import ToolKind
 from luthien_guard.wire.chat.fields import Envelope, arguments_piece
 from luthien_guard.wire.chat.folding import folded
 from luthien_guard.wire.chat.indices import number_of
-from luthien_guard.wire.chat.payloads import KEYS, REST, begins_anew, is_foreign, kind_of, payload_of, rest_of
+from luthien_guard.wire.chat.payloads import (
+    KEYS,
+    REST,
+    begins_anew,
+    is_blank,
+    is_foreign,
+    kind_of,
+    payload_of,
+    rest_of,
+)
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.indices import leaves_as, no_list
 from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.strings import opaque
 
 __all__ = ["CallNotes", "Calls", "read_whole", "read_whole_legacy"]
+
+NOT_BEGUN: Final = "more of a tool call that has not begun"
 
 
 class CallNotes:
@@ -48,12 +59,17 @@ class Calls:
 
     def read(self, raw: Any, number: int, owner: Path, envelope: Envelope, pieces: list[Piece]) -> str:
         """The pieces of an entry of `tool_calls`; why it is of no known kind, "" where it is."""
-        if type(raw) is not dict:
-            opaque(raw, owner, pieces, owner=owner)
-            if not self._whole:
-                pieces.append(leaves_as(owner, DELETE))
-            return "a tool call that is no object"
-        return self._read_entry(self._find(raw, number, owner, pieces), raw, owner, envelope, pieces)
+        block = self._find(raw, number, owner, pieces)
+        if block is None:
+            return self._lost(raw, owner, pieces)
+        return self._read_entry(block, raw, owner, envelope, pieces)
+
+    def _lost(self, raw: Any, owner: Path, pieces: list[Piece]) -> str:
+        """An entry of no call does not leave."""
+        opaque(raw, owner, pieces, owner=owner)
+        if not self._whole:
+            pieces.append(leaves_as(owner, DELETE))
+        return NOT_BEGUN if type(raw) is dict else "a tool call that is no object"
 
     def read_several(
         self, calls: list[Any], number: int, path: Path, envelope: Envelope, pieces: list[Piece]
@@ -64,11 +80,10 @@ class Calls:
         strange = ""
         here: dict[Block, list[int]] = {}
         for at, raw in enumerate(calls):
-            if type(raw) is not dict:
-                strange = self.read(raw, number, (*path, at), envelope, pieces)
-                continue
             block = self._find(raw, number, (*path, at), pieces)
-            if block not in here:
+            if block is None:
+                strange = self._lost(raw, (*path, at), pieces)
+            elif block not in here:
                 here[block] = [at]
             elif begins_anew(raw) and (block.name or any(begins_anew(calls[one]) for one in here[block])):
                 here[self._again(raw, number, (*path, at), pieces)] = [at]
@@ -178,9 +193,11 @@ class Calls:
 
     def _name(self, block: Block, name: Any, path: Path, owner: Path, pieces: list[Piece]) -> None:
         """A name that is repeated in every fragment counts once; one that comes in fragments is put together."""
-        if name is None or name == "":
+        begun = bool(block.name) or self._whole or block is self._legacy
+        if name is None or (name == "" and begun):
             return
-        if type(name) is not str:
+        if type(name) is not str or (is_blank(name) and not begun):
+            # of a call with a blank name some clients read no beginning
             opaque(name, path, pieces, owner=owner)
             pieces.append(leaves_as(path, DELETE))
             return
@@ -193,11 +210,15 @@ class Calls:
 
     # -- whose fragment it is ------------------------------------------------------------------------------------------
 
-    def _find(self, raw: dict[str, Any], number: int, owner: Path, pieces: list[Piece]) -> Block:
+    def _find(self, raw: Any, number: int, owner: Path, pieces: list[Piece]) -> Block | None:
         """The call that a fragment belongs to: by its index, unless it has a new id; without an index by its id;
-        without either the last one. Clients do one or the other: where they would differ, the writer re-indexes."""
+        without either the last one. Clients do one or the other: where they would differ, the writer re-indexes.
+        None where it belongs to no call: clients do not agree on whether what has neither id nor name begins one, or
+        goes on with the one that has begun."""
+        if type(raw) is not dict:
+            return None
         index, id = number_of(raw.get("index")), raw.get("id")
-        if type(id) is not str:
+        if type(id) is not str or is_blank(id):
             id = ""
         if index is None:
             known = self._by_id.get(id) if id else self._last
@@ -206,6 +227,8 @@ class Calls:
             if known is not None and id and known.id and known.id != id:
                 known = self._by_id.get(id)
         if known is None:
+            if not (id or self._whole or begins_anew(raw)):
+                return None
             known = self._last = self._new(number, index, id, "function", owner, pieces)
         elif id and not known.id:
             known.id = id
@@ -238,7 +261,7 @@ def _is_named(key: str, value: Any, where: str) -> bool:
     """Clients that check a chunk read an id that is a string, and functions that are called so."""
     if key == "type" and where == "function":
         return value is None or value == "function"
-    return value is None or type(value) is str
+    return value is None or (type(value) is str and (not value or not is_blank(value)))
 
 
 def _has_others(block: Block, *, is_json: bool) -> bool:

@@ -6,7 +6,17 @@ from typing import Any, Final
 
 from luthien_guard.events import ToolKind
 
-__all__ = ["ENTRY", "KEYS", "REST", "begins_anew", "is_foreign", "kind_of", "payload_of", "rest_of"]
+__all__ = [
+    "ENTRY",
+    "KEYS",
+    "REST",
+    "begins_anew",
+    "is_blank",
+    "is_foreign",
+    "kind_of",
+    "payload_of",
+    "rest_of",
+]
 
 #: The member that holds a payload -> the keys of its name and of its arguments.
 KEYS: Final = {"function": ("name", "arguments"), "custom": ("name", "input")}
@@ -39,7 +49,12 @@ def kind_of(where: str) -> ToolKind:
 def begins_anew(entry: dict[str, Any]) -> bool:
     """It names what it wants to have run, as only the first fragment of a call does."""
     where = payload_of(entry)
-    return where == REST or (where != "" and bool(entry[where].get(KEYS[where][0])))
+    return where == REST or (where != "" and not is_blank(entry[where].get(KEYS[where][0])))
+
+
+def is_blank(name: Any) -> bool:
+    """No name, or no id, for clients that strip it. JavaScript strips a byte-order mark, too."""
+    return type(name) is not str or not name.replace("\ufeff", "").strip()
 
 
 def is_foreign(entry: dict[str, Any], key: str, where: str) -> bool:

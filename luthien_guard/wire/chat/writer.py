@@ -270,7 +270,8 @@ def _place(data: Any, owner: Path, block: Block, changes: dict[Path, Any]) -> No
         return
     entry = data["choices"][owner[1]]["delta"]["tool_calls"][owner[4]]
     index = changes.get((*owner, "index"), entry.get("index"))
-    index = 0 if index is None else index
+    if index is None and block.codec.index is None:
+        index = 0  # that is what no index is, where none of its fragments has one
     if type(index) is not int or index != out:
         changes[(*owner, "index")] = out
     if id and changes.get((*owner, "id"), entry.get("id")):
