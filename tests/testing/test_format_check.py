@@ -10,7 +10,7 @@ import pytest
 from luthien_guard.events import Chunk
 from luthien_guard.exchange import ChatRequest
 from luthien_guard.testing import WIRE_FORMATS, check_wire_format
-from luthien_guard.wire.format import Piece, PieceKind, ReadChunk, Reader, Writer
+from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk, Reader, Writer
 from luthien_guard.wire.formats import FORMATS
 
 
@@ -92,12 +92,17 @@ def without(kind: PieceKind) -> Callable[[list[Piece]], list[Piece]]:
     return lambda found: [piece for piece in found if piece.kind is not kind]
 
 
+def and_a_block_that_never_starts(found: list[Piece]) -> list[Piece]:
+    return [*found, Piece(PieceKind.DERIVED, block=Block("text"))]
+
+
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [
         (Wrapped(pieces=without(PieceKind.OPAQUE)), "no piece shows it"),
         (Wrapped(pieces=without(PieceKind.STOP)), "never stops"),
         (Wrapped(pieces=without(PieceKind.START)), "before its block's start"),
+        (Wrapped(pieces=and_a_block_that_never_starts), "never stops"),
         (Wrapped(write=lambda raw: raw.replace(b'":', b'": ')), "unchanged bytes were changed"),
         (Wrapped(request=lambda body: body.removeprefix(b"\xef\xbb\xbf")), "read_request accepts"),
     ],

@@ -63,7 +63,7 @@ class _Lives:
 
     def end(self) -> None:
         for block in self._alive:
-            said = "".join(self._said[id(block)])
+            said = "".join(self._said.get(id(block), []))
             check(block.text == said, f"block.source is not what the deltas said: {block.text!r}")
             check(id(block) in self._stopped, f"a block never stops: {block.text!r}")
 
