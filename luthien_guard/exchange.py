@@ -105,6 +105,8 @@ _PROMPT_KEYS = (
     *("compaction", "context_management"),
     # what litellm puts around it for models without a template of their own
     *("roles", "initial_prompt_value", "final_prompt_value"),
+    # what servers of open models write it from (vLLM, Cohere)
+    *("documents", "chat_template", "chat_template_kwargs"),
 )
 _SYSTEM_KEYS = ("system", "instructions", "litellm_system_prompt", "compaction", "context_management")
 

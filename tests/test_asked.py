@@ -31,6 +31,9 @@ TOOL = {"name": "hidden", "input_schema": {"type": "object"}}
         (CHAT, {"roles": {"user": {"pre_message": "hidden"}}}),
         (CHAT, {"initial_prompt_value": "hidden"}),
         (CHAT, {"final_prompt_value": "hidden"}),
+        (CHAT, {"documents": [{"title": "a", "text": "hidden"}]}),
+        (CHAT, {"chat_template": "hidden"}),
+        (CHAT, {"chat_template_kwargs": {"documents": ["hidden"]}}),
     ],
     ids=str,
 )

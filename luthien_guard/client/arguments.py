@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from luthien_guard.client.credentials import Veil, is_private, is_secret, secrets_in
 from luthien_guard.client.litellm_api import litellm
 from luthien_guard.wire.json_text import dumps
+from luthien_guard.wire.requests import same
 
 __all__ = ["Arguments", "as_json"]
 
@@ -114,8 +115,8 @@ class Arguments:
         """Of a parameter that `extra_body` gives too: OpenAI's SDK takes that one, other providers get the argument."""
         extra = as_json(self._given["extra_body"]) if self._extra else {}
         for name in sorted(self._extra & self._given.keys()):
-            own = None if self._goes_around(name) else self._given[name]
-            if own is not None and own != [] and as_json(own, strict=False) != extra[name]:
+            own: Any = None if self._goes_around(name) else self._given[name]
+            if own is not None and own != [] and not same(as_json(own, strict=False), extra[name]):
                 raise TypeError(
                     f"{name} is given twice, as an argument and in extra_body: which of the two is sent depends on the "
                     "provider, so no policy could judge it; give it once"
@@ -132,7 +133,7 @@ class Arguments:
         if extra:
             given["extra_body"] = extra
         for name, value in wanted.items():
-            if name not in self._extra and (name not in given or value != self.request.get(name)):
+            if name not in self._extra and (name not in given or not same(value, self.request.get(name))):
                 given[name] = self._veil.show(name, value)
         return given
 

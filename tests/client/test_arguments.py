@@ -177,6 +177,16 @@ def test_who_wants_parameters_dropped_keeps_that() -> None:
     assert unvalidated(given) == given
 
 
+@pytest.mark.parametrize(("was", "becomes"), [(1, True), (1, 1.0), (True, 1), (0.0, False)])
+def test_what_python_takes_for_equal_is_another_argument(was: object, becomes: object) -> None:
+    given = {"model": "m", "stream_options": {"deep": [was]}}
+    arguments = Arguments(given)
+    body = json.dumps({"model": "m", "stream_options": {"deep": [becomes]}}).encode()
+    assert repr(arguments.decided(body)["stream_options"]) == repr({"deep": [becomes]})
+    with pytest.raises(TypeError, match="given twice"):
+        Arguments({**given, "extra_body": {"stream_options": {"deep": [becomes]}}})
+
+
 _ELSEWHERE: list[dict[str, object]] = [
     {"fallbacks": ["gpt-4o-mini", {"model": "m"}, "PROMPT"]},
     {"fallbacks": [{"extra_body": "PROMPT"}]},
