@@ -444,6 +444,15 @@ BESIDE: list[dict[str, Any]] = [
 beside = pytest.mark.parametrize("block", BESIDE, ids=[str(each["type"]) for each in BESIDE])
 
 
+@steps
+@pytest.mark.parametrize("kind", [None, 1, {"text": "text"}, ["text"]], ids=str)
+async def test_so_it_is_where_the_type_is_no_string(kind: Any, step: int) -> None:
+    start = {"type": "content_block_start", "index": 0, "content_block": {"type": kind, "text": "Night"}}
+    events = [start, stopped(0), begun(1), said(1, "jar"), stopped(1)]
+    sent = await through([Forbids()], wire(started(), *events, *finished()), format=API, step=step)
+    assert sent.outcome.status is OutcomeStatus.BLOCKED
+
+
 @beside
 async def test_a_text_in_a_block_that_has_none_does_not_leave(block: dict[str, Any]) -> None:
     """Who takes the text of each block that has one would join it to the next."""

@@ -47,7 +47,7 @@ _FIELDS: Final = ("text", "thinking", "partial_json")
 #: Deltas that the format knows: whatever else is in them, nobody takes it for the arguments of a call.
 _KNOWN: Final = ("citations_delta", "signature_delta", *_DELTAS)
 #: Which deltas go on with a block that is no call.
-_GOES_ON: Final[dict[Any, str]] = {"text": "text_delta", "thinking": "thinking_delta", "compaction": _SUMMARY}
+_GOES_ON: Final = {"text": "text_delta", "thinking": "thinking_delta", "compaction": _SUMMARY}
 _TEXT: Final[Path] = ("delta", "text")
 _DELTA, _START, _STOP = PieceKind.DELTA, PieceKind.START, PieceKind.STOP
 
@@ -180,7 +180,7 @@ class StreamReader:
         if block is not None:
             self._read_on(block, pieces)
             _forget_empty_input(block, made)
-            went_on = _GOES_ON.get(kind, "input_json_delta")
+            went_on = _GOES_ON.get(kind if type(kind) is str else "", "input_json_delta")
             is_odd = block.kind == "text" and not is_known(kind)
             whole = bool(block.source) and block.kind == "call"
             block.codec = Aside(key) if is_odd else Place(key, went_on, whole=whole)
