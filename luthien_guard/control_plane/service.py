@@ -11,7 +11,7 @@ process. The order for one exchange:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -127,7 +127,7 @@ class GuardedStream(Protocol):
         at once when another `settle` took them."""
         ...
 
-    async def decide_pending(self) -> None:
+    def decide_pending(self) -> Awaitable[None]:
         """Run the verdicts that are pending now and release nothing: for a shell that goes on feeding beside them.
         What they freed comes with the next `feed`, which may be empty. (The releases of a `settle` and of a `feed`
         that overlap have no order between them: either may have been taken first.)"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final
 
 from luthien_guard.control_plane.answers import UNRECORDED, error_answer, refusal, unrecorded
@@ -164,7 +164,7 @@ class LocalStream:
         await self._jobs.run()
         return await self._release()
 
-    def decide_pending(self) -> Coroutine[Any, Any, None]:
+    def decide_pending(self) -> Awaitable[None]:
         return self._jobs.run()
 
     async def fail(self, status: int, code: str, message: str) -> Release:

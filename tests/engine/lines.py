@@ -104,7 +104,7 @@ class Lines:
     suffix = "/lines"
     keepalive = b":\n\n"
     no_arguments = ""
-    refusal = (400, "refused")
+    refusal: tuple[int, str] = (400, "refused")
     refuses_in_stream = False
 
     def __init__(self, *, calls_last: bool = False) -> None:

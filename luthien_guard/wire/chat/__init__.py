@@ -39,7 +39,7 @@ class Chat:
     keepalive = b": keepalive\n\n"
     calls_last = False
     no_arguments = ""
-    refusal = (400, "content_policy_violation")
+    refusal: tuple[int, str] = (400, "content_policy_violation")
     refuses_in_stream = False
 
     def read_request(self, body: bytes) -> ChatRequest:

@@ -32,7 +32,7 @@ class Messages:
     suffix = "/messages"
     keepalive = b'event: ping\ndata: {"type": "ping"}\n\n'
     no_arguments = "{}"
-    refusal = (403, "permission_error")
+    refusal: tuple[int, str] = (403, "permission_error")
     refuses_in_stream = False
     calls_last = True  # after a tool_use block only tool_use blocks may follow
 

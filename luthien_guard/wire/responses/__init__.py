@@ -36,7 +36,7 @@ class Responses:
     keepalive = b": keepalive\n\n"
     calls_last = False
     no_arguments = ""
-    refusal = (400, "invalid_prompt")
+    refusal: tuple[int, str] = (400, "invalid_prompt")
     refuses_in_stream = True
 
     def read_request(self, body: bytes) -> ChatRequest:
