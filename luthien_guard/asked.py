@@ -7,7 +7,7 @@ be passed by.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 __all__ = ["Place", "askings", "limits_of", "misspelt", "references_of", "tools_of"]
@@ -16,6 +16,9 @@ Place: TypeAlias = tuple[str | int, ...]
 
 #: Where a request names further models; what stands in each of them is said to that model instead.
 _OTHERS: Final[Mapping[str, tuple[str, ...]]] = {"fallbacks": (), "model_list": ("litellm_params",)}
+_FURTHER: Final = frozenset({"extra_body", *_OTHERS})
+#: Where tools and parts of a conversation stand.
+_HOLDING: Final = frozenset({"tools", "functions", "mcp_servers", "messages", "input"})
 #: How long an answer may be: the wire formats' names, and those of single providers, which litellm hands on and which then
 #: stand over the common one.
 _LIMITS: Final = (
@@ -60,6 +63,8 @@ def askings(raw: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]
     todo: list[tuple[Place, Mapping[str, Any]]] = [((), raw)]
     for place, asked in todo:  # grows on the way
         yield place, asked
+        if _FURTHER.isdisjoint(asked):
+            continue
         if isinstance(merged := asked.get("extra_body"), dict):
             todo.append(((*place, "extra_body"), merged))
         for key, inner in _OTHERS.items():
@@ -100,15 +105,22 @@ def misspelt(raw: Mapping[str, Any]) -> str | None:
     """A key that is read here in another case. Parsers of Go and .NET, among others, take it for that one, and of two the
     last; a policy would have seen nothing of it."""
     for _, asked in askings(raw):
-        tools = list(tools_of(asked))
-        functions = [tool["function"] for tool in tools if isinstance(tool, dict) and "function" in tool]
-        for part in (dict(asked), *_parts(asked), *tools, *functions):
+        for part in _read_in(asked):
             # At once for nearly all: of long conversations there are thousands.
             if isinstance(part, dict) and not _COMMON.issuperset(part):
                 for key in part:
                     if key not in _READ and _folded(key) in _FOLDED:
                         return str(key)
     return None
+
+
+def _read_in(asked: Mapping[str, Any]) -> Sequence[Any]:
+    """Whatever has keys that somebody reads."""
+    if _HOLDING.isdisjoint(asked):
+        return (asked,)
+    tools = list(tools_of(asked))
+    functions = [tool["function"] for tool in tools if isinstance(tool, dict) and "function" in tool]
+    return (asked, *_parts(asked), *tools, *functions)
 
 
 def _kept(wire_format: str, asked: Mapping[str, Any]) -> Iterator[str]:
