@@ -591,7 +591,7 @@ async def test_an_explanation_is_said_where_the_call_was_in_whatever_choice_it_c
 
 @pytest.mark.parametrize(("n", "choices"), [(None, 1), (0, 1), (1, 1), (2, 2)])
 def test_a_request_says_how_many_answers_it_asks_for(n: int | None, choices: int) -> None:
-    raw = {"model": "m", "messages": [], "n": n}
+    raw: dict[str, Any] = {"model": "m", "messages": [], "n": n}
     assert ChatRequest("openai.chat", raw).choices == choices
     assert ChatRequest("openai.responses", raw).choices == 1
 
@@ -706,3 +706,35 @@ async def test_a_part_that_nobody_knows_leaves_as_it_came() -> None:
         + END
     )
     assert (await through([Forbids()], body)).body == body
+
+
+def _text(text: str, kind: str = "text") -> dict[str, Any]:
+    return {"type": kind, "text": text}
+
+
+def _said(bodies: list[Any], member: str) -> list[dict[str, Any]]:
+    chunks = [body for body in bodies if type(body) is dict]  # not the end
+    contents = [choice[member].get("content") for body in chunks for choice in body["choices"]]
+    return [part for content in contents for part in content or ()]
+
+
+AROUND = [_text("MARK"), _text("x", "odd"), _text(" !")]
+LED = [_text("x", "odd"), _text("MARK"), _text(" .")]
+
+
+@steps
+@pytest.mark.parametrize("lists", [[AROUND], [[one] for one in AROUND]], ids=["at once", "one by one"])
+async def test_what_some_clients_skip_between_two_texts_is_a_text_for_all(lists: Any, step: int) -> None:
+    body = ROLE + b"".join(chunk({"content": parts}) for parts in lists) + END
+    sent = await through([NoMark()], body, step=step)
+    assert sent.outcome.status is OutcomeStatus.SUCCESS
+    assert _said(sent.chunks, "delta") == [_text("MARK"), _text("x"), _text(" !")]
+
+
+@pytest.mark.parametrize("parts", [AROUND, LED], ids=["between", "in front"])
+async def test_so_it_is_in_a_body_and_what_stands_in_front_stays(parts: list[Any]) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": parts}, "finish_reason": "stop"}
+    came = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    sent = await through([NoMark()], json.dumps(came).encode(), stream=False)
+    left = _said([json.loads(sent.body)], "message")
+    assert left == (LED if parts is LED else [_text("MARK"), _text("x"), _text(" !")])

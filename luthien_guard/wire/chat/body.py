@@ -10,7 +10,16 @@ from typing import Any
 from luthien_guard.events import Channel, Chunk
 from luthien_guard.wire.chat.calls import read_whole, read_whole_legacy
 from luthien_guard.wire.chat.changes import put, without_empty_lists
-from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, follow, logprobs_of, texts_of
+from luthien_guard.wire.chat.fields import (
+    CHANNELS,
+    ENVELOPE,
+    Envelope,
+    failed,
+    follow,
+    logprobs_of,
+    of_one_type,
+    texts_of,
+)
 from luthien_guard.wire.chat.indices import MAX_CHOICES, read_choice_index
 from luthien_guard.wire.chat.writer import finish_after_removal, no_usage
 from luthien_guard.wire.foreign import left_out, no_answer, of_no_kind
@@ -154,6 +163,7 @@ class BodyReader:
         elif isinstance(value, list):
             for name, into, place, text in texts_of(key, channel, value, path, pieces):
                 self._text(texts, name, into, number, place, text, pieces)
+            of_one_type(value, path, pieces, begun=False)
         elif value is not None:
             opaque(value, path, pieces)
             self._strange("a text that is neither string nor list")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from luthien_guard.events import Channel
 from luthien_guard.wire.foreign import is_foreign_call
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, is_identifier
-from luthien_guard.wire.indices import strings_only
+from luthien_guard.wire.indices import leaves_as, strings_only
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.strings import opaque
 
@@ -20,6 +20,7 @@ __all__ = [
     "failed",
     "follow",
     "logprobs_of",
+    "of_one_type",
     "texts_of",
 ]
 
@@ -90,6 +91,19 @@ def texts_of(
     for of, place, text in parts_of(content, path, pieces):
         inner = of != channel and channel == "content"
         yield (f"{key}/{of}", of, place, text) if inner else (key, channel, place, text)
+
+
+def of_one_type(parts: list[Any], path: Path, pieces: list[Piece], *, begun: bool) -> bool:
+    """Whether a part that says it is a text has said something, in these or before (`begun`). Behind one, a part of no
+    known type leaves as a text, too: clients that skip it would join the texts around it, others read it between them."""
+    for at, part in enumerate(parts):
+        if type(part) is not dict or type(part.get("text")) is not str or not part["text"]:
+            continue
+        if part.get("type") == "text":
+            begun = True
+        elif begun and not is_foreign_call(part):
+            pieces.append(leaves_as((*path, at, "type"), "text"))
+    return begun
 
 
 def follow(refusal: Block, content: Block | None, pieces: list[Piece]) -> None:

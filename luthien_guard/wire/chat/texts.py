@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from luthien_guard.events import Channel
-from luthien_guard.wire.chat.fields import follow, texts_of
+from luthien_guard.wire.chat.fields import follow, of_one_type, texts_of
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.indices import leaves_as
 from luthien_guard.wire.json_text import DELETE
@@ -19,13 +19,14 @@ _DELTA: Final = PieceKind.DELTA  # a look-up less for every token
 class Texts:
     """By name: the member of the delta, or something else for texts that no client takes for that one."""
 
-    __slots__ = ("_number", "_refused", "_sizes", "all", "reasoning")
+    __slots__ = ("_number", "_refused", "_sizes", "_typed", "all", "reasoning")
 
     def __init__(self, number: int) -> None:
         self.all: dict[str, Block] = {}
         self.reasoning = ""  # what its member is called: the first name that said something
         self._number = number  # of the choice
         self._refused = False  # a refusal has begun
+        self._typed: set[str] = set()  # what has said something in parts that say they are a text
         # Of texts that were repeated: how many parts, of what length.
         self._sizes: dict[str, tuple[int, int]] = {}
 
@@ -117,6 +118,8 @@ class Texts:
         if own:
             block = self.all[name]
             block.codec = (block.codec or 0) + len(own)
+        if of_one_type(parts, path, pieces, begun=name in self._typed):
+            self._typed.add(name)
         for at, part in enumerate(parts):
             # Or it is taken for more of a text at that index.
             if _has_index(part) and part.get("type") != "text":
