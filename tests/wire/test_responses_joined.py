@@ -410,3 +410,36 @@ async def test_parts_around_another_items_text_are_no_text_of_one_item(start: st
     assert sent.outcome.status is OutcomeStatus.SUCCESS
     assert list(by_item(sent.body).values()) == ["Night", " and ", "jar"]
     assert printed(sent.body) == "Night and jar"
+
+
+def _told_by_vercel(body: bytes) -> str:
+    """Its SDK takes a refusal for more of the text."""
+    kinds = ("response.output_text.delta", "response.refusal.delta")
+    return "".join(event["delta"] for event in parsed(body) if event["type"] in kinds)
+
+
+@steps
+@pytest.mark.parametrize("words", [("Ni", "ght", "jar"), ("x", "Night", "jar"), ("Night", "jar", "x")])
+async def test_a_refusal_among_texts_is_read_with_them(words: tuple[str, str, str], step: int) -> None:
+    text, refusal, more = words
+    item, begun, delta, *rest = message(0, text)
+    events = [
+        item,
+        begun,
+        delta,
+        {**delta, "type": "response.refusal.delta", "delta": refusal},
+        {**delta, "delta": more},
+        *rest,
+    ]
+    sent = await answered(*events, output=[message_item(0, text)], step=step)
+    assert MARK not in _told_by_vercel(sent.body)
+    assert all(MARK not in each for each in said(sent.body).values())
+
+
+@steps
+async def test_a_refusal_behind_a_text_leaves_as_it_came(step: int) -> None:
+    item, begun, delta, *rest = message(0, "Night")
+    refusal = {**delta, "type": "response.refusal.delta", "delta": "ly no"}
+    events = [item, begun, delta, refusal, *rest]
+    sent = await answered(*events, output=[message_item(0, "Night")], step=step)
+    assert _told_by_vercel(sent.body) == "Nightly no"

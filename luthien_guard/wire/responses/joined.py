@@ -32,6 +32,8 @@ class Joined:
     def begin(self, kind: str, block: Block, pieces: list[Piece]) -> None:
         """A text is heard of for the first time, or as it was not heard before. The one in front of it is whole."""
         before = self._latest.get((self.reading, kind))
+        if kind == "refusal" and before is None:  # Vercel's SDK reads it as more of the text
+            before = self._said.get("text")
         if self.reading.endswith(".added"):  # deltas go on from there
             before = self._said.get(kind, before)
         block.follows = before
@@ -46,6 +48,11 @@ class Joined:
         self._latest[self.reading, kind] = block
         if self.reading.endswith(".delta"):
             self._said[kind] = block
+
+    @property
+    def refused(self) -> bool:
+        """A delta has refused. Text behind it would be read behind the refusal by some clients, and without it by others."""
+        return "refusal" in self._said
 
     def is_over(self, kind: str, block: Block) -> bool:
         """Whether more of a text would be read behind another one: deltas have begun that since, or never this one."""

@@ -125,6 +125,10 @@ class ResponsesReader:
         if type(text) is not str:
             _no_text(data, "delta", pieces)
             return
+        if text and event.kind == "text" and self._items.joined.refused:
+            _no_text(data, "delta", pieces)
+            self.unknown = "text behind a refusal"
+            return
         block = None
         if text:
             at = item.part(data, event.part, pieces)
