@@ -90,7 +90,6 @@ class LocalControlPlane:
             stream=exchange.request.stream,
             covers_response=covered,
             enforces=exchange.plan.enforces,
-            may_wait=exchange.plan.may_wait,
             ends_at_once=exchange.plan.ends_at_once,
         )
         return PolicyResult(decision)

@@ -63,8 +63,6 @@ class RequestDecision:
     covers_response: bool = True
     #: False when nothing that is said about the response has an effect on it: what cannot be read may pass unread.
     enforces: bool = True
-    #: False when no hook on the response is awaited, so that none can hang: the shell need not watch `overdue`.
-    may_wait: bool = True
     #: True when `close` does nothing that waits, so that it need not be bounded or shielded.
     ends_at_once: bool = False
 

@@ -90,9 +90,6 @@ class Plan:
             None,
         )
         self.looks_at_response = any(self.calls[hook] for hook in _RESPONSE_HOOKS)
-        self.may_wait = any(
-            call.is_async for hook in (*_RESPONSE_HOOKS, "on_error") for call in self.calls[hook]
-        )
         self.ends_at_once = not (self.calls["on_exchange_closed"] or self.calls["on_error"])
         # on_response_completed alone needs the pieces, but objects to nothing that it could not read
         self.enforces = any(_enforces(call) for hook in _RESPONSE_HOOKS for call in self.calls[hook])

@@ -17,6 +17,7 @@ from anyio.to_thread import run_sync
 
 from luthien_guard.pubsub import GAP, Notice, PubSub
 from luthien_guard.store import Row
+from luthien_guard.testing.sinks.promises import same
 from luthien_guard.testing.sinks.rows import exchange_rows
 
 __all__ = ["check_pubsub"]
@@ -103,8 +104,7 @@ class _Subscriber:
 
 
 def _same(promise: str, found: Sequence[Notice], wanted: Sequence[Notice]) -> None:
-    plain = [replace(each, id="") for each in found]
-    assert plain == list(wanted), f"{promise}: expected {list(wanted)!r}, found {plain!r}"[:2000]
+    same(promise, [replace(each, id="") for each in found], list(wanted))
 
 
 async def _tells_what_happens_now(trial: _Trial) -> None:

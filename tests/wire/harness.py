@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from luthien_guard.events import Chunk
+from luthien_guard.testing.format_check.codec import read_by
 from luthien_guard.wire.chunks import BodyDecoder, StreamDecoder
 from luthien_guard.wire.format import Block, Piece, PieceKind, ReadChunk, WireFormat
 
 Rule = Callable[[Block], None]
+read_all = read_by
 
 
 def chunks_of(body: bytes, *, stream: bool, step: int | None = None) -> list[Chunk]:
@@ -18,17 +20,6 @@ def chunks_of(body: bytes, *, stream: bool, step: int | None = None) -> list[Chu
     for at in range(0, len(body), step):
         found += decoder.feed(body[at : at + step])
     return found + decoder.close()
-
-
-def read_all(format: WireFormat, chunks: list[Chunk], *, stream: bool) -> list[ReadChunk]:
-    """Every chunk with its pieces; the pieces of `close()` hang on a last, empty chunk."""
-    reader = format.reader(stream=stream)
-    read = [
-        ReadChunk(chunk, reader.read(chunk) if chunk.kind in ("data", "body", "done") else [], at)
-        for at, chunk in enumerate(chunks)
-    ]
-    tail = reader.close()
-    return [*read, ReadChunk(Chunk("comment", b""), tail)] if tail else read
 
 
 def blocks_of(read: list[ReadChunk]) -> list[Block]:
