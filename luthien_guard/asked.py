@@ -17,8 +17,10 @@ Place: TypeAlias = tuple[str | int, ...]
 #: Where a request names further models; what stands in each of them is said to that model instead.
 _OTHERS: Final[Mapping[str, tuple[str, ...]]] = {"fallbacks": (), "model_list": ("litellm_params",)}
 _FURTHER: Final = frozenset({"extra_body", *_OTHERS})
-#: Where tools and parts of a conversation stand.
-_HOLDING: Final = frozenset({"tools", "functions", "mcp_servers", "messages", "input"})
+#: Where tools stand: at the top, and in parts of a conversation.
+_TOOLS: Final = ("tools", "functions", "mcp_servers")
+_HOLDS_TOOLS: Final = frozenset(_TOOLS)
+_TOOLS_IN_PARTS: Final = frozenset({"tools", "additional_tools", "tool"})
 #: How long an answer may be: the wire formats' names, and those of single providers, which litellm hands on and which then
 #: stand over the common one.
 _LIMITS: Final = (
@@ -58,33 +60,38 @@ def _folded(key: str) -> str:
 _FOLDED: Final = frozenset(map(_folded, _READ))
 
 
-def askings(raw: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+def askings(raw: Mapping[str, Any]) -> Sequence[tuple[Place, Mapping[str, Any]]]:
     """The request, and what stands for parts of it where another model is asked or where it is merged in; with its place."""
-    todo: list[tuple[Place, Mapping[str, Any]]] = [((), raw)]
-    for place, asked in todo:  # grows on the way
-        yield place, asked
+    found: list[tuple[Place, Mapping[str, Any]]] = [((), raw)]
+    for place, asked in found:  # grows on the way
         if _FURTHER.isdisjoint(asked):
             continue
         if isinstance(merged := asked.get("extra_body"), dict):
-            todo.append(((*place, "extra_body"), merged))
+            found.append(((*place, "extra_body"), merged))
         for key, inner in _OTHERS.items():
             for at, each in enumerate(_list(asked.get(key))):
-                if isinstance(found := _inside(each, inner), dict):
-                    todo.append(((*place, key, at, *inner), found))
+                if isinstance(other := _inside(each, inner), dict):
+                    found.append(((*place, key, at, *inner), other))
+    return found
 
 
-def tools_of(raw: Mapping[str, Any]) -> Iterator[Any]:
+def tools_of(raw: Mapping[str, Any]) -> list[Any]:
     """Also of namespaces and servers, and those that come in the midst of a conversation."""
-    lists = [raw.get(key) for key in ("tools", "functions", "mcp_servers")]
-    for part in _parts(raw):
-        lists += [part[key] for key in ("tools", "additional_tools") if key in part]
-        if "tool" in part and (added := _inside(part, ("tool", "definition"))) is not None:
-            lists.append([added])
+    return _tools(raw, _parts(raw))
+
+
+def _tools(raw: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> list[Any]:
+    lists = [] if _HOLDS_TOOLS.isdisjoint(raw) else [raw.get(key) for key in _TOOLS]
+    for part in parts:
+        if not _TOOLS_IN_PARTS.isdisjoint(part):
+            lists += [part.get("tools"), part.get("additional_tools")]
+            if (added := _inside(part, ("tool", "definition"))) is not None:
+                lists.append([added])
+    tools: list[Any] = []
     for found in lists:  # grows on the way
-        for tool in _list(found):
-            yield tool
-            if isinstance(tool, dict):
-                lists.append(tool.get("tools"))
+        tools += _list(found)
+        lists += [tool["tools"] for tool in _list(found) if isinstance(tool, dict) and "tools" in tool]
+    return tools
 
 
 def limits_of(raw: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
@@ -107,20 +114,21 @@ def misspelt(raw: Mapping[str, Any]) -> str | None:
     for _, asked in askings(raw):
         for part in _read_in(asked):
             # At once for nearly all: of long conversations there are thousands.
-            if isinstance(part, dict) and not _COMMON.issuperset(part):
+            if not _COMMON.issuperset(part):
                 for key in part:
                     if key not in _READ and _folded(key) in _FOLDED:
                         return str(key)
     return None
 
 
-def _read_in(asked: Mapping[str, Any]) -> Sequence[Any]:
+def _read_in(asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Whatever has keys that somebody reads."""
-    if _HOLDING.isdisjoint(asked):
-        return (asked,)
-    tools = list(tools_of(asked))
-    functions = [tool["function"] for tool in tools if isinstance(tool, dict) and "function" in tool]
-    return (asked, *_parts(asked), *tools, *functions)
+    parts = _parts(asked)
+    if not (found := _tools(asked, parts)):
+        return (asked, *parts)
+    tools = [tool for tool in found if isinstance(tool, dict)]
+    functions = [function for tool in tools if isinstance(function := tool.get("function"), dict)]
+    return (asked, *parts, *tools, *functions)
 
 
 def _kept(wire_format: str, asked: Mapping[str, Any]) -> Iterator[str]:
@@ -158,13 +166,14 @@ def _names_audio(message: Any) -> bool:
 
 def _parts(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The items of a conversation, and the blocks in them."""
-    found: list[Any] = []
+    found: list[Mapping[str, Any]] = []
     for items in (raw.get("messages"), raw.get("input")):
-        for item in items if isinstance(items, list) else ():
-            found.append(item)
-            if isinstance(item, dict) and isinstance(blocks := item.get("content"), list):
-                found += blocks
-    return [part for part in found if isinstance(part, dict)]
+        for item in _list(items):
+            if isinstance(item, dict):
+                found.append(item)
+                if isinstance(blocks := item.get("content"), list):
+                    found += [block for block in blocks if isinstance(block, dict)]
+    return found
 
 
 def _list(value: Any) -> list[Any]:

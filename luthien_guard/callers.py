@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -42,11 +42,12 @@ class Callers:
         self._sessions = header_names(session_from)
         self._names_session = frozenset(self._sessions)
 
-    def metadata(self, headers: Iterable[tuple[bytes, bytes]], endpoint: str = "") -> RequestMetadata:
+    def metadata(self, headers: Sequence[tuple[bytes, bytes]], endpoint: str = "") -> RequestMetadata:
         """The facts of a new exchange. `headers`: names in lower case. Of a header that is sent twice the first counts, as
         frameworks have it."""
-        headers = list(headers)
-        fields = dict(reversed(headers))
+        fields = dict(headers)
+        if len(fields) != len(headers):
+            fields = dict(reversed(headers))
         key: bytes | None = None
         words: tuple[str, ...] = ()
         if not _CREDENTIALS.isdisjoint(fields):

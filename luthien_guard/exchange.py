@@ -52,7 +52,8 @@ class Outcome:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: every request pays for it.
+@dataclass(slots=True)
 class RequestMetadata:
     """Who asks, in a form that may leave the process. `timestamp` is Unix seconds."""
 

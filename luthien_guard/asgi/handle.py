@@ -12,7 +12,7 @@ from luthien_guard.exchange import RequestMetadata
 __all__ = ["ExchangeHandle", "current", "current_exchange"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExchangeHandle:
     """The guarded exchange, for the application: `scope["state"]["luthien"]` or `current_exchange()`.
     `decision` is what was decided about the request as it came; a retry serves another body."""

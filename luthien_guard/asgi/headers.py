@@ -21,21 +21,15 @@ def started(message: Message) -> tuple[int, Headers]:
 
 
 def frozen(headers: Iterable[Any]) -> Headers:
-    """A copy that nobody can change, names in lower case. Order and repeats stay."""
+    """A copy that nobody can change, names in lower case; some servers append trailers to the same list later. Order and
+    repeats stay."""
+    pairs = tuple(headers)
     # Nearly all are so already: a stream that is open for long holds the server's own pairs, and no copies of them.
-    pairs = tuple(
-        [
-            pair if type(pair) is tuple and type(pair[0]) is type(pair[1]) is bytes else _pair(*pair)
-            for pair in headers
-        ]
-    )
-    if b"".join([name for name, _ in pairs]).islower():
-        return pairs
-    return tuple([(name.lower(), value) for name, value in pairs])
-
-
-def _pair(name: Any, value: Any) -> tuple[bytes, bytes]:
-    return bytes(name), bytes(value)
+    for pair in pairs:
+        name, value = pair
+        if not (type(pair) is tuple and type(name) is type(value) is bytes and name.islower()):
+            return tuple([(bytes(name).lower(), bytes(value)) for name, value in pairs])
+    return pairs
 
 
 def values(headers: Headers, name: bytes) -> list[bytes]:
@@ -61,4 +55,5 @@ _UTF8: Final = re.compile(rb"\s*=\s*[\"']?(?:utf-?8|(?:us-)?ascii)[\"']?\s*", re
 def is_utf8(content_type: bytes) -> bool:
     """True unless the content type names a charset in which the bytes could say something else, or spells one in a way
     that only some read (RFC 2231: `charset*=utf-8''utf-7`, `charset*0=utf; charset*1=-7`)."""
-    return all(map(_UTF8.fullmatch, _CHARSET.findall(content_type)))
+    named = _CHARSET.findall(content_type)
+    return not named or all(map(_UTF8.fullmatch, named))

@@ -8,9 +8,10 @@ from typing import Final
 
 from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.exchange import Exchange
+from luthien_guard.asgi.headers import frozen
 from luthien_guard.asgi.inner import SEAL, Seal
 from luthien_guard.asgi.lifespan import Lifespan, Start
-from luthien_guard.asgi.request import ClientGone, check_headers, headers_of, read_body, resumes
+from luthien_guard.asgi.request import ClientGone, check_headers, read_body, resumes
 from luthien_guard.asgi.routes import Route, Routes
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope, Send
 from luthien_guard.asgi.websocket import REASON, deny, wants_websocket
@@ -68,7 +69,7 @@ class GuardMiddleware:
             await Lifespan(self.app, self._start).run(scope, receive, send)
             return
         route = self._routes.match(scope) if kind in ("http", "websocket") else None
-        if route is None or self._is_covered(scope, route):
+        if route is None or (SEAL in scope and self._is_covered(scope, route)):
             await self.app(scope, receive, send)
             return
         if not self.guard.running:
@@ -83,16 +84,19 @@ class GuardMiddleware:
 
     def _is_covered(self, scope: Scope, route: Route) -> bool:
         """True when the same guard has this very request in hand further out."""
-        seal = scope.get(SEAL)
+        seal = scope[SEAL]
         return isinstance(seal, Seal) and seal.covers(self.guard, route.wire_format)
 
     async def _begun(self, scope: Scope, receive: Receive, send: Send, route: Route) -> Exchange | None:
         """An exchange whose request is whole; None where there is nothing to decide."""
-        headers = headers_of(scope)
+        headers = frozen(scope["headers"])
         metadata = self._metadata(scope, headers)
         client = Client(send, metadata.call_id, method=scope["method"])
         try:
-            body = await self._body(scope, receive, route, headers)
+            encoding = self._admitted(scope, route, headers)
+            body = await read_body(receive, encoding, self.guard.limits, self._clock)
+            if not body and route.exact and scope["method"] not in _BODILESS:
+                raise MalformedBody("the request has no body")
         except ClientGone:
             return None
         except WireError as error:
@@ -125,21 +129,18 @@ class GuardMiddleware:
             metadata = replace(metadata, resumes=True)
         return metadata
 
-    async def _body(self, scope: Scope, receive: Receive, route: Route, headers: Headers) -> bytes:
+    def _admitted(self, scope: Scope, route: Route, headers: Headers) -> list[str]:
+        """The layers of content encoding, of what may come in at all."""
         if route.refusal is not None:
             raise _NotCanonical(route.refusal)
         if route.bundle and scope["method"] not in _BODILESS:
             raise _Uninspectable("a batch of requests cannot be put under policy: send them one by one")
         if wants_websocket(headers):
             raise _NotHTTP(REASON)
-        encoding = check_headers(headers, self.guard.limits)
-        body = await read_body(receive, encoding, self.guard.limits, self._clock)
-        if not body and route.exact and scope["method"] not in _BODILESS:
-            raise MalformedBody("the request has no body")
-        return body
+        return check_headers(headers, self.guard.limits)
 
     async def _denied(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
-        headers = headers_of(scope)
+        headers = frozen(scope["headers"])
         metadata = self._metadata(scope, headers)
         answer = self.guard.plane.reject(metadata, route.wire_format, 426, "websocket_not_guarded", REASON)
         await deny(scope, receive, send, answer)

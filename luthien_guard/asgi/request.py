@@ -8,8 +8,8 @@ from urllib.parse import unquote_to_bytes
 from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.encoding import decode_body, layers
-from luthien_guard.asgi.headers import frozen, is_utf8, values, without
-from luthien_guard.asgi.types import Headers, Receive, Scope
+from luthien_guard.asgi.headers import is_utf8, values, without
+from luthien_guard.asgi.types import Headers, Receive
 from luthien_guard.clock import Clock
 from luthien_guard.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, WireError
 from luthien_guard.limits import Limits
@@ -21,7 +21,6 @@ __all__ = [
     "body_headers",
     "check_headers",
     "has_left",
-    "headers_of",
     "read_body",
     "resumes",
 ]
@@ -122,11 +121,6 @@ def body_headers(headers: Headers, body: bytes) -> list[tuple[bytes, bytes]]:
     if body or any(name in (b"content-length", b"transfer-encoding") for name, _ in headers):
         kept.append((b"content-length", b"%d" % len(body)))
     return kept
-
-
-def headers_of(scope: Scope) -> Headers:
-    """The headers as they are now; some servers append trailers to the same list later."""
-    return frozen(scope["headers"])
 
 
 def resumes(query: bytes) -> bool:

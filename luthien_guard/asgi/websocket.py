@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from luthien_guard.asgi.headers import values
 from luthien_guard.asgi.types import Headers, Receive, Scope, Send
 from luthien_guard.control_plane.service import Answer
 
@@ -30,4 +31,4 @@ async def deny(scope: Scope, receive: Receive, send: Send, answer: Answer) -> No
 def wants_websocket(headers: Headers) -> bool:
     """True for a handshake that came as a plain request: a server without a WebSocket library (uvicorn alone) leaves it
     to the application to refuse. Other upgrades (h2c) are offers that may be passed over."""
-    return any(name == b"upgrade" and b"websocket" in value.lower() for name, value in headers)
+    return b"websocket" in b",".join(values(headers, b"upgrade")).lower()

@@ -19,7 +19,7 @@ from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.services import RecordFunction, Services
 from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.errors import AnswerFromMiddle, ConfigError, HistoryKept, WireError
-from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
+from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.identity import SESSION_FROM, Sessions, SessionSource, Threads, user_of
 from luthien_guard.records import EventType
 from luthien_guard.wire.format import WireFormat
@@ -62,10 +62,12 @@ class LocalControlPlane:
         return result
 
     async def _decided(self, exchange: Exchange, body: bytes) -> PolicyResult[RequestDecision]:
+        format = exchange.format
         try:
             # a retrieval (GET) has no body; whatever comes back is policed all the same
-            request = exchange.format.read_request(body) if body else exchange.request
+            request = format.read_request(body) if body else ChatRequest(format.name, {})
         except WireError as error:
+            exchange.request = ChatRequest(format.name, {})
             self._received(exchange, body)
             return _rejected(exchange, body, error)
         exchange.request = request
@@ -79,7 +81,7 @@ class LocalControlPlane:
             if enforces and exchange.metadata.resumes:
                 return _rejected(exchange, body, AnswerFromMiddle())
             return PolicyResult(RequestDecision(body, covers_response=covered, enforces=enforces))
-        intervention = await exchange.decide_request(body, request)
+        intervention = await exchange.decide_request(body)
         if intervention is not None:
             return self._refused(exchange, intervention, stream=request.stream)
         if exchange.body != body:
@@ -184,6 +186,7 @@ class LocalControlPlane:
             plan = Plan()
         exchange = self._open(metadata, wire_format, plan)
         del self._exchanges[metadata.call_id]
+        exchange.request = ChatRequest(wire_format, {})
         self._received(exchange, None)
         exchange.record(EventType.REQUEST_REJECTED, status=status, code=code, reason=message)
         exchange.record(

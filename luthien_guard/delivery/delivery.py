@@ -39,12 +39,13 @@ class Delivery:
         self._storage = storage
         self.durability = durability
         self.redact = redact or Redactor()
-        self.latest = Latest(self.redact)
-        self._own = Ledger()  # where no store is
-        self.refused: Counter[tuple[str, str]] = Counter()
-        self._now = now
         #: Held while a fact gets its number: handlers of an application may record from threads.
         self.in_turn = threading.RLock()
+        self.latest = Latest(self.redact, lock=self.in_turn)
+        self._own = Ledger()  # where no store is
+        self._taken = 0  # records by the sinks alone
+        self.refused: Counter[tuple[str, str]] = Counter()
+        self._now = now
 
     @property
     def journal(self) -> Journal | None:
@@ -72,23 +73,24 @@ class Delivery:
     ) -> bool:
         """False for what has no room: it is counted, and its number is free for the next. `stored=False`: for the sinks
         of this process only, and counted as dropped."""
-        storage = self._storage
-        journal = None if storage is None else storage.journal
-        if journal is not None and stored and not journal.has_room(type):
-            return False
-        if seq == 0 and storage is not None:
-            details = {**details, "writer": storage.writer.id}
+        journal: Journal | None = None
+        if (storage := self._storage) is not None:
+            journal = storage.journal
+            if journal is not None and stored and not journal.has_room(type):
+                return False
+            if seq == 0:
+                details = {**details, "writer": storage.writer.id}
         if type is EventType.RESPONSE_CHUNKS:
             details = without_split_secrets(details, lambda text: self.redact(text, secrets))
         at = self._now()
         self.latest.put(call_id, seq, at, type, policy, details, secrets)
-        if self.sinks or journal is not None:
+        if journal is None:
+            self._taken += 1
+        if journal is not None or self.sinks:
             record = Record(call_id, seq, at, type, policy, self.redact.details(type, details, secrets))
             self._hand_out(record)
             if journal is not None:
                 journal.put(record) if stored else journal.refuse()
-        if journal is None:
-            self._ledger.kept()
         return True
 
     def _hand_out(self, record: Record) -> None:
@@ -118,5 +120,7 @@ class Delivery:
     def ledger(self) -> Mapping[str, int]:
         """`accepted == stored + spooled + in_memory + dropped`, always."""
         counts = dict(self._ledger.snapshot())
+        counts["accepted"] += self._taken
+        counts["stored"] += self._taken
         counts["refused"] = self.refused.total()
         return counts

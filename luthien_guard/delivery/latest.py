@@ -7,6 +7,7 @@ import marshal
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from luthien_guard.delivery.redaction import Redactor
@@ -27,14 +28,20 @@ class Latest:
     """
 
     def __init__(
-        self, redact: Redactor | None = None, size: int = 1000, *, max_bytes: int = 64 * 1024 * 1024
+        self,
+        redact: Redactor | None = None,
+        size: int = 1000,
+        *,
+        max_bytes: int = 64 * 1024 * 1024,
+        lock: AbstractContextManager[Any] | None = None,
     ) -> None:
+        """`lock`: held by who puts; an application may have several event loops."""
         self._redact = redact or Redactor()
         self._size = size
         self._max = max_bytes
         self._calls: OrderedDict[str, list[_Kept]] = OrderedDict()
         self._bytes = 0
-        self._lock = threading.Lock()  # an application may have several event loops
+        self._lock = lock or threading.Lock()
 
     def put(
         self,
@@ -46,20 +53,26 @@ class Latest:
         details: dict[str, Any],
         secrets: Sequence[str] = (),
     ) -> None:
+        """Call it with `lock` held."""
         try:
             packed = marshal.dumps(details)
         except ValueError:
             packed = marshal.dumps(_plain(details))
+        self._bytes += _RECORD + len(packed)
+        fact = (seq, at, type, policy, packed, secrets)
         calls = self._calls
-        with self._lock:
-            call = calls.get(call_id)
-            if call is None:
-                call = calls[call_id] = []
-            call.append((seq, at, type, policy, packed, secrets))
-            self._bytes += _RECORD + len(packed)
-            while len(calls) > self._size or (self._bytes > self._max and len(calls) > 1):
-                for each in calls.popitem(last=False)[1]:
-                    self._bytes -= _RECORD + len(each[4])
+        if (call := calls.get(call_id)) is not None:
+            call.append(fact)
+        else:
+            calls[call_id] = [fact]
+        if self._bytes > self._max or len(calls) > self._size:
+            self._forget()
+
+    def _forget(self) -> None:
+        calls = self._calls
+        while len(calls) > self._size or (self._bytes > self._max and len(calls) > 1):
+            for each in calls.popitem(last=False)[1]:
+                self._bytes -= _RECORD + len(each[4])
 
     def records(self, call_id: str) -> tuple[Record, ...]:
         """Oldest fact first; empty for an exchange that is not (any more) remembered."""

@@ -35,12 +35,6 @@ class Ledger:
             self.accepted += count
             self.bytes += bytes
 
-    def kept(self) -> None:
-        """A record was accepted where no store is: the sinks have it."""
-        with self._lock:
-            self.accepted += 1
-            self.stored += 1
-
     def wrote(
         self,
         count: int,

@@ -52,10 +52,11 @@ class Recorder:
                 self.closed = True
                 if self.lost:
                     details["lost"] = self.lost
-            stored = not self.refused
-            if delivery.put(self.call_id, self.seq, type, policy, details, self._secrets, stored=stored):
-                self.seq += 1
-                self.owes = self.owes or self.refused or type in self._owed
+            seq, refused = self.seq, self.refused
+            if delivery.put(self.call_id, seq, type, policy, details, self._secrets, stored=not refused):
+                self.seq = seq + 1
+                if refused or type in self._owed:
+                    self.owes = True
             else:
                 self.lost += 1
 

@@ -49,6 +49,10 @@ def concerned(event: Any) -> dict[str, Any]:
     return {}
 
 
+#: The request before anybody has read it. One for all exchanges, and shown to no policy.
+_UNREAD: Final = ChatRequest("", {})
+
+
 class Asking:
     """The policies of one exchange, as far as they are asked."""
 
@@ -80,7 +84,7 @@ class Asking:
         self.format = format
         self.metadata = metadata
         self.record = record
-        self.request = ChatRequest(format.name, {})
+        self.request = _UNREAD
         self.session: str | None = None
         self.user: str | None = None
         self.changed_by: HookCall | None = None  # who last changed something of the answer

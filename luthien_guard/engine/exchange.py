@@ -84,12 +84,12 @@ class Exchange(Asking):
 
     # -- the request ---------------------------------------------------------------------------------------------------
 
-    async def decide_request(self, body: bytes, request: ChatRequest) -> Intervention | None:
+    async def decide_request(self, body: bytes) -> Intervention | None:
         """Run the request's hooks; `self.request` and `self.body` are then what goes upstream."""
-        self.request, self.body = request, body
+        self.body = body
         calls = self.plan.calls["on_request_started"]
         # Policies may change in place what they were shown: what came is read once more, to compare with.
-        came = self.format.read_request(body) if calls else request
+        came = self.format.read_request(body) if calls else self.request
         for call in calls:
             result = await self._ask_about_request(call)
             if result is not None and not isinstance(result, (ChatRequest, Intervention)):
@@ -99,7 +99,7 @@ class Exchange(Asking):
             failed = self._change(call, body, came, result or self.request)
             if failed is not None:
                 return failed
-        return await self._completed()
+        return await self._completed() if self._contexts or self.plan.calls["on_request_completed"] else None
 
     async def _ask_about_request(self, call: HookCall) -> Any:
         """Members of a group change nothing, also not in place: each has a reading of its own."""
@@ -223,19 +223,21 @@ class Exchange(Asking):
         if not self._closed:
             self._closed = True
             try:
-                await self._tell_end(end)
+                if not self.plan.ends_at_once:
+                    await self._tell_end(end)
             finally:  # also when a policy that does not let go is cancelled
                 self._contexts.clear()  # they know the exchange, and so does what is aside
                 self.aside = None
                 self.record(
                     EventType.CLOSED,
                     policy=end.policy,
-                    outcome=end.status.value,
+                    outcome="success" if end is _SUCCESS else end.status.value,
                     reason=end.reason,
                     model=self.request.model,
                     retries=self.retries,
                     first_byte=None if self.first_byte is None else round(self.first_byte - self.begun, 6),
-                    hooks={
+                    hooks=self.spent
+                    and {
                         name: {hook: round(seconds, 6) for hook, seconds in spent.items()}
                         for name, spent in self.spent.items()
                     },

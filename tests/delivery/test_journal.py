@@ -336,17 +336,19 @@ def test_what_is_remembered_is_bounded_at_any_depth() -> None:
 
 
 def test_several_event_loops_put_into_one_memory() -> None:
-    latest = Latest(size=2)
+    delivery = Delivery(())
+    delivery.latest = Latest(size=2, lock=delivery.in_turn)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # threads change places inside `put`
 
     def put(_: int) -> None:
-        for seq in range(10_000):
-            latest.put(str(seq % 7), seq, 1.0, EventType.USAGE, None, {})
+        for number in range(10_000):
+            delivery.recorder(str(number % 7))(EventType.USAGE)
 
     try:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(put, range(4)))
     finally:
         sys.setswitchinterval(before)
-    assert len(latest.calls()) == 2
+    assert delivery.ledger()["stored"] == delivery.ledger()["accepted"] == 40_000
+    assert len(delivery.latest.calls()) == 2
