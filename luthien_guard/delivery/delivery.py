@@ -76,7 +76,7 @@ class Delivery:
         journal: Journal | None = None
         if (storage := self._storage) is not None:
             journal = storage.journal
-            if journal is not None and stored and not journal.has_room(type):
+            if stored and not journal.has_room(type):
                 return False
             if seq == 0:
                 details = {**details, "writer": storage.writer.id}

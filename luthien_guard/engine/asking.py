@@ -247,7 +247,7 @@ class Asking:
     @property
     def spent(self) -> Mapping[str, Mapping[str, float]]:
         """Seconds that hooks waited, by policy and hook."""
-        return {} if self._waits is None else self._waits.spent
+        return {} if self._waits is None else self._waits.spent()
 
     def _failed(self, call: HookCall, error: BaseException, event: Any) -> Intervention | None:
         """Law 7: fail closed, unless the deployer forgave this policy."""

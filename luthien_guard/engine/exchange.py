@@ -236,11 +236,7 @@ class Exchange(Asking):
                     model=self.request.model,
                     retries=self.retries,
                     first_byte=None if self.first_byte is None else round(self.first_byte - self.begun, 6),
-                    hooks=self.spent
-                    and {
-                        name: {hook: round(seconds, 6) for hook, seconds in spent.items()}
-                        for name, spent in self.spent.items()
-                    },
+                    hooks=self.spent,
                     **details,
                 )
         return end

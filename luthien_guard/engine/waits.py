@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from luthien_guard.hooks import HookCall
@@ -36,12 +36,19 @@ class Wait:
 class Waits:
     """Made when a hook first waits: in most exchanges none does. `clock` in seconds."""
 
-    __slots__ = ("_clock", "_waits", "spent")
+    __slots__ = ("_clock", "_spent", "_waits")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._waits: list[Wait] = []  # a few at most
-        self.spent: dict[str, dict[str, float]] = {}  # seconds, by policy and hook
+        self._spent: dict[str, dict[str, float]] = {}
+
+    def spent(self) -> Mapping[str, Mapping[str, float]]:
+        """Seconds, by policy and hook, to the microsecond."""
+        return {
+            name: {hook: round(seconds, 6) for hook, seconds in spent.items()}
+            for name, spent in self._spent.items()
+        }
 
     def begin(self, call: HookCall, seconds: float) -> Wait:
         """`call` waits, for so long at the most."""
@@ -52,7 +59,7 @@ class Waits:
 
     def end(self, wait: Wait) -> None:
         self._waits.remove(wait)
-        spent = self.spent.setdefault(wait.call.registered.name, {})
+        spent = self._spent.setdefault(wait.call.registered.name, {})
         spent[wait.call.hook] = spent.get(wait.call.hook, 0.0) + self._clock() - wait.begun
 
     def keepalive(self, position: int, seconds: Callable[[HookCall], float]) -> None:
