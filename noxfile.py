@@ -39,8 +39,9 @@ def group(name: str) -> list[str]:
 def tests(session: nox.Session) -> None:
     """All tests, on asyncio and trio. Arguments after `--` go to pytest."""
     install(session, "-e", ".[test]")
-    # a process for each core; a slow file must not be the last that one of them begins
-    session.run("python", "-m", "pytest", "-n", "auto", "--dist", "worksteal", *session.posargs, env=OFFLINE)
+    # a process for each core, and one for while the others wait; a slow file must not be the last that one of them begins
+    workers = str((os.cpu_count() or 1) + 1)
+    session.run("python", "-m", "pytest", "-n", workers, "--dist", "worksteal", *session.posargs, env=OFFLINE)
 
 
 @nox.session(default=False)

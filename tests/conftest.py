@@ -10,11 +10,18 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.rig.garbage import pytest_collection
+from tests.rig.garbage import pytest_collection, pytest_runtest_logfinish
 from tests.rig.network import _network_guard, no_network
 from tests.rig.strict import pytest_configure
 
-__all__ = ["_network_guard", "anyio_backend", "no_network", "pytest_collection", "pytest_configure"]
+__all__ = [
+    "_network_guard",
+    "anyio_backend",
+    "no_network",
+    "pytest_collection",
+    "pytest_configure",
+    "pytest_runtest_logfinish",
+]
 
 # Deterministic and without a clock: a slow machine must not fail a test, and CI must not find what nobody can repeat.
 settings.register_profile(
