@@ -166,6 +166,12 @@ class ChatRequest:
         named = (asked.get("n") for _, asked in askings(self.raw))
         return max((value for value in named if is_count(value)), default=1)
 
+    @property
+    def usage(self) -> bool:
+        """Whether a stream of openai.chat is to tell usage in a chunk of its own, which has no choices."""
+        options = self.raw.get("stream_options")
+        return isinstance(options, dict) and bool(options.get("include_usage"))
+
     def limits(self) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         """(place, value) wherever it says how long an answer may be: in every spelling, also of single providers, and for
         every model."""

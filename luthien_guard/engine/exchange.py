@@ -74,7 +74,11 @@ class Exchange(Asking):
         """Of an answer to the request."""
         request = self.request
         return self.format.writer(
-            stream=stream, model=request.model, call_id=self.metadata.call_id, choices=request.choices
+            stream=stream,
+            model=request.model,
+            call_id=self.metadata.call_id,
+            choices=request.choices,
+            usage=request.usage,
         )
 
     async def observe(self, hook: str, event: Any) -> None:

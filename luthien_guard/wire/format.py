@@ -283,7 +283,11 @@ class WireFormat(Protocol):
         """`choices`: how many answers the request asked for; None where that is not known."""
         ...
 
-    def writer(self, *, stream: bool, model: str, call_id: str, choices: int | None = None) -> Writer: ...
+    def writer(
+        self, *, stream: bool, model: str, call_id: str, choices: int | None = None, usage: bool = False
+    ) -> Writer:
+        """`usage`: the request asked for a chunk of usage alone."""
+        ...
 
     def error(self, status: int, code: str, message: str) -> bytes:
         """A JSON error body, in the shape that this provider's clients read."""

@@ -107,6 +107,24 @@ async def test_a_blocked_call_does_not_leave() -> None:
     assert heard.body.endswith(DONE)
 
 
+@pytest.mark.parametrize("where", ["the request", "the answer"])
+@pytest.mark.parametrize("asked", [False, True])
+async def test_a_block_tells_usage_in_a_chunk_of_its_own_only_where_it_was_asked_for(
+    asked: bool, where: str
+) -> None:
+    """It has no choices: the loop of every tutorial, `chunk.choices[0].delta.content`, breaks on it."""
+    words = {
+        "use": "default-limits",
+        "config": {"forbidden_words": ["calls" if where == "the answer" else "hi"]},
+    }
+    body = {**json.loads(ASK), "stream_options": {"include_usage": asked}}
+    heard = await visit(GuardMiddleware(saying(CALLS), guard=Guard([words])), body=json.dumps(body).encode())
+    frames = [frame.removeprefix(b"data: ") for frame in heard.body.split(b"\n\n") if frame]
+    told = [bool(json.loads(frame)["choices"]) for frame in frames[:-1]]
+    assert "⛔".encode() in heard.body
+    assert told == [True] * (len(told) - asked) + [False] * asked
+
+
 @pytest.mark.parametrize("mode", ["observe", "enforce"])
 async def test_an_encoding_that_nobody_can_undo_stops_who_enforces(mode: Any) -> None:
     guard = Guard([Asking((), "first")], mode=mode)

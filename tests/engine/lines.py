@@ -119,7 +119,9 @@ class Lines:
     def reader(self, *, stream: bool, choices: int | None = None) -> LinesReader:
         return LinesReader()
 
-    def writer(self, *, stream: bool, model: str, call_id: str, choices: int | None = None) -> LinesWriter:
+    def writer(
+        self, *, stream: bool, model: str, call_id: str, choices: int | None = None, usage: bool = False
+    ) -> LinesWriter:
         return LinesWriter()
 
     def error(self, status: int, code: str, message: str) -> bytes:

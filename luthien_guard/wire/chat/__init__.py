@@ -51,8 +51,10 @@ class Chat:
     def reader(self, *, stream: bool, choices: int | None = None) -> Reader:
         return StreamReader(choices) if stream else BodyReader()
 
-    def writer(self, *, stream: bool, model: str, call_id: str, choices: int | None = None) -> Writer:
-        return StreamWriter(model, call_id, choices) if stream else BodyWriter(model, call_id)
+    def writer(
+        self, *, stream: bool, model: str, call_id: str, choices: int | None = None, usage: bool = False
+    ) -> Writer:
+        return StreamWriter(model, call_id, choices, usage) if stream else BodyWriter(model, call_id)
 
     def error(self, status: int, code: str, message: str) -> bytes:
         kind = _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")

@@ -38,9 +38,9 @@ class _Written:
 class StreamWriter:
     """Implements `Writer` for `stream: true`."""
 
-    __slots__ = ("_choices", "_envelope", "_grammar", "_heading", "_last_choice", "_removing")
+    __slots__ = ("_choices", "_envelope", "_grammar", "_heading", "_last_choice", "_removing", "_usage")
 
-    def __init__(self, model: str, call_id: str, choices: int | None = None) -> None:
+    def __init__(self, model: str, call_id: str, choices: int | None = None, usage: bool = False) -> None:
         self._envelope: dict[str, Any] = {
             "id": f"chatcmpl-{call_id}",
             "object": "chat.completion.chunk",
@@ -52,6 +52,7 @@ class StreamWriter:
         self._heading = Heading()
         self._choices: dict[int, _Written] = {}
         self._removing = False  # a call of this response was removed
+        self._usage = usage
 
     @property
     def finished(self) -> bool:
@@ -233,7 +234,8 @@ class StreamWriter:
         for number, state in sorted(states.items()):
             if state != "finished":
                 out.append(self._chunk([{"index": number, "delta": {}, "finish_reason": "stop"}]))
-        out.append(self._chunk([], usage=dict(usage) if usage else no_usage()))
+        if self._usage:  # it has no choices: who did not ask for it reads `choices[0]`
+            out.append(self._chunk([], usage=dict(usage) if usage else no_usage()))
         self._grammar.end(strict=True)
         return b"".join([*out, canonical(b"[DONE]")])
 

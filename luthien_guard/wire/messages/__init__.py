@@ -45,7 +45,9 @@ class Messages:
     def reader(self, *, stream: bool, choices: int | None = None) -> Reader:
         return StreamReader() if stream else BodyReader()
 
-    def writer(self, *, stream: bool, model: str, call_id: str, choices: int | None = None) -> Writer:
+    def writer(
+        self, *, stream: bool, model: str, call_id: str, choices: int | None = None, usage: bool = False
+    ) -> Writer:
         return StreamWriter(model, call_id) if stream else BodyWriter(model, call_id)
 
     def error(self, status: int, code: str, message: str) -> bytes:

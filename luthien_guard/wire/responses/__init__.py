@@ -48,7 +48,9 @@ class Responses:
     def reader(self, *, stream: bool, choices: int | None = None) -> Reader:
         return ResponsesReader()
 
-    def writer(self, *, stream: bool, model: str, call_id: str, choices: int | None = None) -> Writer:
+    def writer(
+        self, *, stream: bool, model: str, call_id: str, choices: int | None = None, usage: bool = False
+    ) -> Writer:
         return StreamWriter(model, call_id) if stream else BodyWriter(model, call_id)
 
     def error(self, status: int, code: str, message: str) -> bytes:
