@@ -103,6 +103,10 @@ class Guard:
         _one_of("unknown", unknown, _UNKNOWN)
         _one_of("durability", durability, _DURABILITY)
         _one_of("on_unrecorded", on_unrecorded, _ON_UNRECORDED)
+        if judge is not None and not callable(judge):
+            raise ConfigError(
+                f"judge is a {type(judge).__name__}: give a function that answers `ctx.judge(...)`"
+            )
         self.on_block: OnBlock = on_block
         self.limits = _checked(limits)
         self.clock: Callable[[], float] = time.monotonic if clock is None else clock

@@ -62,6 +62,10 @@ class Routes:
         self, formats: Mapping[str, WireFormat], extra: Mapping[str, str | None] | None = None
     ) -> None:
         extra = extra or {}
+        if not isinstance(extra, Mapping):
+            raise ValueError(
+                "routes: give a mapping of paths to wire formats, such as {'/api/chat': 'openai.chat'}"
+            )
         self._suffixes = {each.suffix: name for name, each in formats.items()}
         for path in extra:
             if not path.startswith("/") or _NOT_EXACT.search(path):

@@ -35,6 +35,9 @@ __all__ = ["Asking", "concerned"]
 
 #: What `record` calls its own arguments.
 _RESERVED: Final = frozenset({"type", "policy", "event"})
+#: The words of an event, and the events that a hook may return.
+_SAID: Final = ("text", "name", "arguments")
+_SAYING: Final = (ContentChunk, ContentCompleted, ToolCall, ToolCallChunk)
 
 
 def concerned(event: Any) -> dict[str, Any]:
@@ -47,6 +50,17 @@ def concerned(event: Any) -> dict[str, Any]:
         chunk = event if isinstance(event, Chunk) else event.chunk
         return {"chunk": chunk.event or chunk.kind}
     return {}
+
+
+def _called(result: Any) -> str | None:
+    """What is wrong with a result that has the right name: a class, or an event with something else than words."""
+    if isinstance(result, type):
+        return f"the class {result.__name__}, not what a call of it makes"
+    for each in result if isinstance(result, list) else [result]:
+        for name in _SAID if isinstance(each, _SAYING) else ():
+            if not isinstance(said := getattr(each, name, ""), str):
+                return f"{type(each).__name__} whose `{name}` is {type(said).__name__}, not str"
+    return None
 
 
 #: The request before anybody has read it. One for all exchanges, and shown to no policy.
@@ -264,9 +278,8 @@ class Asking:
 
     def nonsense(self, call: HookCall, result: Any, wanted: str, event: Any = None) -> Intervention | None:
         """The hook returned something that it may not: a failure like any other."""
-        error = PolicyError(
-            f"returned {type(result).__name__}, not {wanted}", policy=call.registered.name, hook=call.hook
-        )
+        said = f"returned {_called(result) or f'{type(result).__name__}, not {wanted}'}"
+        error = PolicyError(said, policy=call.registered.name, hook=call.hook)
         return self._failed(call, error, event)
 
     def verdict(

@@ -271,7 +271,7 @@ class _Whole(Stage):
             raise Stop(result)
         text = result if isinstance(result, str) else getattr(result, "text", None)
         if not isinstance(result, (ContentCompleted, str)) or not isinstance(text, str):
-            self._refuse(result, "ContentCompleted, a str or a verdict")
+            self._refuse(result, "a ContentCompleted, a str or a verdict")
         elif getattr(result, "channel", block.channel) != block.channel:
             self._refuse(result, self._of_the_channel)
         elif text != whole and not block.writable:

@@ -52,6 +52,8 @@ def cuts_for(how: Cuts | Iterable[Cut], body: bytes) -> list[Cut]:
     ]
     if how == "some":
         return some
+    if how != "every":
+        raise ValueError(f"cuts is {how!r}: use whole, some, every or a list of Cut")
     return [*some, *(Cut(f"in two at byte {at}", _in_two(at)) for at in range(1, len(body)))]
 
 

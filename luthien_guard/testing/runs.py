@@ -14,7 +14,7 @@ from luthien_guard.testing.leaks import find_leaks
 from luthien_guard.testing.released import had_before
 from luthien_guard.testing.rendering import render
 from luthien_guard.testing.requests import request_for
-from luthien_guard.testing.script import Script
+from luthien_guard.testing.script import WIRE_FORMATS, Script
 from luthien_guard.testing.transcript import Called
 
 __all__ = ["Runs", "run"]
@@ -47,7 +47,7 @@ async def run(
     clock = options.setdefault("clock", VirtualClock())
     guard = Guard(listed, **options)
     found: list[Played] = []
-    for wire_format in scripts[0].wire_formats if wire_formats is None else wire_formats:
+    for wire_format in scripts[0].wire_formats if wire_formats is None else _known(wire_formats):
         for stream in streamed:
             plain = request_for(wire_format, prompt, stream=stream, choices=scripts[0].choices)
             body = {**plain, **(request or {})}
@@ -63,6 +63,13 @@ async def run(
                     )
                 )
     return Runs(found)
+
+
+def _known(wire_formats: Iterable[str]) -> list[str]:
+    found = list(wire_formats)
+    if isinstance(wire_formats, str) or not set(found) <= set(WIRE_FORMATS):
+        raise ValueError(f"wire_formats is {wire_formats!r}: give a list of {', '.join(WIRE_FORMATS)}")
+    return found
 
 
 class Runs(Sequence[Played]):

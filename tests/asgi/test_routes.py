@@ -204,6 +204,11 @@ def test_what_would_never_match_is_told_at_once(path: str, name: str | None) -> 
         Routes(FORMATS, {path: name})
 
 
+def test_a_list_of_routes_is_told_at_once() -> None:
+    with pytest.raises(ValueError, match=r"routes: give a mapping"):
+        Routes(FORMATS, ["/api/chat"])  # type: ignore[arg-type]
+
+
 def test_an_unknown_wire_format_is_told_at_once() -> None:
     with pytest.raises(
         ValueError, match=r"unknown wire format 'openai\.chats'; known are anthropic\.messages"

@@ -25,6 +25,7 @@ from luthien_guard.errors import ConfigError
         ),
         ({"on_unrecorded": False}, "on_unrecorded is False: use one of block, allow"),
         ({"limits": {"hook_timeout": 1}}, "limits is a dict: give Limits(...)"),
+        ({"judge": "gpt-5-mini"}, "judge is a str: give a function that answers `ctx.judge(...)`"),
         ({"sinks": ["jsonl:///x"]}, "sinks has 'jsonl:///x', which has no `put`: give objects; a URL"),
         ({"sinks": "jsonl:///x"}, "sinks has 'j', which has no `put`"),
         ({"policy_sets": [("a", ["noop"])]}, "policy_sets is a list: give a mapping, by name"),

@@ -52,6 +52,23 @@ def no_rm(call: ToolCall) -> Block | None:
     return Block("rm", "NO") if "rm" in call.arguments else None
 
 
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (Block, "returned the class Block, not what a call of it makes"),
+        (ToolCall("1", "ls", {"path": "/"}), "returned ToolCall whose `arguments` is dict, not str"),  # type: ignore[arg-type]
+        (7, "returned int, not a ToolCall, a str or a verdict"),
+    ],
+)
+async def test_who_returned_what_it_may_not_is_told_what_is_wrong_with_it(result: Any, said: str) -> None:
+    script = Script().tool_call("ls", {})
+    runs = await run(Calls(lambda call: result), script, cuts="whole")
+    runs.assert_outcome("policy_error")
+    for each in runs:
+        (failure,) = [record for record in each.records if record.type is EventType.POLICY_ERROR]
+        assert said in failure.details["error"]
+
+
 async def test_a_call_is_held_until_it_is_whole() -> None:
     size = len(wire({"call": "l"}))
     run = await Bench([Calls(no_rm)]).run({"call": "l"}, {"call": "s"}, {"called": "0"}, step=size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,11 @@ def test_every_is_every_byte() -> None:
     assert [name for name in names if name.startswith("in two")] == [
         f"in two at byte {at}" for at in (1, 2, 3)
     ]
+
+
+def test_a_slip_is_no_way_to_cut() -> None:
+    with pytest.raises(ValueError, match="cuts is 'evry': use whole, some, every"):
+        cuts_for("evry", b"abcd")  # type: ignore[arg-type]
 
 
 def test_own_cuts_are_taken_as_they_are() -> None:

@@ -41,6 +41,12 @@ class Refuses(Policy):
         return Block("no requests today")
 
 
+@pytest.mark.parametrize("given", ["openai.chat", ["openai"]])
+async def test_wire_formats_that_nobody_knows_are_told(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"give a list of openai\.chat, "):
+        await run("noop", Script().text("hi"), wire_formats=given)
+
+
 async def test_every_format_streamed_and_not_and_cut() -> None:
     runs = await run("noop", DELETION)
     assert {(each.wire_format, each.stream) for each in runs} == {
