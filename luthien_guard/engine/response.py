@@ -7,6 +7,7 @@ for formats that want explanations before calls, the first call of a message unt
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable
 from typing import Final
 
@@ -237,10 +238,14 @@ class Response:
         if not ready or self.state.done:
             return self._last_words() if self.state.done else []
         items: list[Item] = []
+        batches = deque(self._batches(ready))
         try:
-            for batch in self._batches(ready):
-                items += self._written(batch)
+            while batches:
+                items += self._written(batches[0])
+                batches.popleft()
         except IllegalOutput as error:
+            self.state.left = self.state.left or bool(items)
+            self.state.take_back([read for batch in batches for read in batch])
             self.state.intervene(self._hooks.illegal(error))
         if items and self.exchange.first_byte is None:
             self.state.left = self.exchange.released_any = True
@@ -296,9 +301,11 @@ class Response:
         try:
             return await leaving.read(ready)
         except Stop as stop:
-            self.state.intervene(stop.intervention)
+            intervention = stop.intervention
         except IllegalOutput as error:
-            self.state.intervene(self._hooks.illegal(error))
+            intervention = self._hooks.illegal(error)
+        self.state.take_back(ready)
+        self.state.intervene(intervention)
         return []
 
     def _last_words(self) -> list[Item]:
@@ -314,7 +321,8 @@ class Response:
         message = self.exchange.said = message_for(intervention)
         state, format = self.state, self.exchange.format
         refused = self.exchange.services.on_block == "error" and format.refuses_in_stream
-        if refused and state.stream and state.left:
+        # what is left of a call may not look like a whole one, which clients run
+        if (refused or state.broken) and state.stream and state.left:
             return state.writer.fail(*format.refusal, message)
         return state.writer.end(message, state.usage)
 

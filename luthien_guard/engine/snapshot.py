@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from luthien_guard.engine.state import ResponseState
     from luthien_guard.engine.transcript import Transcript
 
-__all__ = ["completed", "received", "released", "unsent"]
+__all__ = ["completed", "half_left", "received", "released", "unsent"]
 
 _NO_CALLS: Final = {"tool_calls": "stop", "function_call": "stop", "tool_use": "end_turn"}
 Texts = Callable[[Block], str | None]
@@ -38,10 +38,10 @@ def released(
     return found
 
 
-def _of_blocks(response: ResponseState, queued: Mapping[int, int]) -> dict[str, Any]:
+def _of_blocks(response: ResponseState, queued: Mapping[int, int | None]) -> dict[str, Any]:
     found = _assembled(
         response,
-        lambda block: _left(block, queued.get(id(block))) if response.left else None,
+        lambda block: _left(block, queued) if response.left else None,
         lambda block: block.new_name or block.name,
     )
     for choice in found["choices"]:
@@ -49,24 +49,39 @@ def _of_blocks(response: ResponseState, queued: Mapping[int, int]) -> dict[str, 
     return found
 
 
-def unsent(queue: Iterable[ReadChunk]) -> dict[int, int]:
-    """The blocks (by their id()) that begin or go on in the queue, and how many deltas of each are there."""
-    found: dict[int, int] = {}
+def unsent(queue: Iterable[ReadChunk]) -> dict[int, int | None]:
+    """The blocks (by their id()) that begin or go on in the queue, and how many deltas of each are there; None for one that
+    begins there."""
+    found: dict[int, int | None] = {}
     for read in queue:
         for piece in read.pieces:
-            if piece.kind is PieceKind.START or (piece.kind is PieceKind.DELTA and piece.text):
+            if piece.kind is PieceKind.START:
+                found[id(piece.block)] = None
+            elif piece.kind is PieceKind.DELTA and piece.text:
                 deltas = found.get(id(piece.block), 0)
-                found[id(piece.block)] = deltas + (piece.kind is PieceKind.DELTA)
+                found[id(piece.block)] = None if deltas is None else deltas + 1
     return found
 
 
-def _left(block: Block, queued: int | None) -> str | None:
+def half_left(block: Block, queued: Mapping[int, int | None]) -> bool:
+    """Whether it is a call that has begun to leave, and whose rest is in the queue or never came."""
+    if block.kind != "call" or block.removed or queued.get(id(block), 0) is None:
+        return False
+    return not block.closed or id(block) in queued
+
+
+def _left(block: Block, queued: Mapping[int, int | None]) -> str | None:
     """The text of the block that left; None for a call that did not. Parts leave in the order in which they came."""
-    if block.removed or (block.kind == "call" and queued is not None):
+    waiting = queued.get(id(block), 0)
+    if block.removed or (block.kind == "call" and waiting is None):
         return None
-    parts = block.released or [part for part in block.source if part]
-    came = sum(1 for part in block.source if part)
-    return "".join(parts[: came - queued] if queued else parts)
+    if waiting is None:
+        return ""
+    came = [part for part in block.source if part]
+    # what is known of a call as decided is all of it at once
+    as_it_came = block.kind == "call" and not block.changed
+    parts = came if as_it_came else block.released or came
+    return "".join(parts[: len(came) - waiting] if waiting else parts)
 
 
 def _retold(choice: dict[str, Any], blocks: Iterable[Block]) -> None:

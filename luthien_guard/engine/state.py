@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from luthien_guard.engine.calls import CallLane
 from luthien_guard.engine.exchange import Exchange
 from luthien_guard.engine.flow import Flow
-from luthien_guard.engine.snapshot import unsent
+from luthien_guard.engine.snapshot import half_left, unsent
 from luthien_guard.engine.text import Line
 from luthien_guard.engine.transcript import numbers
 from luthien_guard.engine.verdicts import Intervention
@@ -32,6 +32,7 @@ class ResponseState:
 
     __slots__ = (
         "blocks",
+        "broken",
         "count",
         "cut",
         "done",
@@ -74,11 +75,12 @@ class ResponseState:
         self.terminal = False  # upstream said that it is finished
         self.ended = False  # the last chunk has been taken
         self.cut = False  # upstream ended inside a call, which was dropped
+        self.broken = False  # a call had begun to leave when the answer was ended
         self.left = False  # something has left
         self.done = False  # nothing more leaves but the end that the intervention wants
         self.intervention: Intervention | None = None  # what ended the answer
         #: of what was still queued when the answer was ended (`snapshot.unsent`)
-        self.unsent: Mapping[int, int] = {}
+        self.unsent: Mapping[int, int | None] = {}
 
     def intervene(self, intervention: Intervention) -> None:
         """The answer ends here. What is still held never leaves."""
@@ -90,6 +92,7 @@ class ResponseState:
         if not isinstance(intervention.verdict, Retry):
             self.exchange.intervened(intervention)
         self.unsent = unsent(self.queue)
+        self.broken = self.left and any(half_left(block, self.unsent) for block in self.blocks)
         self.queue.clear()
         self.held_bytes = 0
 
@@ -110,6 +113,10 @@ class ResponseState:
         read = self.queue.popleft()
         self.held_bytes -= len(read.chunk.raw)
         return read
+
+    def take_back(self, ready: Sequence[ReadChunk]) -> None:
+        """What was to leave does not: the answer ends before it."""
+        self.queue.extendleft(reversed(ready))
 
     def check_held(self) -> None:
         if not self.stream:  # a body has its own limit, and is held until its end in any case

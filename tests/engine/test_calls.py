@@ -13,12 +13,20 @@ from luthien_guard.control_plane.service import StreamingContext
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.verdicts import VerdictCache
 from luthien_guard.engine.waits import Wait
-from luthien_guard.events import ContentChunk, ContentCompleted, ResponseFailed, ToolCall, ToolCallChunk
+from luthien_guard.events import (
+    Chunk,
+    ContentChunk,
+    ContentCompleted,
+    ResponseFailed,
+    ToolCall,
+    ToolCallChunk,
+)
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.policy import Abort, Block, Policy, PolicyContext, Retry, hookimpl
 from luthien_guard.records import EventType
 from luthien_guard.testing import Script, run
 from luthien_guard.testing.clock import VirtualClock
+from luthien_guard.testing.script import WIRE_FORMATS
 from tests.engine.drive import Bench, Limits, Run
 from tests.engine.lines import wire
 
@@ -800,3 +808,46 @@ async def test_what_waits_for_its_turn_is_not_asked_when_the_shell_ends_the_answ
         questions.answer.set()
     assert questions.asked == ["a"]
     await bench.end()
+
+
+class Stops(Policy):
+    """Looks at no call, so none is held."""
+
+    def __init__(self, word: bytes) -> None:
+        self._word = word
+
+    @hookimpl
+    def on_chunk_started(self, chunk: Chunk) -> Abort | None:
+        return Abort("no", "NO") if self._word in chunk.raw else None
+
+
+async def test_an_answer_that_is_ended_inside_a_call_leaves_nothing_that_looks_like_a_whole_one() -> None:
+    script = Script().text("Now. ").tool_call("bash", {"command": "rm -rf /srv/~old"}).split(6)
+    for each in await run(Stops(b"~"), script, streamed=[True]):
+        answer = each.transcript
+        assert each.outcome.status is OutcomeStatus.BLOCKED
+        assert answer.error is not None
+        assert answer.error["message"] == "NO"
+        assert not {*answer.finish} & {"stop", "tool_calls", "tool_use", "end_turn", "completed"}
+        assert b"response.output_item.done" not in each.body.partition(b"function_call")[2]
+
+
+async def test_an_answer_that_is_ended_behind_a_whole_call_ends_as_any_other() -> None:
+    script = Script().text("Now. ").tool_call("bash", {"command": "ls"}).unknown("~")
+    for each in await run(Stops(b"~"), script, streamed=[True], wire_formats=WIRE_FORMATS[1:]):
+        assert each.transcript.error is None
+        assert each.transcript.complete
+        assert [call.name for call in each.transcript.tool_calls] == ["bash"]
+
+
+async def test_half_a_call_that_has_left_is_on_record() -> None:
+    class StopsAtTheEnd(Policy):
+        @hookimpl
+        def on_chunk_completed(self, chunk: Chunk) -> Abort | None:
+            return Abort("no", "NO") if b"~" in chunk.raw else None
+
+    script = Script().text("Now. ").tool_call("bash", {"command": "rm -rf /srv/~old"}).split(6)
+    for each in await run(StopsAtTheEnd(), script, streamed=[True]):
+        (left,) = [r.details for r in each.records if r.type is EventType.RESPONSE_RELEASED]
+        (call,) = left["choices"][0]["tool_calls"]
+        assert call["arguments"] == '{"command": "rm -rf /srv'[: len(call["arguments"])] != ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luthien_guard.events import Chunk, ContentChunk, ToolCall, UnknownChunk
+from luthien_guard.events import Chunk, ContentChunk, ContentCompleted, ToolCall, UnknownChunk
 from luthien_guard.policy import Abort, Block, Policy, hookimpl
 from luthien_guard.query.diff import diff_of
 from luthien_guard.records import EventType, Record
@@ -157,3 +157,25 @@ def _rows(records: tuple[Record, ...]) -> list[Row]:
         chained("c", each.seq, each.at, each.type.value, each.policy, payload_of(each.details), "")
         for each in records
     ]
+
+
+class HoldsText(Policy):
+    channels = frozenset({"content"})
+
+    @hookimpl
+    def on_content_completed(self, content: ContentCompleted) -> None:
+        """Holds the block."""
+
+
+class StopsAtTheEnd(Policy):
+    @hookimpl
+    def on_chunk_completed(self, chunk: Chunk) -> Abort | None:
+        return Abort("no", "NO") if b"secret" in chunk.raw else None
+
+
+async def test_what_was_to_leave_with_what_is_stopped_here_is_not_on_record_as_left() -> None:
+    script = Script().reasoning("hm").text("one ").text("secret").text(" two")
+    for each in await run([HoldsText(), StopsAtTheEnd()], script, streamed=[True]):
+        (left,) = [r.details for r in each.records if r.type is EventType.RESPONSE_RELEASED]
+        assert [text["text"] for text in left["choices"][0]["texts"] if text["text"]] == ["hm"]
+        assert each.transcript.text.strip() == "NO"
