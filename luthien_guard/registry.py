@@ -131,10 +131,26 @@ def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
         raise ConfigError(f"policy {use!r} is {made!r}, not a subclass of luthien_guard.Policy", ("use",))
     try:
         return made.from_config(config)
-    except Exception as error:
-        said = str(error) if isinstance(error, (TypeError, ValueError)) else told(error)
+    except Exception as error:  # noqa: BLE001 -- it is other people's code
+        said, place = _problem(error)
         said = f"configuration of policy {use!r}: {' '.join(said.split())}"
-        raise ConfigError(said, ("config", *getattr(error, "place", ()))) from error
+        # pydantic's quotes what was given: among it may be a key, and this is logged
+        raise ConfigError(said, ("config", *place)) from (None if _is_pydantics(error) else error)
+
+
+def _problem(error: Exception) -> tuple[str, tuple[str | int, ...]]:
+    """In words, and where in the configuration."""
+    if _is_pydantics(error):
+        found = error.errors(include_input=False, include_url=False)  # type: ignore[attr-defined]
+        lines = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in found)
+        return "; ".join(lines), found[0]["loc"]
+    said = str(error) if isinstance(error, (TypeError, ValueError)) else told(error)
+    return said, getattr(error, "place", ())
+
+
+def _is_pydantics(error: Exception) -> bool:
+    """Without its import, which takes longer than all of ours."""
+    return isinstance(error, ValueError) and type(error).__module__.startswith("pydantic")
 
 
 def _numbered(registered: Sequence[Registered]) -> list[Registered]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -81,6 +82,24 @@ def test_a_key_that_the_policys_model_does_not_know(
     policy: type[Policy], config: Mapping[str, Any], says: str
 ) -> None:
     assert says in problem(configured(policy, config))
+
+
+class Keyed(Words):
+    class Config(BaseModel):
+        api_key: str
+        model: str
+        rules: list[Rule] = []
+
+
+def test_what_the_policys_model_refuses_is_told_without_what_was_given() -> None:
+    """pydantic's own words quote all of the configuration: a key among it would stand in the log."""
+    given = {"api_key": "sk-canary", "rules": [{"word": ["sk-canary"]}]}
+    with pytest.raises(ConfigError) as caught:
+        Guard([configured(Keyed, given)], allow_paths=True)
+    said = "model: Field required; rules.0.word: Input should be a valid string"
+    assert str(caught.value) == f"configuration of policy '{__name__}:Keyed': {said}"
+    assert caught.value.place[-2:] == ("config", "model")
+    assert "sk-canary" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_key_that_the_policy_takes_no_argument_for() -> None:
