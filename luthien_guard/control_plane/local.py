@@ -111,6 +111,7 @@ class LocalControlPlane:
         metadata, request = exchange.metadata, exchange.request
         exchange.session = self._threads.of(metadata.session_id or self._sessions.of(request))
         exchange.user = metadata.user_id or user_of(request)
+        exchange.record.hide(request.raw)
         exchange.record(
             EventType.REQUEST_RECEIVED,
             wire_format=exchange.format.name,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from luthien_guard.delivery.named import secrets_of_request
 from luthien_guard.delivery.owed import OWED
 from luthien_guard.delivery.redaction import NAMED_BY_POLICIES
 from luthien_guard.errors import SinkError
@@ -59,6 +60,11 @@ class Recorder:
                     self.owes = True
             else:
                 self.lost += 1
+
+    def hide(self, request: Mapping[str, Any]) -> None:
+        """No record holds the credentials that the JSON of the request names."""
+        if found := secrets_of_request(request):
+            self._secrets = (*self._secrets, *found)
 
     def redacted(self, text: str) -> str:
         """As it is recorded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -25,6 +25,10 @@ class RecordFunction(Protocol):
     owes: bool
 
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None: ...
+
+    def hide(self, request: Mapping[str, Any]) -> None:
+        """From now on, the credentials that the JSON of the request names."""
+        ...
 
     async def settle(self) -> None:
         """Wait until it is. Raises SinkError."""

@@ -38,6 +38,8 @@ class FullStore:
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
         self.owes = self.owes or type is EventType.CHANGED
 
+    def hide(self, request: Mapping[str, Any]) -> None: ...
+
     def redacted(self, text: str) -> str:
         return text
 

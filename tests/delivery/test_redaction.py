@@ -18,6 +18,7 @@ from luthien_guard import Abort, ChatRequest, Guard, GuardMiddleware, Outcome, P
 from luthien_guard.callers import Callers, pepper_of
 from luthien_guard.delivery import Delivery
 from luthien_guard.delivery.credentials import secrets_of_settings
+from luthien_guard.delivery.named import secrets_of_request
 from luthien_guard.delivery.redaction import MASK, Redactor
 from luthien_guard.policies.tool_call_judge import ToolCallJudge
 from luthien_guard.records import EventType
@@ -130,6 +131,40 @@ async def test_a_credential_is_in_no_record_and_in_no_log(
     received = next(row for row in store.kept.values() if row.event_type == "request.received").details
     assert received["api_key_hash"] == Callers(pepper=lambda: pepper_of(tmp_path / "s-guard")).hashed(
         KEY.encode()
+    )
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"mcp_servers": [{"type": "url", "url": "https://x", "name": "s", "authorization_token": KEY}]},
+        {"tools": [{"type": "mcp", "server_url": "https://x", "authorization": f"Bearer {KEY}"}]},
+        {"tools": [{"type": "mcp", "server_url": "https://x", "headers": {"x-tenant": KEY}}]},
+        {"api_key": KEY},
+        {"extra_body": {"extra_headers": {"authorization": f"Bearer {KEY}"}}},
+        {"fallbacks": [{"model": "n", "api_key": KEY}]},
+    ],
+    ids=lambda named: next(iter(named)),
+)
+async def test_a_credential_that_only_the_request_names_is_in_no_record(named: dict[str, Any]) -> None:
+    """The tokens of the servers that a provider calls stand in the body, and the model may say them again."""
+    guard = Guard(["noop"], store="memory://")
+    app = GuardMiddleware(upstream("answer"), guard=guard)
+    async with guard:
+        body = {"model": "m", "messages": [], **named}
+        await ask(app, "/v1/chat/completions", json.dumps(body).encode())
+    (call_id,) = guard.recent_calls
+    said = repr(guard.records_of(call_id))
+    assert MASK in said
+    assert KEY not in said
+
+
+def test_what_a_request_names_is_looked_for_within_bounds() -> None:
+    many = {f"api_key_{at}": f"{at:08}" for at in range(10_000)}
+    assert len(secrets_of_request(many)) <= 256
+    assert (
+        secrets_of_request({"tools": [{"function": {"parameters": {"api_key": KEY}}}], "messages": [many]})
+        == []
     )
 
 
