@@ -14,6 +14,8 @@ from luthien_guard.wire.formats import FORMATS
 __all__ = ["config_rows", "policy_rows", "upstream_name"]
 
 _KINDS: Final = ("native", "litellm", "replay")
+#: Where an upstream is that names no address.
+_WHERE: Final = {"native": "the public API", "litellm": "wherever litellm finds the model"}
 
 
 def policy_rows(plan: Plan, *, hooks: bool = False) -> Iterator[str]:
@@ -75,7 +77,7 @@ def _upstream(settings: UpstreamSettings) -> str:
     patterns = settings.match if isinstance(settings.match, str) else ", ".join(settings.match)
     spoken = settings.native if isinstance(settings.native, str) else ", ".join(settings.native or ())
     named: str | None = masked(settings.base_url or settings.replay)
-    where = named or ("wherever litellm finds the model" if kind == "litellm" else "")
+    where = named or _WHERE.get(kind, "")
     credential = "its own key" if settings.api_key else "the caller's key"
     asked = f" as {settings.model}" if settings.model else ""
     after = f"; then {', '.join(settings.fallback)}" if settings.fallback else ""

@@ -35,6 +35,7 @@ auth: {mode: client_key, keys: keys.db}
 upstreams:
   - {match: "claude-*", native: anthropic.messages, base_url: "https://api.anthropic.com", api_key: "${PROVIDER_KEY}"}
   - {match: [a, b], native: [openai.chat], base_url: "http://127.0.0.1:9/v1", name: local, fallback: []}
+  - {match: "gpt-*", native: openai.chat}
 server: {port: 0, unknown_paths: observe}
 """
 
@@ -72,6 +73,7 @@ def test_check_prints_the_effective_plan(home: Path) -> None:
         "other /v1 paths: observe",
         "1. claude-* -> native [anthropic.messages] https://api.anthropic.com, with its own key",
         "2. a, b -> native [openai.chat] http://127.0.0.1:9/v1, with the caller's key",
+        "3. gpt-* -> native [openai.chat] the public API, with the caller's key",
         "authentication client_key",
     ):
         assert says in result.output, says
@@ -134,7 +136,7 @@ def test_config_show_says_where_each_value_comes_from(home: Path) -> None:
     result = invoke(home, "config", "show", "--origin", "--config", "guard.yaml", LUTHIEN_SERVER__WORKERS="3")
     assert result.exit_code == 0, result.output
     lines = {line.split()[0]: line for line in result.output.splitlines()}
-    assert lines["server.port"].endswith("guard.yaml:7")
+    assert lines["server.port"].endswith("guard.yaml:8")
     assert lines["server.workers"].endswith("environment LUTHIEN_SERVER__WORKERS")
     assert lines["server.host"].endswith("default")
     assert "********" in lines["upstreams.0.api_key"]
