@@ -298,15 +298,20 @@ class Response:
         return self.state.ended and self._looked == len(queue) and not self.state.jobs
 
     async def _after(self, leaving: Leaving, ready: list[ReadChunk]) -> list[ReadChunk]:
+        decided: list[ReadChunk] | None = None
+        intervention: Intervention | None = None
         try:
-            return await leaving.read(ready)
+            decided = await leaving.read(ready)
         except Stop as stop:
             intervention = stop.intervention
         except IllegalOutput as error:
             intervention = self._hooks.illegal(error)
-        self.state.take_back(ready)
-        self.state.intervene(intervention)
-        return []
+        finally:
+            if decided is None:  # also when a hook is cancelled, which takes too long
+                self.state.take_back(ready)
+        if intervention is not None:
+            self.state.intervene(intervention)
+        return decided or []
 
     def _last_words(self) -> list[Item]:
         """The well-formed end of a blocked answer, once; nothing for a retry or for an answer instead."""

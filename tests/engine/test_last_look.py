@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 from luthien_guard.events import Chunk, ContentChunk, ContentCompleted, ToolCall, UnknownChunk
@@ -12,7 +13,7 @@ from luthien_guard.policy import Abort, Block, Policy, hookimpl
 from luthien_guard.query.diff import diff_of
 from luthien_guard.records import EventType, Record
 from luthien_guard.store import Row, chained, payload_of
-from luthien_guard.testing import Script, run
+from luthien_guard.testing import Script, VirtualClock, run
 from luthien_guard.testing.catalogue import BROKEN, ORDINARY
 from tests.engine.drive import Bench
 
@@ -170,12 +171,23 @@ class HoldsText(Policy):
 class StopsAtTheEnd(Policy):
     @hookimpl
     def on_chunk_completed(self, chunk: Chunk) -> Abort | None:
-        return Abort("no", "NO") if b"secret" in chunk.raw else None
+        return Abort("no") if b"secret" in chunk.raw else None
 
 
-async def test_what_was_to_leave_with_what_is_stopped_here_is_not_on_record_as_left() -> None:
+class HangsAtTheEnd(Policy):
+    timeout = 5
+
+    @hookimpl
+    async def on_chunk_completed(self, chunk: Chunk) -> None:
+        if b"secret" in chunk.raw:
+            await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("policy", [StopsAtTheEnd(), HangsAtTheEnd()])
+async def test_what_was_to_leave_with_what_is_stopped_here_is_not_on_record_as_left(policy: Policy) -> None:
     script = Script().reasoning("hm").text("one ").text("secret").text(" two")
-    for each in await run([HoldsText(), StopsAtTheEnd()], script, streamed=[True]):
+    clock = VirtualClock(autojump=True)
+    for each in await run([HoldsText(), policy], script, streamed=[True], cuts="whole", clock=clock):
         (left,) = [r.details for r in each.records if r.type is EventType.RESPONSE_RELEASED]
         assert [text["text"] for text in left["choices"][0]["texts"] if text["text"]] == ["hm"]
-        assert each.transcript.text.strip() == "NO"
+        assert each.transcript.text.strip().startswith("⛔")
