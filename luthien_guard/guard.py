@@ -57,7 +57,7 @@ _ON_UNRECORDED: Final = ("block", "allow")
 
 
 class Guard:
-    """Policies over LLM traffic. One per application; thread-safe for reading, used from one event loop.
+    """Policies over LLM traffic. One per application, for all of its threads and event loops.
 
     `policies`: Policy instances, names of installed policies, or mappings `{"use": name, "config": {...}, "mode":
     "enforce"|"shadow"|"off", "on_error": "block"|"allow", "timeout": seconds}`; they run in this order.
@@ -71,7 +71,7 @@ class Guard:
     pepper). `session_from` groups exchanges: "header:NAME", "body:PATH", or functions of the
     request. `capture_chunks` records responses piece by piece with their times, for replays. `tracing="otel"` makes
     spans and metrics with what OpenTelemetry the process has. `judge` answers `ctx.judge(...)`; by default litellm
-    does. Raises ConfigError.
+    does. `allow_paths` lets `use` be "module:Class", too. Raises ConfigError.
     """
 
     def __init__(
