@@ -130,6 +130,8 @@ class Policy:
         if cls.Config is None:
             _check_arguments(cls, config)
             return cls(**config)
+        if not (isinstance(cls.Config, type) and hasattr(cls.Config, "model_fields")):
+            raise TypeError(f"`Config` of {cls.__name__} is {cls.Config!r}: a pydantic model is expected")
         _check_keys(cls.Config, config)
         validated = cls.Config(**config)
         _check_inner_keys(validated, config)

@@ -84,6 +84,26 @@ def test_a_key_that_the_policys_model_does_not_know(
     assert says in problem(configured(policy, config))
 
 
+@dataclass
+class Unchecked:
+    forbidden: tuple[str, ...] = ()
+
+
+class Loose(Words):
+    Config = Unchecked  # type: ignore[assignment]
+
+
+class Made(Words):
+    Config = Words.Config()  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("policy", [Loose, Made])
+def test_a_config_that_checks_nothing_is_told(policy: type[Policy]) -> None:
+    said = problem(configured(policy, {"forbidden": ["a"]}))
+    assert f"`Config` of {policy.__name__} is " in said
+    assert "a pydantic model is expected" in said
+
+
 class Keyed(Words):
     class Config(BaseModel):
         api_key: str
