@@ -9,6 +9,7 @@ from luthien_guard.engine.asking import Asking
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.services import RecordFunction, Services
 from luthien_guard.engine.verdicts import Intervention
+from luthien_guard.errors import told
 from luthien_guard.events import ResponseFailed
 from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.hooks import HookCall
@@ -128,7 +129,7 @@ class Exchange(Asking):
             read = self.format.read_request(written) if written != self.body else self.request
         except Exception as error:  # noqa: BLE001 -- a policy may put anything there
             self.request = self.format.read_request(self.body)
-            return self.nonsense(call, request, f"a request that can be sent ({type(error).__name__})")
+            return self.nonsense(call, request, f"a request that can be sent ({told(error)})")
         if written == self.body:
             return None
         if not call.enforces:  # changed in place what it was only shown

@@ -165,6 +165,16 @@ async def test_what_cannot_be_sent_is_a_failure_of_the_policy(value: Any, on_err
         assert result.value.body == BODIES["openai.chat"]
 
 
+async def test_why_a_request_cannot_be_sent_is_told() -> None:
+    guard = Guard([Started(lambda request: request.replace(messages="hello"))])
+    await decided(guard)
+    (failure,) = of_type(guard, EventType.POLICY_ERROR)
+    assert (
+        "not a request that can be sent (MalformedBody: messages is str, not list)"
+        in failure.details["error"]
+    )
+
+
 async def test_the_last_look_is_at_the_model_that_a_retry_asks() -> None:
     class Retries(Policy):
         @hookimpl
