@@ -102,8 +102,12 @@ def test_the_note_that_quotes_the_answer_is_left_out() -> None:
 async def test_a_changed_answer_keeps_what_is_null(provider: Provider) -> None:
     """Callers look at it: where litellm has an attribute, there is one."""
     provider.answers = [chat_body("hello")]
-    answer = await ask(Guard([Upper()]), provider)
-    assert (answer.choices[0].message.content, answer.service_tier) == ("HELLO", None)
+    plain, answer = [await ask(Guard(policies), provider) for policies in ([], [Upper()])]
+    assert answer.choices[0].message.content == "HELLO"
+    said = plain.model_dump()
+    said["choices"][0]["message"]["content"] = "HELLO"
+    assert None in said["choices"][0]["message"].values()
+    assert answer.model_dump() == said
     provider.answers = [chat_events("hello")]
     chunks = [each async for each in await ask(Guard([Upper()]), provider, stream=True)]
     assert [each.choices[0].delta.refusal for each in chunks[:2]] == [None, None]

@@ -112,6 +112,23 @@ def node(body: bytes) -> str:
     return "\n".join([content, *arguments.values()])
 
 
+def by_place(body: bytes) -> str:
+    """The official SDK before its version 3: the first list of calls as it is, and a later fragment for what stands at the
+    place of its index."""
+    taken: list[str] = []
+    for listed in (delta.get("tool_calls") or [] for delta in deltas(body)):
+        if not taken:
+            taken = [_arguments(entry) for entry in listed]
+            continue
+        for entry in listed:
+            at = entry.get("index")
+            if type(at) is int and 0 <= at < len(taken):
+                taken[at] += _arguments(entry)
+            else:
+                taken.append(_arguments(entry))
+    return "\n".join(taken)
+
+
 def _arguments(entry: dict[str, Any]) -> str:
     said = (entry.get("function") or {}).get("arguments")
     return said if isinstance(said, str) else ""
@@ -161,6 +178,7 @@ def _fits(data: Any) -> bool:
 
 CLIENTS: tuple[Callable[[bytes], str], ...] = (
     official,
+    by_place,
     first_choice,
     flat,
     event_source,
