@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cache, partial
+from importlib.metadata import version
 from typing import Any
 
 import anyio
 
 from luthien_guard.judge import function, litellm
 
-__all__ = ["function", "litellm", "needs_asyncio", "violation_type"]
+__all__ = ["choices_beside_usage", "function", "litellm", "needs_asyncio", "violation_type"]
 
 PROVIDER = "luthien_guard"  # what litellm's exceptions name as the provider where it was the guard that spoke
 
@@ -22,6 +23,17 @@ def needs_asyncio() -> None:
             f"litellm runs on asyncio only: the guarded client cannot be awaited on {library}. "
             "Call `completion` in a worker thread instead."
         )
+
+
+def choices_beside_usage() -> list[dict[str, Any]]:
+    """What litellm's chunks of usage alone have for choices: callers either read `choices[0]` of every chunk, or know the
+    last one by having none."""
+    return [] if _version() >= (1, 109) else [{"index": 0, "delta": {}}]
+
+
+@cache
+def _version() -> tuple[int, ...]:
+    return tuple(map(int, version("litellm").split(".")[:2]))
 
 
 @cache
