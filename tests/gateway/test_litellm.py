@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from luthien_guard import Block, Guard, Policy, hookimpl
+from luthien_guard.client.dialects import MESSAGES, RESPONSES, Dialect
 from luthien_guard.config.settings import UpstreamSettings
 from luthien_guard.errors import ConfigError
 from luthien_guard.gateway import create_app
 from luthien_guard.gateway.auth import Anyone
 from luthien_guard.gateway.authentication import Passthrough
-from luthien_guard.testing import Script
+from luthien_guard.gateway.upstreams.litellm_stream import LitellmStream
+from luthien_guard.gateway.upstreams.types import Call, UpstreamError
+from luthien_guard.testing import Script, render
 from luthien_guard.testing.provider import FakeProvider, Played, serving
 from tests.gateway.harness import (
     ENDS,
@@ -253,9 +256,32 @@ def test_a_stream_that_breaks_off_is_no_success(policies: str) -> None:
     assert answer.status >= 400 or b'"error"' in answer.body
 
 
+@pytest.mark.parametrize("dialect", [MESSAGES, RESPONSES], ids=lambda each: each.function)
+@pytest.mark.parametrize("cut", [False, True])
+async def test_what_breaks_off_behind_its_last_event_lacks_nothing(dialect: Dialect, cut: bool) -> None:
+    """litellm 1.109 has things of its own to do there, which need a package that it does not ask for."""
+    said: list[str] = []
+    frames = render(SCRIPT, dialect.wire_format, stream=True).parts[: -1 if cut else None]
+
+    async def answer() -> AsyncIterator[Any]:
+        for frame in frames:
+            yield frame
+        raise ModuleNotFoundError("No module named 'soundfile'", name="soundfile")
+
+    asked = Call(dialect.wire_format, "POST", "/", b"", (), b"", record=lambda event, **_: said.append(event))
+    stream = LitellmStream(dialect, answer(), asked)
+    await stream.begin()
+    assert [await stream.read() for _ in frames] == list(frames)
+    if cut:
+        with pytest.raises(UpstreamError, match="soundfile"):
+            await stream.read()
+        return
+    assert await stream.read() == await stream.read() == b""
+    assert said == ["upstream.broke_off"]
+
+
 def test_a_client_that_leaves_closes_the_provider_s_connection() -> None:
     first = Script().text("one two three").split(4)
-    from luthien_guard.testing import render
     from tests.gateway.harness import chunked, head
 
     frames = render(first, "anthropic.messages", stream=True).parts[:5]

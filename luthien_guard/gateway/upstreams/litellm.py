@@ -6,7 +6,7 @@ A request that its provider would take as it is goes there natively: litellm's o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from luthien_guard.gateway.upstreams.conversion import dropped_fields
 from luthien_guard.gateway.upstreams.direct import Direct
 from luthien_guard.gateway.upstreams.headers import for_client
 from luthien_guard.gateway.upstreams.litellm_errors import failure_of
+from luthien_guard.gateway.upstreams.litellm_stream import LitellmStream
 from luthien_guard.gateway.upstreams.match import Match
 from luthien_guard.gateway.upstreams.names import is_name
 from luthien_guard.gateway.upstreams.native import origin_of
@@ -34,7 +35,6 @@ __all__ = ["LitellmUpstream"]
 _DIALECTS: Final[Mapping[str, Dialect]] = {each.wire_format: each for each in (CHAT, MESSAGES, RESPONSES)}
 _PATHS: Final = ("/v1/chat/completions", "/v1/messages", "/v1/responses")
 _DROPPED: Final = b"x-luthien-dropped"
-_CLOSING: Final = 1.0  # seconds to close an upstream connection in
 
 
 class LitellmUpstream:
@@ -101,66 +101,10 @@ class LitellmUpstream:
             if not hasattr(answer, "__anext__"):
                 headers = _noted(call, unknown, sent, _headers(answer))
                 return WholeReply(200, headers, dialect.json(answer))
-            stream = _Stream(dialect, answer)
+            stream = LitellmStream(dialect, answer, call)
             await stream.begin()
         stream.headers += _noted(call, unknown, sent, _headers(answer))
         return stream
-
-
-class _Stream:
-    """litellm's chunks as SSE in the client's wire format."""
-
-    stream = True
-    status = 200
-
-    def __init__(self, dialect: Dialect, chunks: AsyncIterator[Any]) -> None:
-        self.headers: HeaderList = [(b"content-type", b"text/event-stream; charset=utf-8")]
-        self._dialect = dialect
-        self._chunks = chunks
-        self._first: bytes | None = None
-        self._ended = False
-
-    async def begin(self) -> None:
-        """Await the first event. Raises UpstreamError."""
-        try:
-            self._first = await self._next()
-        except BaseException:
-            await self.aclose()
-            raise
-
-    async def read(self) -> bytes:
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        return await self._next()
-
-    async def aclose(self) -> None:
-        close = getattr(self._chunks, "aclose", None)
-        if close is not None:
-            with anyio.move_on_after(_CLOSING, shield=True):
-                await close()
-
-    async def _next(self) -> bytes:
-        if self._ended:
-            return b""
-        try:
-            return self._event(await anext(self._chunks))
-        except StopAsyncIteration:
-            self._ended = True
-            return b"data: [DONE]\n\n" if self._dialect is CHAT else b""
-        except Exception as error:
-            raise failure_of(error) from error
-
-    def _event(self, chunk: Any) -> bytes:
-        if isinstance(chunk, bytes):
-            return chunk
-        if isinstance(chunk, str):
-            return chunk.encode()
-        data = self._dialect.json(chunk)
-        kind = chunk.get("type") if isinstance(chunk, dict) else getattr(chunk, "type", None)
-        if self._dialect is CHAT or kind is None:
-            return b"data: " + data + b"\n\n"
-        return b"event: " + str(getattr(kind, "value", kind)).encode() + b"\ndata: " + data + b"\n\n"
 
 
 async def _asked(dialect: Dialect, given: dict[str, Any]) -> Any:

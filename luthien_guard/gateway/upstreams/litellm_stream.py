@@ -1,0 +1,81 @@
+"""litellm's chunks as the stream that a client of the wire format reads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import anyio
+
+from luthien_guard.client.dialects import CHAT, Dialect
+from luthien_guard.gateway.upstreams.ending import Ending
+from luthien_guard.gateway.upstreams.litellm_errors import failure_of
+from luthien_guard.gateway.upstreams.types import Call, HeaderList
+
+__all__ = ["LitellmStream"]
+
+_CLOSING: Final = 1.0  # seconds to close an upstream connection in
+
+
+class LitellmStream:
+    """litellm's chunks as SSE in the client's wire format."""
+
+    stream = True
+    status = 200
+
+    def __init__(self, dialect: Dialect, chunks: AsyncIterator[Any], call: Call) -> None:
+        self.headers: HeaderList = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        self._dialect = dialect
+        self._chunks = chunks
+        self._first: bytes | None = None
+        self._ended = False
+        self._record = call.record
+        self._ending = Ending(call.wire_format)
+
+    async def begin(self) -> None:
+        """Await the first event. Raises UpstreamError."""
+        try:
+            self._first = await self._next()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def read(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return await self._next()
+
+    async def aclose(self) -> None:
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            with anyio.move_on_after(_CLOSING, shield=True):
+                await close()
+
+    async def _next(self) -> bytes:
+        if self._ended:
+            return b""
+        try:
+            event = self._event(await anext(self._chunks))
+        except StopAsyncIteration:
+            self._ended = True
+            return b"data: [DONE]\n\n" if self._dialect is CHAT else b""
+        except Exception as error:
+            if not self._ending.is_over():
+                raise failure_of(error) from error
+            self._ended = True
+            self._record("upstream.broke_off", after="its last event")
+            return b""
+        self._ending.note(event)
+        return event
+
+    def _event(self, chunk: Any) -> bytes:
+        if isinstance(chunk, bytes):
+            return chunk
+        if isinstance(chunk, str):
+            return chunk.encode()
+        data = self._dialect.json(chunk)
+        kind = chunk.get("type") if isinstance(chunk, dict) else getattr(chunk, "type", None)
+        if self._dialect is CHAT or kind is None:
+            return b"data: " + data + b"\n\n"
+        return b"event: " + str(getattr(kind, "value", kind)).encode() + b"\ndata: " + data + b"\n\n"
