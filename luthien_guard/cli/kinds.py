@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
 __all__ = ["Duration", "Seconds", "Size"]
+
+if TYPE_CHECKING:
+    _OfFloat: TypeAlias = click.ParamType[float]
+    _OfInt: TypeAlias = click.ParamType[int]
+else:  # click before 8.4 takes no parameters here
+    _OfFloat = _OfInt = click.ParamType
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST: Final = 1000 * 365 * 86400  # later than the year 9999 no calendar goes
 _BYTES: Final = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
-class Duration(click.ParamType[float]):
+class Duration(_OfFloat):
     """30m, 12h, 90d: seconds."""
 
     name = "duration"
@@ -38,7 +44,7 @@ class Seconds(click.FloatRange):
         return seconds
 
 
-class Size(click.ParamType[int]):
+class Size(_OfInt):
     """500MB, 1GB: bytes."""
 
     name = "size"
