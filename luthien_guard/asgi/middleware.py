@@ -16,7 +16,7 @@ from luthien_guard.asgi.routes import Route, Routes
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope, Send
 from luthien_guard.asgi.websocket import REASON, deny, wants_websocket
 from luthien_guard.clock import clock_from
-from luthien_guard.errors import MalformedBody, WireError
+from luthien_guard.errors import ConfigError, MalformedBody, WireError
 from luthien_guard.exchange import RequestMetadata
 
 __all__ = ["POLICY_SET", "USER", "GuardMiddleware"]
@@ -47,7 +47,8 @@ class GuardMiddleware:
 
     Guarded are the paths that end in `/chat/completions`, `/messages` and `/responses` (wherever they are mounted), what
     lies below them, and `routes`: exact paths with the wire format that they speak. A path that `routes` maps to None is
-    left alone. Everything else passes untouched and unbuffered. Raises ValueError for an unknown wire format.
+    left alone. Everything else passes untouched and unbuffered. Raises ValueError for an unknown wire format, ConfigError
+    for what is no guard.
 
     Add it so that compressing middleware is outside of it: what is compressed inside has to be undone first.
     """
@@ -55,6 +56,8 @@ class GuardMiddleware:
     def __init__(
         self, app: ASGIApp, *, guard: AppGuard, routes: Mapping[str, str | None] | None = None
     ) -> None:
+        if not hasattr(guard, "plane"):
+            raise ConfigError(f"guard is a {type(guard).__name__}: give a Guard(...)")
         self.app = app
         self.guard = guard
         self._routes = Routes(guard.formats, routes)

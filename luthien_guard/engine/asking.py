@@ -52,7 +52,7 @@ def concerned(event: Any) -> dict[str, Any]:
     return {}
 
 
-def _called(result: Any) -> str | None:
+def _wrong_in(result: Any) -> str | None:
     """What is wrong with a result that has the right name: a class, or an event with something else than words."""
     if isinstance(result, type):
         return f"the class {result.__name__}, not what a call of it makes"
@@ -278,7 +278,7 @@ class Asking:
 
     def nonsense(self, call: HookCall, result: Any, wanted: str, event: Any = None) -> Intervention | None:
         """The hook returned something that it may not: a failure like any other."""
-        said = f"returned {_called(result) or f'{type(result).__name__}, not {wanted}'}"
+        said = f"returned {_wrong_in(result) or f'{type(result).__name__}, not {wanted}'}"
         error = PolicyError(said, policy=call.registered.name, hook=call.hook)
         return self._failed(call, error, event)
 

@@ -22,6 +22,7 @@ from luthien_guard import (
     ToolCall,
     hookimpl,
 )
+from luthien_guard.errors import ConfigError
 from luthien_guard.limits import Limits
 from luthien_guard.records import EventType
 from luthien_guard.testing.clock import VirtualClock
@@ -105,6 +106,12 @@ async def test_a_blocked_call_does_not_leave() -> None:
     assert b'"first"' in heard.body
     assert b'"second"' not in heard.body
     assert heard.body.endswith(DONE)
+
+
+@pytest.mark.parametrize("given", [[], "noop", Guard])
+def test_what_is_no_guard_is_told_at_once(given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"guard is a \w+: give a Guard\(\.\.\.\)"):
+        GuardMiddleware(saying(CALLS), guard=given)
 
 
 @pytest.mark.parametrize("where", ["the request", "the answer"])
