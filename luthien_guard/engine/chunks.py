@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from luthien_guard.engine.exchange import Exchange
@@ -16,6 +17,7 @@ from luthien_guard.policy import Abort
 from luthien_guard.records import EventType
 from luthien_guard.wire.alike import UnparsedChunk
 from luthien_guard.wire.chunks import BodyDecoder, StreamDecoder
+from luthien_guard.wire.format import ReadChunk
 from luthien_guard.wire.json_text import dumps
 from luthien_guard.wire.sse import canonical
 
@@ -28,7 +30,7 @@ _KINDS: Final = 64  # of changed chunks: an upstream may name a new one in every
 class ChunkHooks:
     """Runs `on_chunk_started`, `on_chunk_completed` and `on_unknown_chunk` for one response."""
 
-    __slots__ = ("_noted", "_told", "after", "before", "came", "exchange", "made_by")
+    __slots__ = ("_makers", "_noted", "_told", "after", "before", "came", "exchange", "made_by")
 
     def __init__(self, exchange: Exchange, *, stream: bool) -> None:
         self.exchange = exchange
@@ -37,6 +39,7 @@ class ChunkHooks:
         self.made_by: HookCall | None = None  # the last that put a chunk of its own in the place of another
         #: The response as upstream sent it: where a policy may change its chunks, the engine never sees that.
         self.came = Transcript(exchange.reader(stream=stream)) if self.before else None
+        self._makers: dict[int, HookCall] = {}  # by id() of the chunks that the last chain made
         self._told: set[tuple[int, str]] = set()  # (policy, kind of chunk) of changes that are on record
         self._noted: Counter[str] = Counter()  # chunks that passed unread, by reason
 
@@ -52,6 +55,7 @@ class ChunkHooks:
 
     async def _chain(self, calls: tuple[HookCall, ...], chunk: Chunk) -> list[Chunk]:
         chunks = [chunk]
+        self._makers.clear()
         for call in calls:
             after: list[Chunk] = []
             for each in chunks:
@@ -77,8 +81,13 @@ class ChunkHooks:
             return [chunk]
         if len(made) != 1 or made[0] is not chunk:
             self.made_by = self.exchange.changed_by = call
+            self._makers.update((id(each), call) for each in made if each is not chunk)
             self._changed(call, chunk)
         return made
+
+    def maker_of(self, chunk: Chunk) -> HookCall | None:
+        """Who made it, of the chunks that were asked about last."""
+        return self._makers.get(id(chunk))
 
     def _changed(self, call: HookCall, chunk: Chunk) -> None:
         """On record once for each kind of chunk: there may be thousands, and each such record is waited for. Those beyond
@@ -130,10 +139,11 @@ class ChunkHooks:
                 EventType.RESPONSE_NOTED, unknown=why, inspectable=inspectable, times=self._noted[kind]
             )
 
-    def illegal(self, error: IllegalOutput) -> Intervention:
-        """Name the policy that made what the grammar forbids: the one that made a chunk, else the last that changed
-        something."""
-        call = self.made_by or self.exchange.changed_by
+    def illegal(self, error: IllegalOutput, chunks: Iterable[ReadChunk]) -> Intervention:
+        """Name the policy that made what the grammar forbids: the one that made one of these chunks, else the last that made
+        or changed something."""
+        makers: list[HookCall] = [read.made_by for read in chunks if read.made_by is not None]
+        call = makers[0] if makers else self.made_by or self.exchange.changed_by
         name = call.registered.name if call is not None else (error.policy or "unknown")
         self.exchange.record(
             EventType.POLICY_ERROR, policy=name, hook=call.hook if call else "", error=str(error)

@@ -27,17 +27,19 @@ class Leaving:
         self._stream = stream
         self._writer = exchange.writer(stream=stream)
         self.transcript = Transcript(exchange.reader(stream=stream))
+        self.undone: Sequence[ReadChunk] = ()  # what the transcript has, and did not leave
 
     async def read(self, ready: Sequence[ReadChunk]) -> list[ReadChunk]:
         """What leaves instead of these. Raises Stop, and IllegalOutput for what was decided before."""
         as_it_came = {read.source: read.chunk for read in ready if read.source is not None}
-        out: list[ReadChunk] = []
+        self.undone = out = list[ReadChunk]()
         for raw, source in self._writer.write(ready):
             chunks = self._parsed(raw) if source is None else [as_it_came[source]]
             for chunk in chunks:
                 for made in await self._hooks.completed(chunk):
                     kept = None if made is not chunk else _DECIDED if source is None else source
                     out.append(ReadChunk(made, self.transcript.read(made), kept))
+                    out[-1].made_by = self._hooks.maker_of(made)
         return out
 
     def _parsed(self, raw: bytes) -> list[Chunk]:

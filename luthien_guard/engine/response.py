@@ -97,6 +97,7 @@ class Response:
         self.state.check_held()
 
     async def _read(self, chunk: Chunk, number: int | None) -> None:
+        maker = self._hooks.maker_of(chunk) if self._hooks.before else None
         pieces = self.state.reader.read(chunk) if chunk.kind in READABLE else []
         # What nobody can read may be all: proxies answer with pages.
         if not self._started and chunk.kind not in ("comment", "done"):
@@ -106,6 +107,7 @@ class Response:
         if suspect and not await self._passes(chunk):
             return
         read = ReadChunk(chunk, pieces, number)
+        read.made_by = maker
         self.state.hold(read)
         if chunk.kind == "body":  # its counts belong into the answer that may have to stand for it
             for piece in pieces:
@@ -211,7 +213,7 @@ class Response:
         if self._left_as_it_came():
             return
         changed = self._leaving is not None and self._hooks.made_by is not None
-        as_it_left = self._leaving.transcript if changed and self._leaving is not None else None
+        as_it_left = self._leaving if changed else None
         left = released(self.state, as_it_left, said=self.exchange.said)
         if {**left, "said": None} != {**came, "said": None} or left["said"]:
             self.exchange.record(EventType.RESPONSE_RELEASED, **left)
@@ -238,15 +240,18 @@ class Response:
         if not ready or self.state.done:
             return self._last_words() if self.state.done else []
         items: list[Item] = []
-        batches = deque(self._batches(ready))
+        batches, undone = deque(self._batches(ready)), list[ReadChunk]()
         try:
             while batches:
                 items += self._written(batches[0])
                 batches.popleft()
         except IllegalOutput as error:
             self.state.left = self.state.left or bool(items)
-            self.state.take_back([read for batch in batches for read in batch])
-            self.state.intervene(self._hooks.illegal(error))
+            undone = [read for batch in batches for read in batch]
+            self.state.take_back(undone)
+            self.state.intervene(self._hooks.illegal(error, batches[0]))
+        if self._leaving is not None:
+            self._leaving.undone = undone
         if items and self.exchange.first_byte is None:
             self.state.left = self.exchange.released_any = True
             self.exchange.first_byte = self.exchange.services.clock()
@@ -305,7 +310,7 @@ class Response:
         except Stop as stop:
             intervention = stop.intervention
         except IllegalOutput as error:
-            intervention = self._hooks.illegal(error)
+            intervention = self._hooks.illegal(error, ready)
         finally:
             if decided is None:  # also when a hook is cancelled, which takes too long
                 self.state.take_back(ready)

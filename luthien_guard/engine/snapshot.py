@@ -9,6 +9,7 @@ from luthien_guard.events import ContentCompleted, ResponseCompleted, ToolCall
 from luthien_guard.wire.format import Block, PieceKind, ReadChunk
 
 if TYPE_CHECKING:
+    from luthien_guard.engine.leaving import Leaving
     from luthien_guard.engine.state import ResponseState
     from luthien_guard.engine.transcript import Transcript
 
@@ -25,17 +26,26 @@ def received(response: ResponseState | Transcript) -> dict[str, Any]:
 
 
 def released(
-    response: ResponseState, as_it_left: Transcript | None = None, *, said: str | None = None
+    response: ResponseState, as_it_left: Leaving | None = None, *, said: str | None = None
 ) -> dict[str, Any]:
     """The same for what went to the client; `said` is what the guard added to end a blocked answer. `as_it_left`: what
     left, read again, where a policy changed chunks at the very end."""
     queued = response.unsent or unsent(response.queue)
-    found = _of_blocks(response, queued) if as_it_left is None else received(as_it_left)
+    found = _of_blocks(response, queued) if as_it_left is None else _as_it_left(response, as_it_left)
     gone = [block for block in response.blocks if block.removed and block.replacement]
     found["said"] = [block.replacement for block in gone if id(block) not in queued]
     if said is not None:
         found["said"].append(said)
     return found
+
+
+def _as_it_left(response: ResponseState, leaving: Leaving) -> dict[str, Any]:
+    undone = unsent(leaving.undone)
+    return _assembled(
+        leaving.transcript,
+        lambda block: _left(block, undone) if response.left else None,
+        lambda block: block.name,
+    )
 
 
 def _of_blocks(response: ResponseState, queued: Mapping[int, int | None]) -> dict[str, Any]:

@@ -185,7 +185,7 @@ class ReadChunk:
     chunk is a frame like that and was not parsed: its `data` is missing.
     """
 
-    __slots__ = ("chunk", "pattern", "pieces", "source", "waiting")
+    __slots__ = ("chunk", "made_by", "pattern", "pieces", "source", "waiting")
 
     def __init__(
         self,
@@ -199,6 +199,7 @@ class ReadChunk:
         self.source = source
         self.pattern = pattern
         self.waiting = 0  # pieces that no policy has released yet; the engine's
+        self.made_by: Any = None  # the hook that put it in the place of another; the engine's
 
 
 class Reader(Protocol):

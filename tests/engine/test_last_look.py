@@ -3,12 +3,20 @@ both ends of the record say what really came and what really left."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import anyio
 import pytest
 
-from luthien_guard.events import Chunk, ContentChunk, ContentCompleted, ToolCall, UnknownChunk
+from luthien_guard.events import (
+    Chunk,
+    ContentChunk,
+    ContentCompleted,
+    ResponseCompleted,
+    ToolCall,
+    UnknownChunk,
+)
 from luthien_guard.policy import Abort, Block, Policy, hookimpl
 from luthien_guard.query.diff import diff_of
 from luthien_guard.records import EventType, Record
@@ -191,3 +199,35 @@ async def test_what_was_to_leave_with_what_is_stopped_here_is_not_on_record_as_l
         (left,) = [r.details for r in each.records if r.type is EventType.RESPONSE_RELEASED]
         assert [text["text"] for text in left["choices"][0]["texts"] if text["text"]] == ["hm"]
         assert each.transcript.text.strip().startswith("⛔")
+
+
+class Marks(Policy):
+    """Puts its name in the place of a word, in whatever chunk that stands."""
+
+    def __init__(self, word: str, name: str) -> None:
+        self.name, self._word = name, word
+
+    @hookimpl
+    def on_chunk_completed(self, chunk: Chunk) -> Chunk | None:
+        if chunk.data is None or self._word not in (text := json.dumps(chunk.data)):
+            return None
+        return chunk.replace(data=json.loads(text.replace(self._word, self.name)))
+
+
+async def test_of_what_a_policy_made_illegal_that_one_is_named_and_nothing_is_on_record_as_left() -> None:
+    """The event that no wire format has may pass as it came, and not as another policy makes it."""
+    script = Script().unknown("a word").text("one more")
+    formats = ["anthropic.messages", "openai.responses"]
+    policies = [HoldsAll(), Marks("word", "first"), Marks("more", "second")]
+    for each in await run(policies, script, streamed=[True], wire_formats=formats):
+        assert (each.outcome.status.value, each.outcome.policy) == ("policy_error", "first")
+        (left,) = [r.details for r in each.records if r.type is EventType.RESPONSE_RELEASED]
+        assert not any(text["text"] for choice in left["choices"] for text in choice["texts"])
+
+
+class HoldsAll(Policy):
+    hold = "response"
+
+    @hookimpl
+    def on_response_completed(self, response: ResponseCompleted) -> None:
+        """Holds everything."""
