@@ -38,13 +38,28 @@ PROMPTS: Final = frozenset(
 #: Holds headers and is none itself.
 _OF_ONE_PROVIDER: Final = "provider_specific_header"
 #: What nearly every request says, and what has no place for a credential.
-_PLAIN: Final = (PROMPTS - {"tools"}) | {"model", "stream_options", "thinking", "reasoning", "stop", "user"}
+_PLAIN: Final = (PROMPTS - {"tools"}) | frozenset(
+    {
+        "max_completion_tokens",
+        "max_output_tokens",
+        "max_tokens",
+        "model",
+        "n",
+        "reasoning",
+        "stop",
+        "store",
+        "stream",
+    }
+    | {"stream_options", "temperature", "thinking", "top_p", "user"}
+)
 #: Of one request: each is looked for in all of its records, and who sends it should not say for how long.
 _MOST: Final = 256
 
 
 def secrets_of_request(request: Mapping[str, Any]) -> list[str]:
     """Those that its JSON holds: for the servers that a provider calls, or for the provider."""
+    if _PLAIN.issuperset(request):
+        return []
     found: dict[str, None] = {}
     for name, value in request.items():
         if name not in _PLAIN and isinstance(value, (str, dict, list)):
