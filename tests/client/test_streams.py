@@ -63,7 +63,8 @@ async def test_a_stream_is_what_litellm_gives(provider: Provider, policies: list
     assert stream.chunks == chunks
     assert stream.custom_llm_provider == "openai"
     assert stream._hidden_params["additional_headers"]
-    assert stream.hidden_params is stream._hidden_params
+    if hasattr(litellm.CustomStreamWrapper, "hidden_params"):  # older ones have none
+        assert stream.hidden_params is stream._hidden_params
 
 
 async def test_an_unchanged_chunk_is_the_very_object_of_litellm(provider: Provider) -> None:
