@@ -170,10 +170,28 @@ def _json(value: Any) -> bytes:
         raw: bytes = value.__pydantic_serializer__.to_json(
             value, exclude_none=True, serialize_as_any=True, warnings=False
         )
-    except ValueError:  # a lone surrogate: JSON can say it, UTF-8 cannot; the decoder refuses it
+    # a lone surrogate: JSON can say it, UTF-8 cannot; the decoder refuses it. Or see `_build`
+    except (TypeError, ValueError):
+        _build(value)
         plain = value.model_dump(exclude_none=True, serialize_as_any=True, warnings=False)
         return json.dumps(plain, default=str).encode()
     return raw
+
+
+def _build(value: Any) -> None:
+    """pydantic before 2.14 writes no object of a class that nobody has used before, where the field declares another one."""
+    from pydantic import BaseModel
+
+    todo = [value]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, BaseModel):
+            type(each).model_rebuild()
+            todo += [each.__dict__, each.__pydantic_extra__]
+        elif isinstance(each, dict):
+            todo += each.values()
+        elif isinstance(each, list):
+            todo += each
 
 
 CHAT: Dialect = _Chat()

@@ -5,6 +5,7 @@ litellm's own function needs packages that it does not declare, so a dialect of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from litellm.llms.openai.responses.transformation import OpenAIResponsesAPIConfi
 from litellm.responses.streaming_iterator import BaseResponsesAPIStreamingIterator
 from litellm.responses.utils import ResponsesAPIRequestUtils
 from litellm.types.llms.openai import ResponsesAPIResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 import luthien_guard
 from luthien_guard import Guard
@@ -145,3 +146,20 @@ def test_nothing_hides_in_a_long_id() -> None:
     hiding = made("a secret for you", "None", "resp_1")
     assert plain_id(hiding) == hiding
     assert plain_id("resp_1") == "resp_1"
+
+
+def test_an_object_of_a_class_that_nobody_has_used_before_is_read() -> None:
+    """litellm's build themselves when they are first needed."""
+
+    class Part(BaseModel, extra="allow", defer_build=True):
+        kind: str = "part"
+
+    class Text(Part):
+        text: str = "hello"
+
+    class Item(BaseModel, extra="allow", defer_build=True):
+        content: list[Part]
+
+    item = Item.model_construct(content=[Text.model_construct()], further={"more": Text.model_construct()})
+    part = {"kind": "part", "text": "hello"}
+    assert json.loads(RESPONSES.json(item)) == {"content": [part], "further": {"more": part}}
