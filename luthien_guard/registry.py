@@ -150,7 +150,7 @@ def _problem(error: Exception) -> tuple[str, tuple[str | int, ...]]:
 
 def _is_pydantics(error: Exception) -> bool:
     """Without its import, which takes longer than all of ours."""
-    return isinstance(error, ValueError) and type(error).__module__.startswith("pydantic")
+    return type(error).__module__.startswith("pydantic") and hasattr(error, "errors")
 
 
 def _numbered(registered: Sequence[Registered]) -> list[Registered]:

@@ -6,7 +6,9 @@ may hide there from policies and records.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from sys import maxsize
 from typing import Any, Final
 
 from luthien_guard.delivery.credentials import (
@@ -52,39 +54,49 @@ _PLAIN: Final = (PROMPTS - {"tools"}) | frozenset(
     }
     | {"stream_options", "temperature", "thinking", "top_p", "user"}
 )
-#: Of one request: each is looked for in all of its records, and who sends it should not say for how long.
-_MOST: Final = 256
+#: Of one request: each is looked for in all of its records, and who sends it should not say for how long...
+_MOST: Final = 32
+#: ... nor how long they are searched for: who names them behind so many parts hides none.
+_PARTS: Final = 10_000
+_LONGEST: Final = 32 * 1024  # characters: servers take no longer header
 
 
 def secrets_of_request(request: Mapping[str, Any]) -> list[str]:
     """Those that its JSON holds: for the servers that a provider calls, or for the provider."""
     if _PLAIN.issuperset(request):
         return []
-    found: dict[str, None] = {}
-    for name, value in request.items():
-        if name not in _PLAIN and isinstance(value, (str, dict, list)):
-            found |= dict.fromkeys(secrets_in(name, value))
-    return list(found)[:_MOST]
+    said = [(name, value) for name, value in request.items() if name not in _PLAIN]
+    return list(dict.fromkeys(_found(said, _PARTS)))[:_MOST]
 
 
 def secrets_in(name: object, value: Any) -> list[str]:
-    """Every credential in an argument. Walks without recursion and nowhere twice:
-    what goes around the policies may have any shape."""
-    found: list[str] = []
+    """Every credential in an argument."""
+    return _found([(name, value)], maxsize)
+
+
+def _found(said: Iterable[tuple[object, Any]], most: int) -> list[str]:
+    """Walks without recursion, nowhere twice, and looks at so many parts: what goes around the policies may have any
+    shape."""
+    todo, found = list(said), list[str]()
     seen: set[int] = set()
-    todo: list[tuple[object, Any]] = [(name, value)]
     while todo:
         name, value = todo.pop()
         if isinstance(value, str):
-            found += unschemed(value) if is_secret(name) else ()
+            found += unschemed(value) if is_secret(name) and len(value) <= _LONGEST else ()
         elif id(value) not in seen:
             seen.add(id(value))
             if are_headers(name) and name != _OF_ONE_PROVIDER and isinstance(value, Mapping):
-                found += secrets_of_headers(
-                    {key: each for key, each in value.items() if isinstance(each, str)}
-                )
-            todo += _parts(name, value)
+                found += _in_headers(value, most)
+            parts = list(islice(_parts(name, value), most))
+            most -= len(parts)
+            todo += parts
     return found
+
+
+def _in_headers(headers: Mapping[Any, Any], most: int) -> Iterable[str]:
+    some = islice(headers.items(), most)
+    said = {name: value for name, value in some if isinstance(value, str) and len(value) <= _LONGEST}
+    return secrets_of_headers(said)
 
 
 def _parts(name: object, value: Any) -> Iterator[tuple[object, Any]]:

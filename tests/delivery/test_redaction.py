@@ -161,11 +161,39 @@ async def test_a_credential_that_only_the_request_names_is_in_no_record(named: d
 
 def test_what_a_request_names_is_looked_for_within_bounds() -> None:
     many = {f"api_key_{at}": f"{at:08}" for at in range(10_000)}
-    assert len(secrets_of_request(many)) <= 256
+    assert len(secrets_of_request(many)) <= 32
+    assert secrets_of_request({"api_key": "a " * 100_000}) == []
     assert (
         secrets_of_request({"tools": [{"function": {"parameters": {"api_key": KEY}}}], "messages": [many]})
         == []
     )
+
+
+class Counted(dict[str, Any]):
+    """Says how much of it was looked at."""
+
+    looked = 0
+
+    def items(self) -> Any:
+        for each in super().items():
+            self.looked += 1
+            yield each
+
+
+@pytest.mark.parametrize("name", ["further", "extra_headers"])
+def test_a_request_is_not_searched_for_as_long_as_its_sender_likes(name: str) -> None:
+    """The search of a large one took a second for each megabyte, in which nobody else was served."""
+    many = Counted((f"x-{at}", {}) for at in range(100_000))
+    assert secrets_of_request({name: many}) == []
+    assert 0 < many.looked < 30_000
+
+
+def test_of_thousands_of_credentials_those_at_the_ends_are_known() -> None:
+    sent = [(b"authorization", b"Bearer %d" % at) for at in range(5000)]
+    headers = [(b"proxy-authorization", b"Basic first"), *sent, (b"x-api-key", b"last")]
+    secrets = Callers().metadata(headers).secrets
+    assert len(secrets) <= 32
+    assert {"first", "last"} <= set(secrets)
 
 
 @pytest.mark.parametrize("captured", [False, True])
