@@ -170,8 +170,8 @@ def _json(value: Any) -> bytes:
         raw: bytes = value.__pydantic_serializer__.to_json(
             value, exclude_none=True, serialize_as_any=True, warnings=False
         )
-    # a lone surrogate: JSON can say it, UTF-8 cannot; the decoder refuses it. Or see `_build`
     except (TypeError, ValueError):
+        # a lone surrogate: JSON can say it, UTF-8 cannot; the decoder refuses it. Or what `_build` mends
         _build(value)
         plain = value.model_dump(exclude_none=True, serialize_as_any=True, warnings=False)
         return json.dumps(plain, default=str).encode()

@@ -10,7 +10,7 @@ import anyio
 
 from luthien_guard.judge import function, litellm
 
-__all__ = ["choices_beside_usage", "function", "litellm", "needs_asyncio", "violation_type"]
+__all__ = ["function", "litellm", "needs_asyncio", "no_choice", "violation_type"]
 
 PROVIDER = "luthien_guard"  # what litellm's exceptions name as the provider where it was the guard that spoke
 
@@ -25,10 +25,10 @@ def needs_asyncio() -> None:
         )
 
 
-def choices_beside_usage() -> list[dict[str, Any]]:
-    """What litellm's chunks of usage alone have for choices: callers either read `choices[0]` of every chunk, or know the
-    last one by having none."""
-    return [] if _version() >= (1, 109) else [{"index": 0, "delta": {}}]
+def no_choice(*, usage: bool) -> list[dict[str, Any]]:
+    """What litellm's chunks that say nothing have for choices: callers read `choices[0]` of every chunk. Those of `usage`
+    alone have none from 1.109 on."""
+    return [] if usage and _version() >= (1, 109) else [{"index": 0, "delta": {}}]
 
 
 @cache

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange, frames
-from luthien_guard.client.litellm_api import PROVIDER, choices_beside_usage, litellm
+from luthien_guard.client.litellm_api import PROVIDER, litellm, no_choice
 from luthien_guard.client.watch import watched
 from luthien_guard.client.words import Words
 from luthien_guard.control_plane.service import Answer, GuardedStream, Release
@@ -193,7 +193,7 @@ class GuardedIterator:
                     raise litellm().APIError(502, str(data["error"].get("message")), PROVIDER, exchange.model)
                 if "usage" in data and not exchange.wants_usage:
                     continue  # litellm keeps it from callers who did not ask
-                data["choices"] = choices_beside_usage() if "usage" in data else [{"index": 0, "delta": {}}]
+                data["choices"] = no_choice(usage="usage" in data)
             yield exchange.dialect.chunk(data, like, came[6:-2])
             self._words.learn(came, data)
 

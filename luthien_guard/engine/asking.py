@@ -38,6 +38,8 @@ _RESERVED: Final = frozenset({"type", "policy", "event"})
 #: The words of an event, and the events that a hook may return.
 _SAID: Final = ("text", "name", "arguments")
 _SAYING: Final = (ContentChunk, ContentCompleted, ToolCall, ToolCallChunk)
+#: The request before anybody has read it. One for all exchanges, and shown to no policy.
+_UNREAD: Final = ChatRequest("", {})
 
 
 def concerned(event: Any) -> dict[str, Any]:
@@ -61,10 +63,6 @@ def _wrong_in(result: Any) -> str | None:
             if not isinstance(said := getattr(each, name, ""), str):
                 return f"{type(each).__name__} whose `{name}` is {type(said).__name__}, not str"
     return None
-
-
-#: The request before anybody has read it. One for all exchanges, and shown to no policy.
-_UNREAD: Final = ChatRequest("", {})
 
 
 class Asking:
