@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self
 
 from luthien_guard.unique_keys import unique_keys
 
@@ -22,7 +22,6 @@ __all__ = [
     "ChunkKind",
     "ContentChunk",
     "ContentCompleted",
-    "JSONValue",
     "ResponseCompleted",
     "ResponseFailed",
     "ResponseStarted",
@@ -31,8 +30,6 @@ __all__ = [
     "ToolKind",
     "UnknownChunk",
 ]
-
-JSONValue: TypeAlias = "str | int | float | bool | list[Any] | dict[str, Any] | None"
 
 Channel = Literal["content", "reasoning", "refusal", "audio_transcript", "citation", "other"]
 CHANNELS: Final[tuple[Channel, ...]] = (

@@ -1,7 +1,8 @@
 """The whole extension surface: what a policy may implement.
 
-`None` always means "no opinion: leave it". Hooks may be `def` or `async def` and may take any subset of the
-arguments. Where several policies implement a hook they run as a chain, in the order of the configuration.
+`None` always means "no opinion: leave it"; a verdict is `Block`, `Abort` or `Retry`. Hooks may be `def` or `async def`
+and may take any subset of the arguments. Where several policies implement a hook they run as a chain, in the order of
+the configuration.
 """
 
 from __future__ import annotations
@@ -30,61 +31,62 @@ hookspec = pluggy.HookspecMarker("luthien_guard")
 
 @hookspec
 def on_request_started(request: ChatRequest, ctx: PolicyContext) -> Any:
-    """The request, before anything is sent. May return a changed request or `Block`."""
+    """The request, before anything is sent. May return a changed request or a verdict."""
 
 
 @hookspec
 def on_request_completed(request: ChatRequest, ctx: PolicyContext) -> Any:
-    """What is really sent upstream, after all policies. Observes; nothing is sent when it fails."""
+    """What is really sent upstream, after all policies. May return a verdict; nothing is sent when it fails."""
 
 
 @hookspec
 def on_chunk_started(chunk: Chunk, ctx: PolicyContext) -> Any:
-    """Every wire unit before its events. May return a changed chunk, a list of chunks ([] drops it) or `Abort`."""
+    """Every wire unit before its events. May return a changed chunk, a list of chunks ([] drops it) or a
+    verdict."""
 
 
 @hookspec
 def on_response_started(response: ResponseStarted, ctx: PolicyContext) -> Any:
-    """Status of the response; model and id where its first chunk says them. May return `Abort` or `Retry`."""
+    """Status of the response; model and id where its first chunk says them. May return a verdict."""
 
 
 @hookspec
 def on_content_chunk(chunk: ContentChunk, ctx: PolicyContext) -> Any:
-    """Each piece of text, all channels. May return a changed chunk, a list of chunks, `Block` or `Abort`."""
+    """Each piece of text, all channels. May return a changed chunk, a list of chunks or a verdict."""
 
 
 @hookspec
 def on_tool_call_chunk(chunk: ToolCallChunk, ctx: PolicyContext) -> Any:
     """Each fragment of a tool call's arguments; implementing it holds the call. May return a changed chunk, a list of
-    chunks, `Block` or `Abort`."""
+    chunks or a verdict."""
 
 
 @hookspec
 def on_content_completed(content: ContentCompleted, ctx: PolicyContext) -> Any:
-    """A whole block of text; implementing it holds the block. May return changed content, `Block` or `Abort`."""
+    """A whole block of text; implementing it holds the block. May return changed content or a verdict."""
 
 
 @hookspec
 def on_tool_call_completed(call: ToolCall, ctx: PolicyContext) -> Any:
-    """A whole tool call; implementing it holds the call. May return a changed call, a `str` that replaces it,
-    `Block` or `Abort`."""
+    """A whole tool call; implementing it holds the call. May return a changed call, a `str` that replaces it, or
+    a verdict."""
 
 
 @hookspec
 def on_unknown_chunk(chunk: UnknownChunk, ctx: PolicyContext) -> Any:
     """A chunk of unknown kind, or one that could not be read. May return True (let it through), [] (drop it)
-    or `Abort`."""
+    or a verdict."""
 
 
 @hookspec
 def on_chunk_completed(chunk: Chunk, ctx: PolicyContext) -> Any:
     """Every wire unit as it is about to leave, after its events. May return a changed chunk, a list of chunks
-    ([] drops it) or `Abort`."""
+    ([] drops it) or a verdict."""
 
 
 @hookspec
 def on_response_completed(response: ResponseCompleted, ctx: PolicyContext) -> Any:
-    """The assembled response. Observes; a policy with `hold = "response"` may return `Block`, `Abort` or `Retry`."""
+    """The assembled response. Observes; a policy with `hold = "response"` may return a verdict."""
 
 
 @hookspec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
@@ -38,7 +38,8 @@ class Block:
     """Do not let this piece through.
 
     A blocked request is never sent; a blocked tool call is replaced by an explanation while the rest of the answer
-    goes on; blocked text ends the answer there. `reason` goes to the record, `message` to the client.
+    goes on; blocked text ends the answer there. About anything else it means what `Abort` means. `reason` goes to the
+    record, `message` to the client.
     """
 
     reason: str
@@ -50,7 +51,8 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """End the exchange now: upstream is closed and the answer ends well-formed."""
+    """End the exchange now: upstream is closed and the answer ends well-formed. `reason` goes to the record, `message`
+    to the client."""
 
     reason: str
     message: str | None = None
@@ -61,7 +63,8 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Ask again, the same model or `model`; honoured only while nothing was released yet."""
+    """Ask again, the same model or `model`. Honoured only while nothing was released yet, and `Limits.max_retries` times;
+    otherwise, and about a request, it means what `Abort` means. `reason` goes to the record."""
 
     reason: str
     model: str | None = None
@@ -288,7 +291,3 @@ class PolicyContext:
 
 async def _no_judge(messages: list[dict[str, Any]], *, model: str, **params: Any) -> str:
     raise RuntimeError("no judge was configured for this guard")
-
-
-#: What a hook may be: plain or async.
-HookResult: TypeAlias = Awaitable[Any] | Any

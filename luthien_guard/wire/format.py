@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from luthien_guard.wire.alike import Pattern
 
 __all__ = [
-    "BlankAnswer",
     "Block",
     "Path",
     "Piece",
@@ -246,13 +245,6 @@ class Writer(Protocol):
     def finished(self) -> bool:
         """True once the terminal event has left."""
         ...
-
-
-class BlankAnswer(Protocol):
-    """What a made-up answer says of itself when no response was seen."""
-
-    model: str
-    call_id: str
 
 
 class WireFormat(Protocol):

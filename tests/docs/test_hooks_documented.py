@@ -19,10 +19,3 @@ def test_the_table_of_hooks_is_the_hookspecs() -> None:
         if name.startswith("on_")
     ]
     assert documented == specified
-
-
-def test_every_link_between_pages_leads_somewhere() -> None:
-    root = Path(__file__).resolve().parents[2]
-    for page in [*root.glob("*.md"), *(root / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+\.md)[^)]*\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
