@@ -23,7 +23,7 @@ from luthien_guard.asgi.straight import Straight
 from luthien_guard.cancellation import must_travel
 from luthien_guard.clock import MonotonicClock
 from luthien_guard.exchange import Outcome
-from luthien_guard.pipeline import Beside, Deadlines, Expiry, Lanes, Turn, beside
+from luthien_guard.pipeline import Beside, Deadlines, Expiry, Lanes, Signal, Turn, beside
 
 if TYPE_CHECKING:
     from luthien_guard.asgi.exchange import Exchange
@@ -40,7 +40,6 @@ class Watched:
         "_ending",
         "_exchange",
         "_heard",
-        "_inside",
         "_left",
         "_out",
         "_planned",
@@ -49,6 +48,7 @@ class Watched:
         "_silent",
         "_stopped",
         "_turn",
+        "_watching",
         "beside",
         "client",
         "deadlines",
@@ -66,7 +66,7 @@ class Watched:
         self.now = clock.source if isinstance(clock, MonotonicClock) else clock
         self.deadlines = Deadlines(self.now, self.limits, total=exchange.expires)
         self.beside: Beside = beside(clock, self._rung)
-        self._silent = anyio.Event()  # the answer is complete, or nobody is there to get it
+        self._silent = Signal()  # the answer is complete, or nobody is there to get it
         self._running: anyio.CancelScope | None = None  # around what the caller's task does now
         self._replay: Replay | None = None  # what the application receives, while it runs
         self._ending = False  # what the caller's task does now is to end
@@ -74,21 +74,19 @@ class Watched:
         self._stopped = False  # the client is gone or time is up: start nothing more
         self._turn = Turn()  # of those who see to what happens beside the application
         self._planned = 0.0  # when somebody looks at the deadlines next
-        self._inside = True  # the caller's task is in the application and its policies
-        self._left: anyio.Event | None = None  # it is out, for who waits for that
-        self._heard = False  # the watcher has seen the disconnect
+        self._left = Signal()  # the caller's task is out of the application and its policies
+        self._watching = False  # there is a watcher: the caller's task has waited for something
+        self._heard = False  # it has seen the disconnect
 
     async def run(self) -> None:
         """Decide the request, unless that has been done, and serve it."""
         async with self.beside:
-            self.beside.start(self._watch)
-            self._plan()
+            self.beside.meanwhile(self._watch)
             await self._serve()
-            self._inside = False
-            if self._left is not None:
-                self._left.set()
-            # Most servers report the disconnect once the answer is complete: cheaper than a cancellation.
-            await checkpoint()
+            self._left.set()
+            if self._watching:
+                # Most servers report the disconnect once the answer is complete: cheaper than a cancellation.
+                await checkpoint()
             if not self._heard:
                 self.beside.cancel()
 
@@ -219,7 +217,9 @@ class Watched:
     # -- the watcher's -------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Own the server's `receive`."""
+        """Own the server's `receive` and the deadlines, from the first moment in which somebody waits."""
+        self._watching = True
+        self._plan()
         try:
             if not await has_left(self._exchange.receive):
                 return
@@ -307,9 +307,7 @@ class Watched:
         if self._lanes is not None:
             self._lanes.close()
         with self._exchange.briefly():
-            if self._inside:
-                self._left = anyio.Event()
-                await self._left.wait()
+            await self._left.wait()
         if not self._exchange.closed:
             await self.close(GONE)
 

@@ -264,7 +264,7 @@ class LocalStream:
             exchange.decide_outcome(OutcomeStatus.UPSTREAM_ERROR, reason=reason)
         if state.usage:
             exchange.record(EventType.USAGE, usage=dict(state.usage))
-        if not exchange.plan.holds_response:
+        if exchange.plan.calls["on_response_completed"] and not exchange.plan.holds_response:
             await exchange.observe("on_response_completed", response.completed())
 
     async def _ended(self, items: list[tuple[bytes, int | None]]) -> Release:

@@ -132,10 +132,12 @@ class Response:
 
     async def _start(self) -> None:
         self._started = True
+        if not (calls := self.plan.calls["on_response_started"]):
+            return
         event = ResponseStarted(
             self.state.status, self.state.reader.model, self.state.reader.id, self.state.stream
         )
-        for call in self.plan.calls["on_response_started"]:
+        for call in calls:
             result = await self.exchange.call(call, event)
             if result is None:
                 continue

@@ -4,6 +4,7 @@ from luthien_guard.pipeline.beside import Beside, beside
 from luthien_guard.pipeline.deadlines import Deadlines, Expiry, total_expiry
 from luthien_guard.pipeline.in_time import OutOfTime, in_time, rest_in_time
 from luthien_guard.pipeline.lanes import Lanes
+from luthien_guard.pipeline.signal import Signal
 from luthien_guard.pipeline.turn import Turn
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Expiry",
     "Lanes",
     "OutOfTime",
+    "Signal",
     "Turn",
     "beside",
     "in_time",

@@ -7,7 +7,7 @@ There it is made of the loop's own tasks and timer; elsewhere, and on a clock th
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 -- used where it runs, and only there
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -30,6 +30,11 @@ class Beside(Protocol):
 
     def start(self, work: Work, /, *args: Any) -> None:
         """Run `work(*args)` as a task."""
+        ...
+
+    def meanwhile(self, work: Work, /) -> None:
+        """Run `work()` as a task once somebody waits for anything: before, it would not get to do anything either. Where
+        nobody ever does, it may never begin."""
         ...
 
     def running(self) -> Task:
@@ -65,7 +70,7 @@ def _nothing() -> None:
 
 
 class _OnAsyncio:
-    __slots__ = ("_forget", "_loop", "_now", "_over", "_ring", "_tasks", "_timer")
+    __slots__ = ("_forget", "_loop", "_now", "_over", "_ring", "_soon", "_tasks", "_timer")
 
     def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -74,6 +79,7 @@ class _OnAsyncio:
         self._tasks: set[asyncio.Task[None]] = set()
         self._forget = self._tasks.discard
         self._timer: asyncio.TimerHandle | None = None
+        self._soon: asyncio.Handle | None = None  # what starts then
         self._over = False
 
     def start(self, work: Work, /, *args: Any) -> None:
@@ -81,6 +87,9 @@ class _OnAsyncio:
             task = self._loop.create_task(work(*args))
             self._tasks.add(task)
             task.add_done_callback(self._forget)
+
+    def meanwhile(self, work: Work, /) -> None:
+        self._soon = self._loop.call_soon(self.start, work)
 
     def running(self) -> Task:
         return asyncio.current_task(self._loop)
@@ -103,6 +112,8 @@ class _OnAsyncio:
         self.wake_at(_NEVER)
         if not self._over:  # once: what a task does after its cancellation is left alone
             self._over = True
+            if self._soon is not None:
+                self._soon.cancel()
             for task in tuple(self._tasks):
                 task.cancel()
 
@@ -115,9 +126,9 @@ class _OnAsyncio:
         if kind is not None:
             self.cancel()
         cancelled: BaseException | None = None
-        while self._tasks:
+        while running := [task for task in self._tasks if not task.done()]:
             try:
-                await self._one_ended()
+                await self._one_ended(running)
             except asyncio.CancelledError as late:  # nobody may be left behind
                 cancelled = late
                 self.cancel()
@@ -126,14 +137,14 @@ class _OnAsyncio:
         if cancelled is not None:
             raise cancelled
 
-    async def _one_ended(self) -> None:
+    async def _one_ended(self, running: Iterable[asyncio.Task[None]]) -> None:
         ended = self._loop.create_future()
 
         def end(_: asyncio.Task[None]) -> None:
             if not ended.done():
                 ended.set_result(None)
 
-        for task in self._tasks:
+        for task in running:
             task.add_done_callback(end)
         await ended
 
@@ -151,6 +162,9 @@ class _OnAnyio:
 
     def start(self, work: Work, /, *args: Any) -> None:
         self._group.start_soon(self._run, work, *args)
+
+    def meanwhile(self, work: Work, /) -> None:
+        self.start(work)
 
     async def _run(self, work: Work, *args: Any) -> None:
         task = anyio.get_current_task().id

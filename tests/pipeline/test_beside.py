@@ -50,6 +50,28 @@ async def test_it_ends_when_its_tasks_have(clock: Any) -> None:
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
+async def test_what_runs_meanwhile_begins_once_the_body_waits_and_is_waited_for(clock: Any) -> None:
+    tasks = Tasks()
+    async with beside(clock(), tasks.ring) as group:
+        group.meanwhile(lambda: tasks.work("a"))
+        assert tasks.events == []
+        await checkpoint()
+        await checkpoint()
+    assert tasks.events == ["a"]
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+async def test_what_runs_meanwhile_does_nothing_once_all_is_over(clock: Any) -> None:
+    tasks = Tasks()
+    async with beside(clock(), tasks.ring) as group:
+        group.meanwhile(lambda: tasks.work("a"))
+        group.cancel()
+    await checkpoint()
+    await checkpoint()
+    assert tasks.events == []
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
 async def test_what_is_cancelled_may_clean_up(clock: Any) -> None:
     tasks = Tasks()
     async with beside(clock(), tasks.ring) as group:
