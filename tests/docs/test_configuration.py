@@ -1,11 +1,13 @@
-"""The pages about configuration and deployment: what they show is valid, and they leave no setting out."""
+"""Configurations and commands that the pages show are valid, and the page about configuration leaves no setting out."""
 
 from __future__ import annotations
 
 import configparser
 import re
 import shlex
+import tomllib
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,15 @@ from luthien_guard.gateway.hosts import check_binding
 from luthien_guard.limits import Limits
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("configuration", "deploy")}
-ENVIRON = {"ANTHROPIC_API_KEY": "a", "OPENAI_API_KEY": "o", "DATABASE_URL": "postgresql://db.example/guard"}
+PAGES = {
+    path.stem: path.read_text(encoding="utf-8") for path in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]
+}
+ENVIRON = {
+    "ANTHROPIC_API_KEY": "a",
+    "OPENAI_API_KEY": "o",
+    "SPARE_KEY": "s",
+    "DATABASE_URL": "postgresql://db.example/guard",
+}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -65,6 +74,19 @@ def test_every_limit_is_documented_with_its_default() -> None:
     assert documented == {name: str(value) for name, value in asdict(Limits()).items()}
 
 
+def shown_in(text: str) -> list[list[str]]:
+    """The arguments of each `luthien-guard` in lines for a shell, which may hold several commands, and remarks."""
+    found: list[list[str]] = []
+    for line in text.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line.removeprefix("$"), posix=True, punctuation_chars="|&;")
+        lexer.whitespace_split = True
+        for is_end, words in groupby(lexer, lambda word: set(word) <= {"|", "&", ";"}):
+            name, *arguments = words
+            if not is_end and name.rpartition("/")[2] == "luthien-guard":
+                found.append(arguments)
+    return found
+
+
 def commands() -> list[list[str]]:
     unit = configparser.ConfigParser(strict=True, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
@@ -75,11 +97,9 @@ def commands() -> list[list[str]]:
     shown = [shlex.split(service[name])[1:] for name in ("ExecStart", "ExecStartPre")]
     shown += [container["args"], yaml.safe_load(dockerfile[0])]
     for page in PAGES:
-        for text in blocks(page, "console"):
-            shown += [
-                shlex.split(line)[2:] for line in text.splitlines() if line.startswith("$ luthien-guard")
-            ]
-    return shown
+        for language in ("console", "sh"):
+            shown += [arguments for text in blocks(page, language) for arguments in shown_in(text)]
+    return [arguments for arguments in shown if arguments != ["--help"]]
 
 
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
@@ -93,6 +113,20 @@ def test_every_command_that_is_shown_is_one(arguments: list[str]) -> None:
             name, command, rest = command.resolve_command(inner, [*inner._protected_args, *inner.args])  # type: ignore[assignment]
             assert name is not None
         command.make_context(command.name, rest, parent=context)
+
+
+def test_every_command_is_in_the_table() -> None:
+    """Some share a row: each row names them in code, before their arguments."""
+    rows = re.findall(r"^\| (`.*?) \| ", PAGES["cli"].split("## Exit codes")[0], re.MULTILINE)
+    named = [re.split(r"\W", name)[0] for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert isinstance(main, click.Group)
+    assert sorted(named) == main.list_commands(click.Context(main))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_toml_is_toml(page: str) -> None:
+    for text in blocks(page, "toml"):
+        assert tomllib.loads(text)
 
 
 def test_probes_ask_what_is_served() -> None:
