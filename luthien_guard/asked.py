@@ -26,7 +26,10 @@ _TOOLS_IN_PARTS: Final = frozenset({"tools", "additional_tools", "tool"})
 _LIMITS: Final = (
     *("max_completion_tokens", "max_tokens", "max_output_tokens"),
     *("max_new_tokens", "max_tokens_to_sample", "maxTokens", "num_predict"),
+    *("max_length", "max_gen_len", "maxTokenCount", "maxOutputTokens", "maxCompletionTokens"),
 )
+#: Objects in which single providers take them: what an `extra_body` says there counts.
+_SETTINGS: Final = ("generationConfig", "generation_config", "inferenceConfig", "options", "parameters")
 #: Keys of a request that stand for what the provider keeps and the request does not hold.
 _KEPT: Final[Mapping[str, tuple[str, ...]]] = {
     # litellm's: an answer of the Responses API to go on from, and a prompt that it looks up
@@ -41,7 +44,13 @@ _READ: Final = frozenset(
     {"model", "stream", "background", "n", "user", "metadata", "extra_body", "messages", "input", "system"}
     | {"instructions", "compaction", "context_management", "role", "content", "type", "text", "audio", "id"}
     | {"tools", "functions", "mcp_servers", "additional_tools", "tool", "definition", "function", "name"}
-    | {*_OTHERS, *_OTHERS["model_list"], *_LIMITS, *(key for keys in _KEPT.values() for key in keys)}
+    | {
+        *_OTHERS,
+        *_OTHERS["model_list"],
+        *_LIMITS,
+        *_SETTINGS,
+        *(key for keys in _KEPT.values() for key in keys),
+    }
 )
 #: And what else nearly every request says: keys that need no second look.
 _COMMON: Final = _READ | frozenset(
@@ -97,9 +106,11 @@ def _tools(raw: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> list[A
 def limits_of(raw: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
     """What it says of the length of an answer, in every spelling and for every model; null says nothing."""
     for place, asked in askings(raw):
-        for key in _LIMITS:
-            if (value := asked.get(key)) is not None:
-                yield (*place, key), value
+        for around in ((), *((key,) for key in _SETTINGS if key in asked)):
+            settings = _inside(asked, around)
+            for key in _LIMITS if isinstance(settings, Mapping) else ():
+                if (value := settings.get(key)) is not None:
+                    yield (*place, *around, key), value
 
 
 def references_of(wire_format: str, raw: Mapping[str, Any]) -> tuple[str, ...]:

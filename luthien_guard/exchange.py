@@ -108,8 +108,13 @@ _PROMPT_KEYS = (
     *("roles", "initial_prompt_value", "final_prompt_value"),
     # what servers of open models write it from (vLLM, Cohere)
     *("documents", "chat_template", "chat_template_kwargs"),
+    # Gemini's own, which stand over litellm's where an `extra_body` has them
+    *("contents", "systemInstruction", "system_instruction"),
 )
-_SYSTEM_KEYS = ("system", "instructions", "litellm_system_prompt", "compaction", "context_management")
+_SYSTEM_KEYS = (
+    *("system", "instructions", "litellm_system_prompt", "compaction", "context_management"),
+    *("systemInstruction", "system_instruction"),
+)
 
 
 @dataclass(frozen=True, slots=True)

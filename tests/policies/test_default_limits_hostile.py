@@ -80,13 +80,39 @@ def test_for_every_model(wire_format: str, asked: dict[str, Any], sent: dict[str
     assert asked == came
 
 
-@pytest.mark.parametrize(
-    "key", ["max_output_tokens", "max_new_tokens", "max_tokens_to_sample", "maxTokens", "num_predict"]
-)
+_OF_SINGLE_PROVIDERS = [
+    *("max_output_tokens", "max_new_tokens", "max_tokens_to_sample", "maxTokens", "num_predict"),
+    *("max_length", "max_gen_len", "maxTokenCount", "maxOutputTokens", "maxCompletionTokens"),
+]
+
+
+@pytest.mark.parametrize("key", _OF_SINGLE_PROVIDERS)
 def test_what_single_providers_call_it(key: str) -> None:
     """litellm hands it on, where it stands over the common name."""
     assert _clamped({key: 100_000}) == {key: 4096, "max_completion_tokens": 4096}
     assert _clamped({key: 5, "max_tokens": 6}) == {key: 5, "max_tokens": 6}
+
+
+@pytest.mark.parametrize(
+    ("around", "key"),
+    [
+        ("generationConfig", "maxOutputTokens"),
+        ("generation_config", "max_output_tokens"),
+        ("inferenceConfig", "maxTokens"),
+        ("options", "num_predict"),
+        ("parameters", "max_new_tokens"),
+    ],
+)
+def test_among_the_settings_of_single_providers(around: str, key: str) -> None:
+    """What an `extra_body` says is merged into what litellm has made of the request."""
+    came: dict[str, Any] = {"max_tokens": 7, around: {key: 100_000, "temperature": 1}}
+    assert _clamped(came) == {"max_tokens": 7, around: {key: 4096, "temperature": 1}}
+    assert _clamped({"extra_body": came})["extra_body"] == {
+        "max_tokens": 7,
+        around: {key: 4096, "temperature": 1},
+    }
+    assert came[around][key] == 100_000
+    assert _clamped({"max_tokens": 7, around: "x"}) == {"max_tokens": 7, around: "x"}
 
 
 def test_a_word_in_the_instructions_of_a_summary() -> None:
