@@ -320,9 +320,9 @@ async def test_done_ends_the_answer_and_cancels_the_application(swallow: bool) -
         try:
             await send({"type": "http.response.body", "body": b"data: !\n\n", "more_body": True})
             went_on.append(1)
-        finally:
-            if swallow:
-                return  # noqa: B012
+        except BaseException:
+            if not swallow:
+                raise
 
     verdict = saying(Release(items=((b"data: blocked\n\n", None),), done=True))
     plane = ScriptedPlane(verdict)
