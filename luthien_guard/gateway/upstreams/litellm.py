@@ -27,6 +27,7 @@ from luthien_guard.gateway.upstreams.names import is_name
 from luthien_guard.gateway.upstreams.native import origin_of
 from luthien_guard.gateway.upstreams.providers import Ambient
 from luthien_guard.gateway.upstreams.sent import Sent
+from luthien_guard.gateway.upstreams.staying import staying
 from luthien_guard.gateway.upstreams.types import Call, HeaderList, Reply, UpstreamError, WholeReply
 from luthien_guard.limits import Limits
 
@@ -95,7 +96,7 @@ class LitellmUpstream:
         if not _is_loaded():
             await anyio.to_thread.run_sync(litellm)
         given, unknown = self._arguments.of(call)
-        with Sent() as sent:
+        with Sent() as sent, staying():
             self._ambient.check(call, given)
             answer = await _asked(dialect, given)
             if not hasattr(answer, "__anext__"):

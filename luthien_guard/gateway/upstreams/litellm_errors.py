@@ -72,6 +72,8 @@ def _missing(causes: list[BaseException]) -> str | None:
 
 def _answered(response: Any) -> UpstreamError:
     status = int(response.status_code)
+    if 300 <= status < 400:
+        return UpstreamError(502, "upstream_error", "the upstream points elsewhere", again=False)
     if status < 400:
         return UpstreamError(502, "upstream_error", "the upstream's answer cannot be read")
     again = status in _AGAIN or status >= 500

@@ -10,6 +10,7 @@ import anyio
 from luthien_guard.client.dialects import CHAT, Dialect
 from luthien_guard.gateway.upstreams.ending import Ending
 from luthien_guard.gateway.upstreams.litellm_errors import failure_of
+from luthien_guard.gateway.upstreams.staying import staying
 from luthien_guard.gateway.upstreams.types import Call, HeaderList
 
 __all__ = ["LitellmStream"]
@@ -56,7 +57,8 @@ class LitellmStream:
         if self._ended:
             return b""
         try:
-            event = self._event(await anext(self._chunks))
+            with staying():  # some of its streams ask only when they are read
+                event = self._event(await anext(self._chunks))
         except StopAsyncIteration:
             self._ended = True
             return b"data: [DONE]\n\n" if self._dialect is CHAT else b""
