@@ -66,7 +66,8 @@ class _Chat:
     async def call(self, given: dict[str, Any]) -> Any:
         return await function("acompletion")(**unvalidated(given))
 
-    def json(self, value: Any) -> bytes:
+    @staticmethod
+    def json(value: Any) -> bytes:
         return _json(value)
 
     def chunk(self, data: dict[str, Any], like: Any, said: bytes) -> Any:
@@ -164,12 +165,12 @@ def _manage(data: dict[str, Any], original: Any) -> None:
 def _json(value: Any) -> bytes:
     """`serialize_as_any`: by what the objects are, not by what the fields' types declare. Otherwise pydantic leaves
     out what a subclass adds."""
-    if isinstance(value, dict):
-        return dumps(value).encode()
     try:
         raw: bytes = value.__pydantic_serializer__.to_json(
             value, exclude_none=True, serialize_as_any=True, warnings=False
         )
+    except AttributeError:  # a dict
+        return dumps(value).encode()
     except (TypeError, ValueError):
         # a lone surrogate: JSON can say it, UTF-8 cannot; the decoder refuses it. Or what `_build` mends
         _build(value)

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from luthien_guard.client.asking import asking, rest_of
 from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange, frames
 from luthien_guard.client.litellm_api import PROVIDER, litellm, no_choice
-from luthien_guard.client.watch import watched
+from luthien_guard.client.watch import watched, watched_rest
 from luthien_guard.client.words import Words
 from luthien_guard.control_plane.service import Answer, GuardedStream, Release
-from luthien_guard.pipeline import OutOfTime, in_time, rest_in_time
 
 __all__ = ["GuardedIterator"]
 
@@ -26,12 +26,14 @@ class GuardedIterator:
     def __init__(self, exchange: ClientExchange, inner: Any) -> None:
         self._exchange = exchange
         self._inner = inner
+        self._next = asking(exchange, inner)
         self._guarded: GuardedStream | None = exchange.stream
         self._ready: deque[Any] = deque()
-        self._originals: dict[int, Any] = {}  # by the number of the chunk, until it is decided
+        self._originals: dict[int | None, Any] = {}  # by the number of the chunk, until it is decided
         self._count = 0
         self._like: Any = None  # the last chunk that came: made ones carry its notes
         self._frame = b""  # its JSON
+        self._json = exchange.dialect.json
         self._words = Words()
         self._over = False
         self._busy = False
@@ -93,10 +95,17 @@ class GuardedIterator:
     # -- one step ------------------------------------------------------------------------------------------------------
 
     async def _pull(self) -> None:
-        """Ask upstream for its next chunk and the guard for what may leave."""
+        """Ask upstream for its next chunk and the guard for what may leave. First steps are made by hand: they are the last
+        ones where nobody waits, and then nobody looks at the clock."""
         guarded = self._guarded
         try:
-            chunk = await self._next_chunk()
+            work = self._next()
+            try:
+                first = work.send(None)
+            except StopIteration as stop:
+                chunk = stop.value
+            else:
+                chunk = await rest_of(work, first, self._exchange)
         except StopAsyncIteration:
             self._over = True
             if guarded is not None:
@@ -105,34 +114,27 @@ class GuardedIterator:
         if guarded is None:
             self._ready.append(chunk)
             return
-        release = await watched(guarded, guarded.feed(self._framed(chunk)))
-        if release.done or release.retry is not None or release.pending != release.aside:
+        deciding = guarded.feed(self._framed(chunk))
+        try:
+            first = deciding.send(None)
+        except StopIteration as stop:
+            release = stop.value
+        else:
+            release = await watched_rest(guarded, deciding, first)
+        if release.done or release.pending:
             await self._take(release)
         else:
             self._leave(release)
 
-    async def _next_chunk(self) -> Any:
-        """The first step is made by hand: it is the last one where upstream is ahead, and then nobody looks at the clock."""
-        exchange, work = self._exchange, _next(self._inner)
-        try:
-            if not exchange.real_time:
-                return await in_time(exchange.clock, exchange.wake_at(), work)
-            try:
-                first = work.send(None)
-            except StopIteration as stop:
-                return stop.value
-            return await rest_in_time(exchange.clock, exchange.wake_at(), work, first)
-        except OutOfTime:
-            raise await exchange.silent() from None
-
     def _framed(self, chunk: Any) -> bytes:
-        number, self._count = self._count, self._count + 1
+        number = self._count
+        self._count = number + 1
         self._like = chunk
         if isinstance(chunk, (bytes, str)):
             return chunk.encode() if isinstance(chunk, str) else chunk
         self._originals[number] = chunk
-        self._frame = b"data: %b\n\n" % self._exchange.dialect.json(chunk)
-        return self._frame
+        self._frame = frame = b"data: %b\n\n" % self._json(chunk)
+        return frame
 
     async def _take(self, release: Release) -> None:
         """Make what was released ready, wait for verdicts that are pending, follow a retry."""
@@ -151,16 +153,17 @@ class GuardedIterator:
 
     def _leave(self, release: Release) -> None:
         """What came is ready as it came, everything else as litellm would have made it."""
+        originals, ready = self._originals, self._ready
         for raw, source in release.items:
-            chunk = None if source is None else self._originals.pop(source, None)
+            chunk = originals.pop(source, None)
             if chunk is None:
                 chunk = self._words.again(self._like, self._frame, raw)
             if chunk is None:
-                self._ready.extend(self._made(raw))
+                ready.extend(self._made(raw))
             else:
-                self._ready.append(chunk)
-        if not release.held:
-            self._originals.clear()
+                ready.append(chunk)
+        if originals and not release.held:
+            originals.clear()
 
     async def _heard_all(self) -> None:
         """The caller has everything: those who only look on say what they have to say."""
@@ -205,6 +208,7 @@ class GuardedIterator:
         self._count = 0
         self._over = False
         self._inner = await exchange.ask()
+        self._next = asking(exchange, self._inner)
         self._guarded = await exchange.open(stream=True)
 
     async def _close_inner(self) -> None:
@@ -217,10 +221,6 @@ class GuardedIterator:
         made._over = True
         made._ready.extend(made._made(answer.body))
         return made
-
-
-async def _next(inner: Any) -> Any:
-    return await inner.__anext__()
 
 
 def _close_unheard(exchange: ClientExchange) -> None:
