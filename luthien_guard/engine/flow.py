@@ -1,7 +1,7 @@
 """A text that streams: frame after frame alike, of which only the text needs a decision.
 
-A flow begins with a frame that held one piece of text and nothing else, and that left as it came or with another text
-in its place. As long as nothing else comes or happens, a frame like it (`wire.alike`) needs neither parser nor reader
+A flow begins with a frame that held one piece of text and nothing else, but perhaps the beginning of that text, and that
+left as it came or with another text in its place. As long as nothing else comes or happens, a frame like it (`wire.alike`) needs neither parser nor reader
 nor writer: all three would do for it what they did for that one. Whatever else comes ends the flow.
 """
 
@@ -73,12 +73,12 @@ class Flow:
 def flow_of(left: ReadChunk, item: Item, queue: Collection[ReadChunk], lane: TextLane | None) -> Flow | None:
     """The flow that begins with a chunk that left as `item`; None where it is no frame of a text alone, where the
     writer made something else of it, or where something else is still in the queue."""
-    piece = _only_text(left.pieces)
+    piece = _only_text(left.pieces[1:] if _begins(left.pieces) else left.pieces)
     if piece is None or left.source is None:
         return None
     block = piece.block
     pattern = left.pattern or pattern_of(left.chunk, piece.path)
-    if block is None or pattern is None or item != _written(left, pattern):
+    if block is None or pattern is None or item != _written(left, piece, pattern):
         return None
     if lane is not None and lane.through and queue:
         return None
@@ -94,12 +94,17 @@ def flow_of(left: ReadChunk, item: Item, queue: Collection[ReadChunk], lane: Tex
 def written(read: ReadChunk) -> Item:
     """What leaves for a chunk with a pattern."""
     assert read.pattern is not None
-    return _written(read, read.pattern)
+    return _written(read, read.pieces[0], read.pattern)
 
 
-def _written(read: ReadChunk, pattern: Pattern) -> Item:
-    out, raw = read.pieces[0].out, read.chunk.raw
+def _written(read: ReadChunk, piece: Piece, pattern: Pattern) -> Item:
+    out, raw = piece.out, read.chunk.raw
     return (raw, read.source) if out is None else (pattern.with_text(raw, out), None)
+
+
+def _begins(pieces: Sequence[Piece]) -> bool:
+    """A text begins here, and a frame like this one says more of it."""
+    return len(pieces) == 2 and pieces[0].kind is PieceKind.START and pieces[0].path == pieces[1].path
 
 
 def _only_text(pieces: Sequence[Piece]) -> Piece | None:

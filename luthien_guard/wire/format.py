@@ -22,7 +22,8 @@ Rules for readers
   in `block.source`; a repeat that says something else, or that has no block, is fresh text: a block of its own.
 * Fields whose text derives from a block's (logprobs) are DERIVED pieces of it: dropped when the block was changed.
 * A reader says `repeats = True` when a frame with one DELTA and nothing else leaves no trace in it but that: the
-  engine then need not show it frames that differ in their text only (`wire.alike`).
+  engine then need not show it frames that differ in their text only (`wire.alike`). Where that is true already of the
+  frame in which a block begins, its START has the path of the DELTA behind it.
 * It never raises on any JSON value: shapes it does not understand become OPAQUE pieces.
 """
 

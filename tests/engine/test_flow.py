@@ -226,6 +226,56 @@ async def test_chat(kinds: list[type[Policy]], odd: str) -> None:
     assert flowing == await left([kind() for kind in kinds], "openai.chat", [b"".join(frames)])
 
 
+def in_message(word: str) -> bytes:
+    return chat(content=word).replace(b'"delta"', b'"message"')
+
+
+#: Frames that are alike from the first one on, in which the text begins.
+BEGINNINGS: dict[str, Callable[[str], bytes]] = {
+    "content": lambda word: chat(content=word),
+    "a role": lambda word: chat(role="assistant", content=word),
+    "another role": lambda word: chat(role="secret", content=word),
+    "a refusal": lambda word: chat(refusal=word),
+    "reasoning": lambda word: chat(reasoning_content=word),
+    "reasoning twice": lambda word: chat(reasoning_content=word, reasoning=word),
+    "content behind reasoning": lambda word: chat(reasoning_content="why", content=word),
+    "a part": lambda word: chat(content=[{"type": "text", "text": word}]),
+    "a transcript": lambda word: chat(audio={"id": "a", "transcript": word}),
+    "a message": in_message,
+    "a name of no kind": lambda word: chat(content=word).replace(b'"id": "c1"', b'"id": "no name"'),
+    "another object": lambda word: chat(content=word).replace(b'"id"', b'"object": "x", "id"'),
+    "usage": lambda word: chat(content=word).replace(b'"id"', b'"usage": {"total_tokens": 1}, "id"'),
+    "a choice far behind": lambda word: chat(content=word).replace(b'"index": 0', b'"index": 500'),
+}
+
+
+@pytest.mark.parametrize(
+    "kinds", SETS[:4] + SETS[-1:], ids=lambda kinds: "+".join(kind.__name__ for kind in kinds)
+)
+@pytest.mark.parametrize(
+    "words", [WORDS, ["The", "The", " quick", " fox", "The quick fox"]], ids=["words", "repeated"]
+)
+@pytest.mark.parametrize("make", BEGINNINGS.values(), ids=BEGINNINGS)
+async def test_the_frame_in_which_a_text_begins(
+    kinds: list[type[Policy]], words: list[str], make: Callable[[str], bytes]
+) -> None:
+    frames = [*map(make, words), *CHAT_END]
+    flowing = await left([kind() for kind in kinds], "openai.chat", frames)
+    assert flowing == await left([kind() for kind in kinds], "openai.chat", halves(frames))
+    assert flowing == await left([kind() for kind in kinds], "openai.chat", [b"".join(frames)])
+
+
+async def test_a_flow_begins_with_its_text() -> None:
+    guard, call_id = Guard([Reads()]), new_call_id()
+    await guard.plane.decide_request(
+        RequestMetadata(call_id, 0.0), "openai.chat", b'{"model":"m","stream":true}'
+    )
+    stream: Any = await guard.plane.open_stream(StreamingContext(call_id, "openai.chat", 200, True))
+    await stream.feed(chat(role="assistant", content=WORDS[0]))
+    assert stream._state.flow is not None
+    await guard.plane.close(call_id)
+
+
 @pytest.mark.parametrize("kinds", SETS, ids=lambda kinds: "+".join(kind.__name__ for kind in kinds))
 @pytest.mark.parametrize("odd", ["nothing", "thinking in a text", "stopped", "an escape"])
 async def test_messages(kinds: list[type[Policy]], odd: str) -> None:

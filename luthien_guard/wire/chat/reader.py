@@ -49,15 +49,15 @@ class StreamReader:
         "_odd",
         "id",
         "model",
+        "repeats",
         "unknown",
     )
-
-    repeats = True
 
     def __init__(self, choices: int | None = None) -> None:
         self.model = ""
         self.id = ""
         self.unknown = ""
+        self.repeats = True
         self._choices: dict[int, _Choice] = {}
         self._last_choice = last_choice(choices)
         self._envelope = Envelope()
@@ -108,6 +108,19 @@ class StreamReader:
     def _read_member(self, key: str, value: Any, pieces: list[Piece]) -> None:
         """Anything but the choices."""
         before = len(pieces)
+        if type(value) is str and key in ENVELOPE:  # nearly always, and then it fits
+            self._envelope.check(value, (key,), pieces)
+        else:
+            self._read_no_name(key, value, pieces)
+        if (
+            len(pieces) == before
+            and key != "obfuscation"
+            and (not self._odd or (key,) not in self._odd)
+            and len(self._last) < _LAST_MAX
+        ):
+            self._last[key] = value
+
+    def _read_no_name(self, key: str, value: Any, pieces: list[Piece]) -> None:
         if key in CHECKED and not fits(key, value):
             self._odd[(key,)] = value
         if key == "error":
@@ -122,13 +135,6 @@ class StreamReader:
             opaque(value, (key,), pieces)
         else:
             opaque({key: value}, (), pieces)
-        if (
-            len(pieces) == before
-            and key != "obfuscation"
-            and (key,) not in self._odd
-            and len(self._last) < _LAST_MAX
-        ):
-            self._last[key] = value
 
     def _strange(self, why: str) -> None:
         """The chunk is not what the format says. What stands in it is still read."""
@@ -300,6 +306,8 @@ class StreamReader:
                 self._strange("a message that does not fit")
             return
         choice.in_messages = choice.in_messages or (not behind and _speaks(message))
+        # the same frame once more may say what has been said
+        self.repeats = self.repeats and not choice.in_messages
         if behind and type(delta) is dict and _speaks(delta):
             opaque({key: one for key, one in message.items() if key not in _DELTA}, path, pieces)
             pieces.append(leaves_as(path, DELETE))

@@ -13,6 +13,7 @@ from luthien_guard.wire.strings import opaque
 
 __all__ = ["Texts"]
 
+_PLAIN: Final = len(("choices", 0, "delta", "content"))
 _DELTA: Final = PieceKind.DELTA  # a look-up less for every token
 
 
@@ -39,7 +40,7 @@ class Texts:
             if channel == "refusal":
                 self._refused = True
                 follow(block, self.all.get(name.replace("refusal", "content")), pieces)
-            pieces.append(Piece(PieceKind.START, block=block))
+            pieces.append(Piece(PieceKind.START, block=block, path=path if _is_plain(path) else ()))
         block.source.append(text)
         pieces.append(Piece(_DELTA, block=block, path=path, text=text))
 
@@ -124,6 +125,11 @@ class Texts:
             # Or it is taken for more of a text at that index.
             if _has_index(part) and part.get("type") != "text":
                 pieces.append(leaves_as((*path, at, "index"), DELETE))
+
+
+def _is_plain(path: Path) -> bool:
+    """A member of a delta that is a string, and no part of one: the same one in the next chunk is more of this text."""
+    return len(path) == _PLAIN and path[2] == "delta"
 
 
 def _are_apart(parts: list[Any], block: Block | None) -> bool:
