@@ -129,6 +129,8 @@ _DECODERS: Final[dict[str, Callable[[], Decoder]]] = {
 
 def layers(values: list[bytes]) -> list[str]:
     """The encodings that content-encoding header values name, in order; `identity` is none."""
+    if not values:
+        return []
     names = b",".join(values).decode("latin-1").lower().split(",")
     return [name for each in names if (name := each.strip(" \t")) not in ("", "identity")]
 

@@ -90,7 +90,8 @@ class LocalStream:
         if data or last:
             await self._take(self._decoder.feed(data))
         if last:
-            await self._take(self._decoder.close())
+            if tail := self._decoder.close():
+                await self._take(tail)
             await self._finish()
         release = await self._release()
         if self._decoder.idle:  # otherwise what comes next is the rest of a frame, whatever it looks like

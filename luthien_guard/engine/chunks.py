@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -41,7 +40,7 @@ class ChunkHooks:
         self.came = Transcript(exchange.reader(stream=stream)) if self.before else None
         self._makers: dict[int, HookCall] = {}  # by id() of the chunks that the last chain made
         self._told: set[tuple[int, str]] = set()  # (policy, kind of chunk) of changes that are on record
-        self._noted: Counter[str] = Counter()  # chunks that passed unread, by reason
+        self._noted: dict[str, int] = {}  # chunks that passed unread, by reason
 
     async def started(self, chunk: Chunk, flow: Flow | None = None, text: str = "") -> list[Chunk]:
         """The chunks that go on instead of this one. `flow`: it is a frame of it, with this text."""
@@ -133,11 +132,9 @@ class ChunkHooks:
         """On record for the first, the second, the fourth, the eighth ... of its kind: one frame that is too large comes
         in thousands of parts."""
         kind = why if why in self._noted or len(self._noted) < _REASONS else ""
-        self._noted[kind] += 1
-        if self._noted[kind].bit_count() == 1:
-            self.exchange.record(
-                EventType.RESPONSE_NOTED, unknown=why, inspectable=inspectable, times=self._noted[kind]
-            )
+        times = self._noted[kind] = self._noted.get(kind, 0) + 1
+        if times.bit_count() == 1:
+            self.exchange.record(EventType.RESPONSE_NOTED, unknown=why, inspectable=inspectable, times=times)
 
     def illegal(self, error: IllegalOutput, chunks: Iterable[ReadChunk]) -> Intervention:
         """Name the policy that made what the grammar forbids: the one that made one of these chunks, else the last that made

@@ -28,9 +28,9 @@ class Pieces:
         "_lines",
         "_looking_back",
         "_offered",
+        "_others",
         "_response",
         "_text",
-        "others",
         "undecided",
     )
 
@@ -41,9 +41,16 @@ class Pieces:
         self._looking_back: dict[tuple[int, str], Line] = {}
         self._calls: dict[int, CallLane] = {}
         self._barrier: ReadChunk | None = None  # the first call, where explanations must come before it
-        self.others = Others(response)
+        self._others: Others | None = None
         self._offered: frozenset[str] | None = None
         self.undecided = 0  # calls
+
+    @property
+    def others(self) -> Others:
+        """Made for the first string that the wire format does not model: most answers have none."""
+        if self._others is None:
+            self._others = Others(self._response)
+        return self._others
 
     def lane_of(self, block: Block) -> TextLane | None:
         """The open lane of a text."""

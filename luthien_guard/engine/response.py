@@ -7,7 +7,6 @@ for formats that want explanations before calls, the first call of a message unt
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable
 from typing import Final
 
@@ -233,7 +232,7 @@ class Response:
         """What may leave now. Once an intervention stands, the end of the answer."""
         if self.state.done:
             return self._last_words()
-        if not self._judged:
+        if not self._judged or not self.state.queue:
             return []
         ready = self._ready()
         if self._leaving is not None and ready:
@@ -242,16 +241,16 @@ class Response:
         if not ready or self.state.done:
             return self._last_words() if self.state.done else []
         items: list[Item] = []
-        batches, undone = deque(self._batches(ready)), list[ReadChunk]()
+        batches, at, undone = self._batches(ready), 0, list[ReadChunk]()
         try:
-            while batches:
-                items += self._written(batches[0])
-                batches.popleft()
+            while at < len(batches):
+                items += self._written(batches[at])
+                at += 1
         except IllegalOutput as error:
             self.state.left = self.state.left or bool(items)
-            undone = [read for batch in batches for read in batch]
+            undone = [read for batch in batches[at:] for read in batch]
             self.state.take_back(undone)
-            self.state.intervene(self._hooks.illegal(error, batches[0]))
+            self.state.intervene(self._hooks.illegal(error, batches[at]))
         if self._leaving is not None:
             self._leaving.undone = undone
         if items and self.exchange.first_byte is None:

@@ -40,7 +40,7 @@ class StreamDecoder:
 
     def feed(self, data: bytes) -> list[Chunk]:
         if self._sse.takes(data):
-            return [_plain(Frame(data, data[6:-2]), data[6:-2])]
+            return [_chunk(Frame(data, data[6:-2]))]
         return [_chunk(frame) for frame in self._sse.feed(data)]
 
     def close(self) -> list[Chunk]:

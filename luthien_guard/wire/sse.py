@@ -17,6 +17,7 @@ BOM: Final = b"\xef\xbb\xbf"
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 # What ends a frame: two line ends in a row. CR LF counts as one.
 _BLANK: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+_DONE: Final = b"data: [DONE]\n\n"
 _LONGEST_BLANK: Final = len(b"\r\n\r\n")
 # Where readers with str.splitlines end a line, too.
 _OTHER_LINE_END: Final = re.compile(rb"[\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]")
@@ -63,13 +64,12 @@ class SSEDecoder:
         return self._large or bool(self._rest)
 
     def takes(self, data: bytes) -> bool:
-        """Take `data` if it is exactly one frame of the plainest shape, ASCII JSON on one line: what most reads are.
-        False leaves it to `feed`."""
-        if (
-            self._rest
-            or self._large
-            or len(data) > self._limit
-            or not data.startswith(b"data: {")
+        """Take `data` if it is exactly one frame of the plainest shapes, ASCII JSON on one line or the end: what most reads
+        are. False leaves it to `feed`."""
+        if self._rest or self._large or len(data) > self._limit:
+            return False
+        if data != _DONE and (
+            not data.startswith(b"data: {")
             or data.find(b"\n") != len(data) - 2
             or not data.endswith(b"}\n\n")
             or not data.isascii()

@@ -44,4 +44,6 @@ def read_choice_index(
         pieces.append(leaves_as((*path, "index"), number))
     if number == MAX_CHOICES:
         return number, f"more than {MAX_CHOICES} choices"
+    if type(raw) is int and raw == number:
+        return number, ""
     return number, "" if raw is None or number_of(raw) is not None else "a choice whose index is no number"

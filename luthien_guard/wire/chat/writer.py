@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from luthien_guard.wire.chat.apart import WHOLE, apart
 from luthien_guard.wire.chat.changes import put, without_empty_lists
@@ -21,6 +21,8 @@ from luthien_guard.wire.sse import canonical
 __all__ = ["StreamWriter", "finish_after_removal", "no_usage"]
 
 Item = tuple[bytes, int | None]
+#: What a chunk of our own has of those before it.
+_REPEATED: Final = ("id", "created", "model")
 
 
 class _Written:
@@ -32,7 +34,7 @@ class _Written:
         self.role = False
         self.said = False  # some content
         self.kept = self.removed = 0  # calls
-        self.places = Places()
+        self.places: Places | None = None
 
 
 class StreamWriter:
@@ -126,13 +128,13 @@ class StreamWriter:
     def _note(self, data: dict[str, Any]) -> None:
         """Remember what a chunk of our own has to repeat, and what has been said."""
         if data.get("id"):
-            for key in ("id", "created", "model"):
-                if isinstance(data.get(key), (str, int)):
-                    self._envelope[key] = data[key]
+            for key in _REPEATED:
+                if isinstance(value := data.get(key), (str, int)):
+                    self._envelope[key] = value
         choices = data.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             delta = choice.get("delta") if isinstance(choice, dict) else None
-            if isinstance(delta, dict):
+            if delta and isinstance(delta, dict):
                 number = choice.get("index")
                 written = self._choices.get(number) if type(number) is int else None
                 written = written or self._choice(choice_of(number, last=self._last_choice))
@@ -157,6 +159,7 @@ class StreamWriter:
             if not block.removed:
                 # those of a `message` have no index: clients take them as they stand
                 if block.policed and block.tool_kind != "legacy" and piece.owner[2] == "delta":
+                    written.places = written.places or Places()
                     written.places.put(block, removed=written.removed > 0)
                 written.kept += 1
                 continue
