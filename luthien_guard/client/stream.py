@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from luthien_guard.client.asking import asking, rest_of
+from luthien_guard.client.ending import DONE, are_whole
 from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange, frames
 from luthien_guard.client.litellm_api import PROVIDER, litellm, no_choice
 from luthien_guard.client.watch import watched, watched_rest
@@ -109,7 +110,7 @@ class GuardedIterator:
         except StopAsyncIteration:
             self._over = True
             if guarded is not None:
-                await self._take(await watched(guarded, guarded.feed(b"", last=True)))
+                await self._take(await watched(guarded, guarded.feed(self._end(), last=True)))
             return
         if guarded is None:
             self._ready.append(chunk)
@@ -125,6 +126,11 @@ class GuardedIterator:
             await self._take(release)
         else:
             self._leave(release)
+
+    def _end(self) -> bytes:
+        """What litellm leaves out where upstream has finished a choice: that the others are finished, too."""
+        finished = getattr(self._inner, "received_finish_reason", None)
+        return DONE if finished and are_whole(map(self._json, self._originals.values())) else b""
 
     def _framed(self, chunk: Any) -> bytes:
         number = self._count
