@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
@@ -28,6 +27,7 @@ from luthien_guard.engine.services import Services
 from luthien_guard.engine.version import versions_of
 from luthien_guard.errors import ConfigError, did_you_mean, set_at
 from luthien_guard.exchange import RequestMetadata
+from luthien_guard.forks import Lock
 from luthien_guard.identity import SESSION_FROM, SessionSource
 from luthien_guard.judge import ask_with_litellm, load
 from luthien_guard.limits import Limits
@@ -151,7 +151,7 @@ class Guard:
         #: What `from_config` read, and the arguments that stand over it.
         self.made_of: Loaded | None = None
         self.overrides: Mapping[str, Any] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._started_in: int | None = None  # the process
         self._query: Query | None = None
 

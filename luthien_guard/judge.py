@@ -4,7 +4,6 @@ here for everybody."""
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
@@ -12,6 +11,8 @@ from importlib import import_module
 from typing import Any, Final
 
 from anyio import to_thread
+
+from luthien_guard.forks import Lock
 
 __all__ = ["ask_with_litellm", "function", "litellm", "load"]
 
@@ -86,7 +87,7 @@ async def ask_with_litellm(messages: list[dict[str, Any]], *, model: str, **para
 
 #: Neither True nor False: what the application sets meanwhile can be told from it.
 _QUIET: Final = "while a judge is asked"
-_lock = threading.Lock()
+_lock = Lock()
 _before: list[Any] = []  # for each judge that is asked, how loud litellm was before the first
 
 

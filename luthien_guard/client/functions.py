@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from functools import cache
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from luthien_guard.client.sync import run_sync
 from luthien_guard.client.threads import SYNC_CHAT
 from luthien_guard.config import config_from_environment, guard_arguments, load_config
 from luthien_guard.errors import ConfigError
+from luthien_guard.forks import Lock
 from luthien_guard.guard import Guard
 
 __all__ = [
@@ -49,7 +49,7 @@ def _made_guard() -> Guard:
     return guard
 
 
-_making = threading.Lock()
+_making = Lock()
 
 
 def default_guard() -> Guard:

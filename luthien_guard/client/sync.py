@@ -17,6 +17,7 @@ from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 
 from luthien_guard.client.litellm_api import litellm
+from luthien_guard.forks import Lock
 
 __all__ = ["run_sync"]
 
@@ -68,7 +69,7 @@ def _loop() -> _Loop:
     return _Loop()
 
 
-_lock = threading.Lock()
+_lock = Lock()
 
 
 def _shared() -> _Loop:

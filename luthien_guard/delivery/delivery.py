@@ -16,6 +16,7 @@ from luthien_guard.delivery.ledger import Ledger
 from luthien_guard.delivery.recorder import Recorder
 from luthien_guard.delivery.redaction import Redactor
 from luthien_guard.delivery.storage import Storage
+from luthien_guard.forks import renewed_in_forks
 from luthien_guard.records import EventType, Record, Sink
 
 __all__ = ["Delivery"]
@@ -42,10 +43,14 @@ class Delivery:
         #: Held while a fact gets its number: handlers of an application may record from threads.
         self.in_turn = threading.RLock()
         self.latest = Latest(self.redact, lock=self.in_turn)
+        renewed_in_forks(self)
         self._own = Ledger()  # where no store is
         self._taken = 0  # records by the sinks alone
         self.refused: Counter[tuple[str, str]] = Counter()
         self._now = now
+
+    def renew_locks(self) -> None:
+        self.in_turn = self.latest.lock = threading.RLock()
 
     @property
     def journal(self) -> Journal | None:

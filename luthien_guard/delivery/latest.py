@@ -41,7 +41,7 @@ class Latest:
         self._max = max_bytes
         self._calls: OrderedDict[str, list[_Kept]] = OrderedDict()
         self._bytes = 0
-        self._lock = lock or threading.Lock()
+        self.lock = lock or threading.Lock()
 
     def put(
         self,
@@ -76,13 +76,13 @@ class Latest:
 
     def records(self, call_id: str) -> tuple[Record, ...]:
         """Oldest fact first; empty for an exchange that is not (any more) remembered."""
-        with self._lock:
+        with self.lock:
             kept = tuple(self._calls.get(call_id, ()))
         return tuple(self._record(call_id, each) for each in kept)
 
     def calls(self) -> tuple[str, ...]:
         """Call ids, oldest first."""
-        with self._lock:
+        with self.lock:
             return tuple(self._calls)
 
     def _record(self, call_id: str, kept: _Kept) -> Record:

@@ -327,6 +327,32 @@ call()
     store.close()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("lock", ["guard.delivery.in_turn", "guard.delivery._own._lock", "guard._lock"])
+def test_a_fork_waits_for_no_thread_of_its_parent(tmp_path: Path, lock: str) -> None:
+    program = (
+        GUARDED
+        + f"""
+import signal, threading
+held = threading.Event()
+def hold():
+    with {lock}:
+        held.set()
+        threading.Event().wait()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    reply = call()
+    os._exit(0 if reply.status == 200 and guard.ledger()["accepted"] else 1)
+assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+    )
+    python(program, f"sqlite:///{tmp_path}/guard.db")
+
+
 async def test_what_a_policy_says_after_the_end_is_counted_and_breaks_no_chain(tmp_path: Path) -> None:
     store = ListStore(path=tmp_path / "s")
     guard = Guard(store=store)
