@@ -12,7 +12,7 @@ from luthien_guard.client.parameters import unvalidated
 from luthien_guard.client.revised import revised, with_notes
 from luthien_guard.wire.json_text import dumps
 
-__all__ = ["CHAT", "MESSAGES", "RESPONSES", "Dialect"]
+__all__ = ["CHAT", "MESSAGES", "RESPONSES", "Chat", "Dialect"]
 
 
 class Dialect(Hashable, Protocol):
@@ -54,7 +54,7 @@ class Dialect(Hashable, Protocol):
         ...
 
 
-class _Chat:
+class Chat:
     wire_format = "openai.chat"
     function = "acompletion"
     of_bytes = False
@@ -195,6 +195,6 @@ def _build(value: Any) -> None:
             todo += each
 
 
-CHAT: Dialect = _Chat()
+CHAT: Dialect = Chat()
 RESPONSES: Dialect = _Responses()
 MESSAGES: Dialect = _Messages()

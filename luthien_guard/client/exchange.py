@@ -8,26 +8,23 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 import anyio
-import jiter
 
 from luthien_guard.callers import Callers
 from luthien_guard.cancellation import must_travel
 from luthien_guard.client.arguments import Arguments
 from luthien_guard.client.dialects import Dialect
 from luthien_guard.client.litellm_api import PROVIDER, litellm, violation_type
-from luthien_guard.client.watch import watched
 from luthien_guard.clock import MonotonicClock, clock_from
 from luthien_guard.control_plane.service import (
     Answer,
     ControlPlaneService,
     GuardedStream,
-    Release,
     StreamingContext,
 )
 from luthien_guard.exchange import Outcome, OutcomeStatus, RequestMetadata, new_call_id
 from luthien_guard.limits import Limits
 
-__all__ = ["CLOSED_EARLY", "ClientExchange", "ClientGuard", "frames"]
+__all__ = ["CLOSED_EARLY", "ClientExchange", "ClientGuard", "error_message"]
 
 T = TypeVar("T")
 
@@ -145,55 +142,8 @@ class ClientExchange:
     def again(self, body: bytes) -> None:
         """Note a `Retry`. Raises litellm's APIError when there were too many."""
         if self.attempts > self.guard.limits.max_retries:
-            raise self._api_error(502, "a policy asked for more retries than are allowed")
+            raise self.api_error(502, "a policy asked for more retries than are allowed")
         self.body = body
-
-    # -- an answer that is not streamed --------------------------------------------------------------------------------
-
-    async def whole(self, original: Any) -> Any:
-        """litellm's object for its answer `original`: that itself where nothing was changed."""
-        while True:
-            if not self.covered:
-                await self.close()
-                return original
-            stream = await self.open(stream=False)
-            said = self.dialect.json(original)
-            release, items = await self._decided(stream, said)
-            if release.retry is None:
-                return await self._whole(items, release, original, said)
-            self.again(release.retry)
-            original = await self.ask()
-
-    async def _decided(
-        self, stream: GuardedStream, raw: bytes
-    ) -> tuple[Release, list[tuple[bytes, int | None]]]:
-        release = await watched(stream, stream.feed(raw, last=True))
-        items = list(release.items)
-        while release.pending and not release.done:
-            release = await watched(stream, stream.settle())
-            items += release.items
-        return release, items
-
-    async def _whole(
-        self, items: list[tuple[bytes, int | None]], release: Release, original: Any, said: bytes
-    ) -> Any:
-        await self.close_or_raise(release.answer)
-        if release.answer is not None:
-            items = [(release.answer.body, None)]
-        if items and all(source is not None for _, source in items):
-            return original
-        return self._answered(b"".join([raw for raw, _ in items]), original, said)
-
-    async def refused(self, answer: Answer) -> Any:
-        """litellm's object for an answer of the guard's own."""
-        await self.close_or_raise(answer)
-        return self._answered(answer.body, None, b"")
-
-    def _answered(self, raw: bytes, original: Any, said: bytes) -> Any:
-        data = json.loads(raw) if raw else {}
-        if not data.keys() & {"choices", "output", "content"}:
-            raise self._api_error(502, _message(data) or "the guard released no answer")
-        return self.dialect.answer(data, original, said)
 
     async def hang_up(self, inner: Any) -> None:
         """Close one of litellm's streams."""
@@ -255,31 +205,20 @@ class ClientExchange:
                 call_id=self.call_id,
             )
         if answer is not None and _is_error(answer):
-            raise self._api_error(answer.status, _message(json.loads(answer.body)))
+            raise self.api_error(answer.status, error_message(json.loads(answer.body)))
 
-    def _api_error(self, status: int, message: str) -> Exception:
+    def api_error(self, status: int, message: str) -> Exception:
+        """litellm's exception for what is no answer."""
         error: Exception = litellm().APIError(status, message, PROVIDER, self.model)
         return error
-
-
-def frames(raw: bytes) -> list[dict[str, Any]]:
-    """The JSON of the SSE events in bytes that the guard wrote: canonical ones, one data line each."""
-    lines = [line[5:].strip() for line in raw.split(b"\n") if line.startswith(b"data:")]
-    return [_parsed(line) for line in lines if line != b"[DONE]"]
-
-
-def _parsed(raw: bytes) -> Any:
-    try:
-        return jiter.from_json(raw)
-    except ValueError:  # a lone surrogate
-        return json.loads(raw)
 
 
 def _is_error(answer: Answer | None) -> bool:
     return answer is not None and answer.status != 200
 
 
-def _message(data: Mapping[str, Any]) -> str:
+def error_message(data: Mapping[str, Any]) -> str:
+    """What an error of the wire format says."""
     error = data.get("error")
     return str(error.get("message", "")) if isinstance(error, Mapping) else ""
 

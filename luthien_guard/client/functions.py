@@ -14,6 +14,7 @@ from luthien_guard.client.signature import bound, signed_like
 from luthien_guard.client.stream_type import stream_type
 from luthien_guard.client.sync import run_sync
 from luthien_guard.client.threads import SYNC_CHAT
+from luthien_guard.client.whole import refused, whole
 from luthien_guard.config import config_from_environment, guard_arguments, load_config
 from luthien_guard.errors import ConfigError
 from luthien_guard.forks import Lock
@@ -84,13 +85,13 @@ async def _call(
 async def _exchanged(exchange: ClientExchange) -> Any:
     answer = await exchange.decide()
     if answer is not None and (exchange.raises or answer.status != 200 or not exchange.streamed):
-        return await exchange.refused(answer)
+        return await refused(exchange, answer)
     stream = stream_type(exchange.dialect)
     if answer is not None:
         return stream.answering(exchange, answer)
     inner = await exchange.ask()
     if not hasattr(inner, "__anext__"):  # asked for or not: `mock_response` of `aresponses` ignores `stream`
-        return await exchange.whole(inner)
+        return await whole(exchange, inner)
     if exchange.covered:
         try:
             await exchange.open(stream=True)

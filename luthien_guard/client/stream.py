@@ -9,10 +9,11 @@ from typing import Any
 
 from luthien_guard.client.asking import asking, rest_of
 from luthien_guard.client.ending import DONE, are_whole
-from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange, frames
-from luthien_guard.client.litellm_api import PROVIDER, litellm, no_choice
+from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange
+from luthien_guard.client.litellm_api import PROVIDER
 from luthien_guard.client.watch import watched, watched_rest
 from luthien_guard.client.words import Words
+from luthien_guard.client.written import chunks_in
 from luthien_guard.control_plane.service import Answer, GuardedStream, Release
 
 __all__ = ["GuardedIterator"]
@@ -196,13 +197,7 @@ class GuardedIterator:
             if raw:
                 yield raw
             return
-        for data in frames(raw):
-            if exchange.dialect.wire_format == "openai.chat" and not data.get("choices"):
-                if "error" in data:
-                    raise litellm().APIError(502, str(data["error"].get("message")), PROVIDER, exchange.model)
-                if "usage" in data and not exchange.wants_usage:
-                    continue  # litellm keeps it from callers who did not ask
-                data["choices"] = no_choice(usage="usage" in data)
+        for data in chunks_in(raw, exchange):
             yield exchange.dialect.chunk(data, like, came[6:-2])
             self._words.learn(came, data)
 

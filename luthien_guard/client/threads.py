@@ -6,14 +6,14 @@ So a sync client, a provider that is only sync, and a guarded call inside of a g
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - litellm runs on asyncio alone, and so does its client
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final
 
-from luthien_guard.client.dialects import CHAT, Dialect
+from luthien_guard.client.dialects import Chat, Dialect
 from luthien_guard.client.litellm_api import function, litellm
 from luthien_guard.client.parameters import unvalidated
 
@@ -83,21 +83,8 @@ class _ThreadedStream:
         return getattr(self._stream, name)
 
 
-class _SyncChat:
+class _SyncChat(Chat):
     """`CHAT`, asked through `litellm.completion`."""
-
-    wire_format = CHAT.wire_format
-    function = CHAT.function
-    of_bytes = CHAT.of_bytes
-    json = staticmethod(CHAT.json)
-    chunk = staticmethod(CHAT.chunk)
-    answer = staticmethod(CHAT.answer)
-    text = staticmethod(CHAT.text)
-    stream_base = staticmethod(CHAT.stream_base)
-
-    @property
-    def sent(self) -> Collection[str]:
-        return CHAT.sent
 
     async def call(self, given: dict[str, Any]) -> Any:
         worker = _Worker()
