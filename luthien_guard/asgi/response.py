@@ -240,9 +240,9 @@ class Response:
         return self.lanes
 
     async def _write(self, release: Release, *, end: bool) -> None:
-        outlet = self._outlet
-        if not end and outlet.client.started:
-            await outlet.client.write(release.data, end=False)
+        outlet, client = self._outlet, self._outlet.client
+        if not end and client.started:
+            await client.write(release.data, end=False)
             outlet.deadlines.told = outlet.now()
             return
         if release.retry is not None:
@@ -250,18 +250,18 @@ class Response:
             outlet.cancel()
             return
         if release.answer is not None:
-            await outlet.client.answer(release.answer, self._still_true(release.answer))
+            await client.answer(release.answer, self._still_true(release.answer))
         else:
             data = release.data
-            if not outlet.client.started:
+            if not client.started:
                 made = any(source is None for _, source in release.items)
                 length = len(data) if end else None
                 headers = outward(self._headers, stream=self._stream, made=made, length=length)
-                await outlet.client.begin(self._status, headers)
-            await outlet.client.write(data, end=end)
+                await client.begin(self._status, headers)
+            await client.write(data, end=end)
         outlet.deadlines.told = outlet.now()
         if end and not (self.lanes is not None and self.lanes.lingers):
-            await outlet.close(GONE if outlet.client.gone else None)
+            await outlet.close(GONE if client.gone else None)
             if not self.finished:
                 outlet.cancel()
 

@@ -86,8 +86,9 @@ class LocalStream:
                 self._begun += items or ()
                 return await self._release(drain=items is None)
             return Release(items, len(state.jobs), held=state.held_bytes)
-        data = await self._frames(data)
-        if data or last:
+        if state.stream and 0 <= data.find(b"\n\n") < len(data) - 2:  # a frame ends before the piece does
+            data = await self._frames(data)
+        if data:
             await self._take(self._decoder.feed(data))
         if last:
             if tail := self._decoder.close():
@@ -115,7 +116,7 @@ class LocalStream:
                 if response.flows.anew:
                     await response.again()
             if at == done:
-                if not state.stream or (at == len(frames) - 1 and not rest):
+                if at == len(frames) - 1 and not rest:
                     break  # the last one: whoever called sees to it
                 await self._take(self._decoder.feed(frames[at] + b"\n\n"))
                 at += 1

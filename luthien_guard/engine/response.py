@@ -30,6 +30,8 @@ from luthien_guard.wire.format import PieceKind, ReadChunk
 
 __all__ = ["Response"]
 
+#: What those pieces stand in that come with the end.
+_NO_CHUNK: Final = Chunk("comment", b"")
 _SUBSTANCE: Final = frozenset({PieceKind.FINISH, PieceKind.FAILED, PieceKind.END, PieceKind.STOP})
 
 
@@ -71,9 +73,10 @@ class Response:
 
     async def take(self, chunk: Chunk) -> None:
         """The next chunk from upstream."""
-        number, self.state.count = self.state.count, self.state.count + 1
-        self.state.flow = self.flows.latest = None
-        if self.state.done:
+        state = self.state
+        number, state.count = state.count, state.count + 1
+        state.flow = self.flows.latest = None
+        if state.done:
             return
         try:
             if self._hooks.before:
@@ -82,8 +85,8 @@ class Response:
             else:
                 await self._read(chunk, number)
         except Stop as stop:
-            self.state.intervene(stop.intervention)
-        self.state.check_held()
+            state.intervene(stop.intervention)
+        state.check_held()
 
     async def again(self) -> None:
         """Read what a policy has put in the place of a flow's frame."""
@@ -96,28 +99,29 @@ class Response:
         self.state.check_held()
 
     async def _read(self, chunk: Chunk, number: int | None) -> None:
+        state, reader = self.state, self.state.reader
         maker = self._hooks.maker_of(chunk) if self._hooks.before else None
-        pieces = self.state.reader.read(chunk) if chunk.kind in READABLE else []
+        pieces = reader.read(chunk) if chunk.kind in READABLE else []
         # What nobody can read may be all: proxies answer with pages.
         if not self._started and chunk.kind not in ("comment", "done"):
             await self._start()
         # Asked here first: it is a step less for nearly every chunk.
-        suspect = chunk.kind == "unknown" or getattr(self.state.reader, "unknown", False)
+        suspect = chunk.kind == "unknown" or getattr(reader, "unknown", False)
         if suspect and not await self._passes(chunk):
             return
         read = ReadChunk(chunk, pieces, number)
         read.made_by = maker
-        self.state.hold(read)
+        state.hold(read)
         if chunk.kind == "body":  # its counts belong into the answer that may have to stand for it
             for piece in pieces:
                 if piece.kind is PieceKind.USAGE:
-                    self.state.note_usage(piece.value)
+                    state.note_usage(piece.value)
         for line in chunk.ignored:
             if not is_keepalive(line):
                 await self._pieces.others.take_comment(line)
         for piece in pieces:
             await self._pieces.take(read, piece)
-            if self.state.done:
+            if state.done:
                 return
 
     async def _passes(self, chunk: Chunk) -> bool:
@@ -153,7 +157,7 @@ class Response:
             return
         self.state.ended = True
         self.state.flow = None
-        tail = ReadChunk(Chunk("comment", b""), self.state.reader.close())
+        tail = ReadChunk(_NO_CHUNK, self.state.reader.close())
         if tail.pieces:
             self.state.queue.append(tail)
         try:

@@ -16,7 +16,7 @@ from luthien_guard.wire.chat.indices import MAX_CHOICES, choice_of, last_choice,
 from luthien_guard.wire.chat.shapes import CHECKED, are_annotations, are_logprobs, fits
 from luthien_guard.wire.chat.texts import Texts
 from luthien_guard.wire.foreign import left_out, of_no_kind
-from luthien_guard.wire.format import Path, Piece, PieceKind
+from luthien_guard.wire.format import Path, Piece, PieceKind, is_identifier
 from luthien_guard.wire.indices import leaves_as, no_list
 from luthien_guard.wire.json_text import DELETE
 from luthien_guard.wire.strings import opaque
@@ -109,7 +109,8 @@ class StreamReader:
         """Anything but the choices."""
         before = len(pieces)
         if type(value) is str and key in ENVELOPE:  # nearly always, and then it fits
-            self._envelope.check(value, (key,), pieces)
+            if not is_identifier(value):
+                opaque(value, (key,), pieces)
         else:
             self._read_no_name(key, value, pieces)
         if (
