@@ -10,7 +10,7 @@ import anyio
 
 from luthien_guard.judge import function, litellm
 
-__all__ = ["function", "litellm", "needs_asyncio", "no_choice", "violation_type"]
+__all__ = ["PROVIDER", "function", "litellm", "needs_asyncio", "no_choice", "violation_type"]
 
 PROVIDER = "luthien_guard"  # what litellm's exceptions name as the provider where it was the guard that spoke
 
