@@ -237,6 +237,24 @@ def test_a_provider_s_refusal_repeats_no_key(before: int) -> None:
     assert key[:8] not in said and shaped[:8] not in said
 
 
+@pytest.mark.parametrize("policies", POLICIES)
+def test_what_litellm_says_of_a_failure_within_a_stream_stays_here(policies: str) -> None:
+    """Some of its streams have begun before anybody was asked; it ends them with its exception, whole."""
+    key = "canary-0123456789-abcdef"
+    body = json.dumps({"error": {"message": f"{key} is no key"}}).encode()
+    page = head(401, "application/json", content_length=str(len(body)), connection="close") + body
+    with Wire(lambda connection, _: connection.sendall(page)) as provider:
+        upstream = UpstreamSettings(
+            litellm={}, model="gemini/gemini-2.5-pro", base_url=provider.url, api_key=key
+        )
+        with gateway([upstream], POLICIES[policies], auth=Anyone()) as gate:
+            answer = gate.model("anthropic.messages")
+            assert gate.outcome(answer) == "upstream_error"
+            said = answer.body.decode() + str(gate.guard.records_of(answer.headers["x-luthien-call-id"]))
+    assert b"event: error" in answer.body and b"litellm" not in answer.body
+    assert "is no key" in said and key not in said
+
+
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"

@@ -7,15 +7,19 @@ from typing import Any, Final
 
 import anyio
 
-from luthien_guard.client.dialects import CHAT, Dialect
+from luthien_guard.client.dialects import CHAT, MESSAGES, Dialect
+from luthien_guard.gateway.upstreams.answers import BROKEN
 from luthien_guard.gateway.upstreams.ending import Ending
 from luthien_guard.gateway.upstreams.litellm_errors import failure_of
 from luthien_guard.gateway.upstreams.staying import staying
-from luthien_guard.gateway.upstreams.types import Call, HeaderList
+from luthien_guard.gateway.upstreams.types import Call, HeaderList, UpstreamError
 
 __all__ = ["LitellmStream"]
 
 _CLOSING: Final = 1.0  # seconds to close an upstream connection in
+#: How litellm ends a stream of anthropic.messages that failed: with the words of its exception, addresses and keys in them.
+_FAILED: Final = b"event: error\ndata:"
+_LONGEST: Final = 2000  # characters of them
 
 
 class LitellmStream:
@@ -68,6 +72,11 @@ class LitellmStream:
             self._ended = True
             self._record("upstream.broke_off", after="its last event")
             return b""
+        if self._dialect is MESSAGES and event.startswith(_FAILED):
+            self._record(
+                "upstream.said", error=event[len(_FAILED) :].decode(errors="replace")[:_LONGEST].strip()
+            )
+            raise UpstreamError(502, "upstream_error", BROKEN, again=False)
         self._ending.note(event)
         return event
 
