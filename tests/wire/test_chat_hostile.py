@@ -633,3 +633,34 @@ async def test_entries_that_are_no_objects_where_nothing_leaves(body: Any, step:
     sent = await through([Judge()], body[1], step=step)
     assert b"[1]" not in sent.body
     assert sent.outcome.status in (OutcomeStatus.SUCCESS, OutcomeStatus.UPSTREAM_ERROR)
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "a text that is a number": {"content": 7},
+    "calls that are a text": {"tool_calls": "ls"},
+    "a call that is a number": {"tool_calls": [7]},
+    "a legacy call that is a number": {"function_call": 7},
+}
+BEHIND: dict[str, dict[str, Any]] = {
+    "a text": {"refusal": "hunter2"},
+    "a call": {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "x", "arguments": "hunter2"}}]},
+    "what nobody knows": {"x_new": "hunter2"},
+}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param({**broken, **behind}, id=f"{what}, then {rest}")
+        for what, broken in BROKEN.items()
+        for rest, behind in BEHIND.items()
+        if broken.keys().isdisjoint(behind)
+    ],
+)
+@pytest.mark.parametrize("place", ["delta", "message"])
+def test_what_stands_behind_something_that_does_not_fit_is_read(place: str, said: dict[str, Any]) -> None:
+    data = {"choices": [{"index": 0, place: said}]}
+    reader = CHAT.reader(stream=True)
+    pieces = reader.read(Chunk("data", b"", data))
+    assert reader.unknown
+    assert any("hunter2" in piece.text for piece in pieces)

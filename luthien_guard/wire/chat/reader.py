@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from luthien_guard.events import Chunk
-from luthien_guard.wire.chat.calls import Calls, read_whole, read_whole_legacy
+from luthien_guard.wire.chat.choice import DELTA, Choice, speaks
 from luthien_guard.wire.chat.fields import CHANNELS, ENVELOPE, Envelope, failed, logprobs_of
 from luthien_guard.wire.chat.heading import Heading
 from luthien_guard.wire.chat.indices import MAX_CHOICES, choice_of, last_choice, read_choice_index
 from luthien_guard.wire.chat.shapes import CHECKED, are_annotations, are_logprobs, fits
-from luthien_guard.wire.chat.texts import Texts
 from luthien_guard.wire.foreign import left_out, of_no_kind
 from luthien_guard.wire.format import Path, Piece, PieceKind, is_identifier
 from luthien_guard.wire.indices import leaves_as, no_list
@@ -24,16 +23,6 @@ from luthien_guard.wire.strings import opaque
 __all__ = ["StreamReader"]
 
 _LAST_MAX: Final = 64
-
-
-class _Choice:
-    __slots__ = ("calls", "finished", "in_messages", "texts")
-
-    def __init__(self, number: int) -> None:
-        self.in_messages = False  # what it says stands in a `message`, not in deltas
-        self.texts = Texts(number)
-        self.calls = Calls()
-        self.finished = False
 
 
 class StreamReader:
@@ -58,7 +47,7 @@ class StreamReader:
         self.id = ""
         self.unknown = ""
         self.repeats = True
-        self._choices: dict[int, _Choice] = {}
+        self._choices: dict[int, Choice] = {}
         self._last_choice = last_choice(choices)
         self._envelope = Envelope()
         self._done = False
@@ -138,7 +127,7 @@ class StreamReader:
             opaque({key: value}, (), pieces)
 
     def _strange(self, why: str) -> None:
-        """The chunk is not what the format says. What stands in it is still read."""
+        """The chunk is not what the format says ("": it is). What stands in it is still read."""
         self.unknown = self.unknown or why
 
     def close(self) -> list[Piece]:
@@ -180,8 +169,8 @@ class StreamReader:
                     # most clients have gone; those that read on put what comes then to what came before
                     self._unread(choices, "choices after [DONE]", pieces)
                     return
-                number, choice = self._choice(number, path, pieces)
-            self._read_choice(choice, number, raw, path, pieces)
+                choice = self._choice(number, path, pieces)
+            self._read_choice(choice, raw, path, pieces)
 
     def _unread(self, choices: Any, why: str, pieces: list[Piece]) -> None:
         """What some clients do not read does not leave."""
@@ -209,19 +198,17 @@ class StreamReader:
                 self._strange("a choice twice in one chunk")
         return {key: one for key, one in raw.items() if key not in ("delta", "message")}
 
-    def _choice(self, index: Any, path: Path, pieces: list[Piece]) -> tuple[int, _Choice]:
+    def _choice(self, index: Any, path: Path, pieces: list[Piece]) -> Choice:
         """A choice that is new, or whose index is not spelled as usual."""
         number, why = read_choice_index(index, 0, path, pieces, self._last_choice)
         if why:
             self._strange(why)
         choice = self._choices.get(number)
         if choice is None:
-            choice = self._choices[number] = _Choice(number)
-        return number, choice
+            choice = self._choices[number] = Choice(number, self._envelope)
+        return choice
 
-    def _read_choice(
-        self, choice: _Choice, number: int, raw: dict[str, Any], path: Path, pieces: list[Piece]
-    ) -> None:
+    def _read_choice(self, choice: Choice, raw: dict[str, Any], path: Path, pieces: list[Piece]) -> None:
         finish = message = None
         for key, value in raw.items():
             if value is None:
@@ -231,7 +218,7 @@ class StreamReader:
                 if type(value) is not int:
                     opaque(value, (*path, key), pieces)
             elif key == "delta":
-                self._read_delta(choice, number, value, (*path, key), pieces)
+                self._read_delta(choice, value, (*path, key), pieces)
             elif key == "finish_reason":
                 finish = self._checked(value, (*path, key), type(value) is str, pieces)
             elif key == "logprobs":
@@ -241,17 +228,19 @@ class StreamReader:
             else:
                 opaque({key: value}, path, pieces)
         if message is not None:  # behind the delta, which it may repeat
-            self._read_message(choice, number, message, raw.get("delta"), (*path, "message"), pieces)
+            self._strange(
+                choice.read_message(message, raw.get("delta"), (*path, "message"), self._odd, pieces)
+            )
+            # the same frame once more may say what has been said
+            self.repeats = self.repeats and not choice.in_messages
         if finish is not None:
-            self._read_finish(choice, number, finish, (*path, "finish_reason"), pieces)
+            self._read_finish(choice, finish, (*path, "finish_reason"), pieces)
 
-    def _read_finish(
-        self, choice: _Choice, number: int, finish: str, path: Path, pieces: list[Piece]
-    ) -> None:
+    def _read_finish(self, choice: Choice, finish: str, path: Path, pieces: list[Piece]) -> None:
         self._envelope.check(finish, path, pieces)
         choice.finished = choice.finished or bool(finish)
         if finish:
-            pieces.append(Piece(PieceKind.FINISH, path=path, text=finish, value=number))
+            pieces.append(Piece(PieceKind.FINISH, path=path, text=finish, value=choice.number))
 
     def _checked(self, value: Any, path: Path, fitting: bool, pieces: list[Piece]) -> Any:
         """The value, if it fits: what does not, does not leave."""
@@ -262,15 +251,15 @@ class StreamReader:
         self._strange(f"a {path[-1]} that does not fit")
         return None
 
-    def _read_delta(self, choice: _Choice, number: int, delta: Any, path: Path, pieces: list[Piece]) -> None:
-        if type(delta) is not dict or (choice.in_messages and _speaks(delta)):
+    def _read_delta(self, choice: Choice, delta: Any, path: Path, pieces: list[Piece]) -> None:
+        if type(delta) is not dict or (choice.in_messages and speaks(delta)):
             opaque(delta, path, pieces)
             pieces.append(leaves_as(path, {}))
             self._strange("a delta that does not fit")
             return
         for key, value in delta.items():
             if value is None:
-                if key not in _DELTA:
+                if key not in DELTA:
                     opaque({key: None}, path, pieces)
                 continue
             channel = CHANNELS.get(key)
@@ -283,74 +272,18 @@ class StreamReader:
                 if why:
                     self._strange(why)
             elif key == "tool_calls":
-                self._read_calls(choice, number, value, (*path, key), pieces)
+                self._read_calls(choice, value, (*path, key), pieces)
             elif key == "function_call":
-                why = choice.calls.read_legacy(value, number, (*path, key), pieces)
+                why = choice.calls.read_legacy(value, choice.number, (*path, key), pieces)
                 if why:
                     self._strange(why)
             else:
                 if key == "annotations" and not are_annotations(value) and any(map(delta.get, _SAID)):
                     self._odd[(*path, key)] = value
-                self._read_other(choice, key, key, value, (*path, key), pieces)
-
-    def _read_message(
-        self, choice: _Choice, number: int, message: Any, delta: Any, path: Path, pieces: list[Piece]
-    ) -> None:
-        """Some providers repeat in every chunk what the deltas said so far. Where a message says anything else, some
-        clients read it, some the deltas, and some put deltas behind it: then of the two only that leaves which said
-        something first. Nor does a message that repeats the delta beside it: that would come behind it once more."""
-        behind = not choice.in_messages and bool(choice.texts.all or choice.calls.all)
-        if type(message) is not dict or (behind and not _repeats(choice.texts, choice.calls, message)):
-            opaque(message, path, pieces)
-            pieces.append(leaves_as(path, DELETE))
-            if type(message) is not dict or _speaks(message):
-                self._strange("a message that does not fit")
-            return
-        choice.in_messages = choice.in_messages or (not behind and _speaks(message))
-        # the same frame once more may say what has been said
-        self.repeats = self.repeats and not choice.in_messages
-        if behind and type(delta) is dict and _speaks(delta):
-            opaque({key: one for key, one in message.items() if key not in _DELTA}, path, pieces)
-            pieces.append(leaves_as(path, DELETE))
-            return
-        for key, value in message.items():
-            place = (*path, key)
-            channel = CHANNELS.get(key)
-            why = ""
-            if value is None:
-                if key not in _DELTA:
-                    opaque({key: None}, path, pieces)
-            elif channel is not None:
-                name = key if behind else f"message/{key}"
-                if not choice.texts.repeats(name, value, place, pieces):
-                    why = choice.texts.read(name, channel, value, place, pieces)
-            elif key == "tool_calls":
-                why = read_whole(value, number, place, self._envelope, pieces)
-            elif key == "function_call":
-                why = read_whole_legacy(value, number, place, pieces)
-            else:
-                self._read_other(choice, key, f"message/{key}", value, place, pieces)
-            if why:
-                self._strange(why)
-
-    def _read_other(
-        self, choice: _Choice, key: str, name: str, value: Any, path: Path, pieces: list[Piece]
-    ) -> None:
-        """Members of a delta or a message that are rare. `name`: of the text, if it is one."""
-        if key == "role":
-            self._envelope.check(value, path, pieces)
-            if value != "assistant" and path[2] == "delta":
-                self._odd[path] = value
-        elif key == "audio" and type(value) is dict and type(value.get("transcript")) is str:
-            if value["transcript"]:
-                place = (*path, "transcript")
-                choice.texts.add(name, "audio_transcript", place, value["transcript"], pieces)
-            opaque({k: v for k, v in value.items() if k != "transcript"}, path, pieces)
-        else:
-            opaque({key: value}, path[:-1], pieces)
+                choice.read_other(key, key, value, (*path, key), self._odd, pieces)
 
     def _read_logprobs(
-        self, choice: _Choice, raw: dict[str, Any], value: Any, path: Path, pieces: list[Piece]
+        self, choice: Choice, raw: dict[str, Any], value: Any, path: Path, pieces: list[Piece]
     ) -> None:
         if self._checked(value, (*path, "logprobs"), are_logprobs(value), pieces) is None:
             return
@@ -361,27 +294,17 @@ class StreamReader:
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
-    def _read_calls(self, choice: _Choice, number: int, calls: Any, path: Path, pieces: list[Piece]) -> None:
+    def _read_calls(self, choice: Choice, calls: Any, path: Path, pieces: list[Piece]) -> None:
         if type(calls) is not list:
             self._strange(no_list(calls, path, DELETE, pieces))
             pieces.append(leaves_as(path, DELETE))
             return
         if len(calls) == 1:
-            why = choice.calls.read(calls[0], number, (*path, 0), self._envelope, pieces)
+            why = choice.calls.read(calls[0], choice.number, (*path, 0), self._envelope, pieces)
         else:
-            why = choice.calls.read_several(calls, number, path, self._envelope, pieces)
+            why = choice.calls.read_several(calls, choice.number, path, self._envelope, pieces)
         if why:
             self._strange(why)
-
-
-def _speaks(said: dict[str, Any]) -> bool:
-    return any(map(said.get, _SPEECH))
-
-
-def _repeats(texts: Texts, calls: Calls, message: dict[str, Any]) -> bool:
-    """Whether it says all that the deltas did, and nothing else."""
-    said = {key: message[key] for key in _SPEECH if message.get(key)}
-    return not calls.all and said.keys() == texts.all.keys() and all(map(texts.says, said, said.values()))
 
 
 def _say_something(choices: Any) -> bool:
@@ -394,5 +317,3 @@ def _say_something(choices: Any) -> bool:
 _COUNTS = frozenset({"created", "usage", "error", *ENVELOPE, "obfuscation"})
 _CHOICE = frozenset({"logprobs", "finish_reason", "delta"})
 _SAID = ("content", "refusal", "tool_calls")
-_SPEECH = (*CHANNELS, "tool_calls", "function_call", "audio")
-_DELTA = frozenset({"role", *_SPEECH})
