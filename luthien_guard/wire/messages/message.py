@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from luthien_guard.errors import IllegalOutput, WireError
+from luthien_guard.errors import IllegalOutput
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind
 from luthien_guard.wire.indices import no_list
-from luthien_guard.wire.json_text import DELETE, Raw, dumps, loads, patch, value_at
+from luthien_guard.wire.json_text import DELETE, Raw, dumps, patch, value_at
+from luthien_guard.wire.messages.arguments import arguments_of
 from luthien_guard.wire.messages.blocks import (
     Latest,
     Slice,
@@ -24,7 +25,6 @@ from luthien_guard.wire.messages.splice import agreed
 from luthien_guard.wire.strings import opaque
 
 __all__ = [
-    "arguments_of",
     "changes_of",
     "explanations",
     "read_message",
@@ -85,20 +85,6 @@ def read_usage(holder: dict[str, Any], path: Path, pieces: list[Piece]) -> None:
 def stop_reason(reason: str, *, removed: int, kept: int) -> str:
     """`tool_use` is true only while a call of the client's is left; any other reason is upstream's to say."""
     return "end_turn" if reason == "tool_use" and removed and not kept else reason
-
-
-def arguments_of(block: Block, text: str) -> str:
-    """The new arguments of a changed call, "" read as {}. Raises IllegalOutput where they are not a JSON object."""
-    text = (text.strip() and text) or "{}"
-    try:
-        fits = isinstance(loads(text.encode()), dict)
-    except (WireError, UnicodeEncodeError):
-        fits = False
-    if not fits:
-        raise IllegalOutput(
-            f"anthropic.messages: the arguments of {block.name!r} are not a JSON object", policy="", hook=""
-        )
-    return text
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from luthien_guard.errors import IllegalOutput, WireError
+from luthien_guard.errors import IllegalOutput
 from luthien_guard.wire.format import Block, Path, Piece, PieceKind, ReadChunk
 from luthien_guard.wire.json_text import DELETE, Raw, dumps, loads
+from luthien_guard.wire.messages.arguments import Arguments
 from luthien_guard.wire.messages.blocks import Place, runs_at_client, wire_key
-from luthien_guard.wire.messages.message import arguments_of, changes_of, explanations, stop_reason
+from luthien_guard.wire.messages.message import changes_of, explanations, stop_reason
 from luthien_guard.wire.messages.own import OwnEvents
 from luthien_guard.wire.messages.reader import event_kind
 from luthien_guard.wire.messages.splice import agreed, name_of, patched, replace_text
@@ -32,6 +33,7 @@ class StreamWriter:
     """Implements `Writer` for `stream: true`."""
 
     __slots__ = (
+        "_arguments",
         "_begun",
         "_gone",
         "_grammar",
@@ -42,13 +44,13 @@ class StreamWriter:
         "_said",
         "_shifted",
         "_turns",
-        "_unsaid",
     )
 
     def __init__(self, model: str, call_id: str) -> None:
         self._own = OwnEvents(model, call_id)
         self._grammar = self._own.grammar
         self._turns = Turns()
+        self._arguments = Arguments()
         self._places: dict[Any, int | None] = {}  # key of an open block -> its index; None: it does not leave
         self._begun: set[Any] = set()  # keys of open blocks whose start is ours
         self._shifted = False  # an index that left is not upstream's
@@ -56,7 +58,6 @@ class StreamWriter:
         self._removed = 0
         self._said: dict[Block, str] = {}  # what explains removed calls, by the call before which it is said
         self._gone: set[str] = set()  # ids of removed server calls: their results go too
-        self._unsaid: dict[Any, Block] = {}  # changed calls whose new arguments have not left yet
 
     @property
     def finished(self) -> bool:
@@ -178,7 +179,7 @@ class StreamWriter:
         elif block.removed and block.id:
             self._gone.add(block.id)
         if block.changed and not block.removed and block.policed:
-            self._unsaid[block.codec.key] = block
+            self._arguments.expect(block)
         return block.removed
 
     def _inside(self, read: ReadChunk, kind: str, changes: dict[Path, Any], out: list[Item]) -> int | None:
@@ -256,33 +257,15 @@ class StreamWriter:
             if out is None or block is None:
                 continue
             if block.kind == "call":
-                self._unsaid.pop(key, None)
-                self._argue(piece, block, out, changes)
+                self._arguments.put(piece, block, out, key, changes)
             else:
                 changes[piece.path] = out
             said = said and (out != "" or len(pieces) > 1)
         return said
 
-    def _argue(self, piece: Piece, block: Block, out: str, changes: dict[Path, Any]) -> None:
-        """New arguments; those that a policy gave whole must be what clients can parse, if they were before."""
-        if out and block.policed and _is_object(block.text):
-            arguments_of(block, out)
-        if piece.path[-1] == "partial_json":
-            changes[piece.path] = out
-        elif piece.path == ("delta",):
-            changes[piece.path] = {"type": "input_json_delta", "partial_json": out}
-        elif piece.path == piece.owner:
-            raise IllegalOutput(
-                f"anthropic.messages: nobody knows how to change {block.name!r}", policy="", hook=""
-            )
-        else:
-            changes[piece.path] = Raw(arguments_of(block, out))
-
     def _say_arguments(self, key: Any, out: list[Item]) -> None:
-        """A changed call that came without any argument delta gets one before its stop."""
-        block, place = self._unsaid.pop(key, None), self._places[key]
-        if block is not None and place is not None and (text := block.released_text) and text != block.text:
-            delta = {"type": "input_json_delta", "partial_json": arguments_of(block, text)}
+        delta, place = self._arguments.owed(key), self._places[key]
+        if delta is not None and place is not None:
             out.append((self._own.event("content_block_delta", place, delta=delta), None))
 
     # -- the message ---------------------------------------------------------------------------------------------------
@@ -345,13 +328,6 @@ def _first_delta(data: dict[str, Any], changes: dict[Path, Any]) -> dict[str, An
 def _is_wire(piece: Piece) -> bool:
     """Citations are blocks for policies; on the wire they are deltas of a text block."""
     return piece.block is not None and isinstance(piece.block.codec, Place)
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(loads(text.encode()), dict) if text else True
-    except (WireError, UnicodeEncodeError):
-        return False
 
 
 def _calls_in(chunks: Sequence[ReadChunk]) -> Iterator[tuple[Block, Block]]:
