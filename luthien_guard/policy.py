@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import pluggy
 
-from luthien_guard.errors import ConfigError, did_you_mean
 from luthien_guard.exchange import RequestMetadata
+from luthien_guard.policy_config import check_arguments, validated
 
 __all__ = [
     "Abort",
@@ -130,66 +129,10 @@ class Policy:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Policy:
         """Make the policy from the `config` mapping of a configuration file. Raises TypeError or ValueError."""
-        if cls.Config is None:
-            _check_arguments(cls, config)
-            return cls(**config)
-        if not (isinstance(cls.Config, type) and hasattr(cls.Config, "model_fields")):
-            raise TypeError(f"`Config` of {cls.__name__} is {cls.Config!r}: a pydantic model is expected")
-        _check_keys(cls.Config, config)
-        validated = cls.Config(**config)
-        _check_inner_keys(validated, config)
-        return cls(**dict(validated))
-
-
-class _UnknownKey(ConfigError, ValueError):
-    def __init__(self, key: str, known: Iterable[str]) -> None:
-        super().__init__(f"unknown key {key!r}{did_you_mean(key, known)}", (key,))
-
-
-def _check_arguments(made: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Python says which one is unknown, but not what was meant. Raises ValueError."""
-    parameters = inspect.signature(made).parameters
-    if all(each.kind is not each.VAR_KEYWORD for each in parameters.values()):
-        for key in given:
-            if key not in parameters:
-                raise _UnknownKey(key, parameters)
-
-
-def _check_keys(model: type[Any], given: Mapping[str, Any]) -> None:
-    """pydantic passes over what it does not know, and a policy that misses a setting may be off. Raises ValueError."""
-    settings = getattr(model, "model_config", {"extra": None})
-    if "extra" in settings:
-        return
-    by_name = settings.get("populate_by_name") or settings.get("validate_by_name")
-    known: set[str] = set()
-    for name, field in model.model_fields.items():
-        aliases = _aliases(field.validation_alias)
-        known |= {name, *aliases} if by_name or not aliases else aliases
-    for key in given:
-        if key not in known:
-            raise _UnknownKey(key, known)
-
-
-def _aliases(alias: Any) -> set[str]:
-    """Of a text, an AliasPath or an AliasChoices: the keys at the top."""
-    choices = [] if alias is None else getattr(alias, "choices", [alias])
-    return {str(each.path[0]) if hasattr(each, "path") else str(each) for each in choices}
-
-
-def _check_inner_keys(value: Any, given: Any) -> None:
-    """The same for the models inside of a model: `value` is what was made of `given`. Raises ValueError."""
-    if isinstance(given, Mapping) and hasattr(type(value), "model_fields"):
-        _check_keys(type(value), given)
-        for name, field in type(value).model_fields.items():
-            for spelling in (name, field.validation_alias):
-                if isinstance(spelling, str) and spelling in given:
-                    _check_inner_keys(getattr(value, name), given[spelling])
-    elif isinstance(given, Mapping) and isinstance(value, Mapping):
-        for key in given.keys() & value.keys():
-            _check_inner_keys(value[key], given[key])
-    elif isinstance(given, (list, tuple)) and isinstance(value, (list, tuple)):
-        for each, made_of in zip(value, given, strict=False):
-            _check_inner_keys(each, made_of)
+        if cls.Config is not None:
+            return cls(**validated(cls.Config, config, cls.__name__))
+        check_arguments(cls, config)
+        return cls(**config)
 
 
 @dataclass(frozen=True, slots=True)

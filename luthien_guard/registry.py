@@ -73,38 +73,40 @@ def _resolve(item: Any, allow_paths: bool) -> Registered:
 
 
 def _from_mapping(item: Mapping[str, Any], allow_paths: bool) -> Registered:
-    unknown = set(item) - _SETTINGS
-    if unknown:
+    if unknown := set(item) - _SETTINGS:
         key = min(unknown, key=str)
         raise ConfigError(f"unknown key {key!r}{did_you_mean(key, _SETTINGS)} in a policy's settings")
-    use, config = item.get("use"), item.get("config")
-    if isinstance(use, Policy):
-        policy, name = use, _name_of(use)
-        if config is not None and config != {}:
-            raise ConfigError(
-                f"config of {name}: nobody reads it, as `use` is an instance: configure that one"
-            )
-        config = None
-    elif isinstance(use, str):
-        config, name = _mapping(config, use), use.rpartition(":")[2]
-        policy = _make(use, config, allow_paths)
-    elif inspect.isclass(use):
-        raise ConfigError(f"`use` is the class {use.__name__}: give an instance, {use.__name__}(...)")
-    else:
-        raise ConfigError("a policy's settings need `use`: the name of an installed policy, or an instance")
-    mode, on_error = item.get("mode", "enforce"), item.get("on_error", "block")
-    if mode not in get_args(Mode):
-        raise ConfigError(f"mode of {name} is {mode!r}: use enforce, shadow or off")
-    if on_error not in get_args(ErrorMode):
-        raise ConfigError(f"on_error of {name} is {on_error!r}: use block or allow")
-    timeout, given = item.get("timeout", policy.timeout), item.get("name")
+    policy, name, config = _used(item.get("use"), item.get("config"), allow_paths)
+    mode = _one_of("mode", name, item.get("mode", "enforce"), get_args(Mode))
+    on_error = _one_of("on_error", name, item.get("on_error", "block"), get_args(ErrorMode))
+    timeout = item.get("timeout", policy.timeout)
     check_value("timeout", name, timeout)
-    if given is not None:
-        check_value("name", name, given)
-    group = item.get("group")
-    if group is not None:
-        check_value("group", name, group)
-    return Registered(policy, given or name, mode, on_error, timeout, group, config)
+    for setting in ("name", "group"):
+        if item.get(setting) is not None:
+            check_value(setting, name, item[setting])
+    return Registered(policy, item.get("name") or name, mode, on_error, timeout, item.get("group"), config)
+
+
+def _used(use: Any, config: Any, allow_paths: bool) -> tuple[Policy, str, Mapping[str, Any] | None]:
+    """The policy, what it is called unless its settings say otherwise, and what it was made of (None for an instance)."""
+    if isinstance(use, str):
+        given = _mapping(config, use)
+        return _make(use, given, allow_paths), use.rpartition(":")[2], given
+    if inspect.isclass(use):
+        raise ConfigError(f"`use` is the class {use.__name__}: give an instance, {use.__name__}(...)")
+    if not isinstance(use, Policy):
+        raise ConfigError("a policy's settings need `use`: the name of an installed policy, or an instance")
+    name = _name_of(use)
+    if config is not None and config != {}:
+        raise ConfigError(f"config of {name}: nobody reads it, as `use` is an instance: configure that one")
+    return use, name, None
+
+
+def _one_of(setting: str, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    if value not in allowed:
+        *others, last = allowed
+        raise ConfigError(f"{setting} of {name} is {value!r}: use {', '.join(others)} or {last}")
+    return value
 
 
 def _mapping(config: Any, use: str) -> Mapping[str, Any]:
