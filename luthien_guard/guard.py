@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequenc
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import anyio
 from anyio import to_thread
@@ -49,29 +49,33 @@ if TYPE_CHECKING:
 __all__ = ["Guard"]
 
 OnBlock = Literal["refuse", "error", "raise"]
-_MODES: Final = ("enforce", "observe")
-_ON_BLOCK: Final = ("refuse", "error", "raise")
-_UNKNOWN: Final = ("allow", "block")
-_DURABILITY: Final = ("balanced", "strict")
-_ON_UNRECORDED: Final = ("block", "allow")
 
 
 class Guard:
-    """Policies over LLM traffic. One per application, for all of its threads and event loops.
+    """Policies over LLM traffic. One per application, for all of its threads and event loops. Raises ConfigError.
 
-    `policies`: Policy instances, names of installed policies, or mappings `{"use": name, "config": {...}, "mode":
-    "enforce"|"shadow"|"off", "on_error": "block"|"allow", "timeout": seconds}`; they run in this order.
-    `policy_sets`: further policies by the name of a set; they run after the others, in exchanges whose caller was given
-    that set. `mode="observe"` puts every policy in shadow. `on_block` says how a block answers: a complete answer that says so
-    ("refuse"), or the provider's error ("error"; for the client "raise" says the same). `unknown="block"` refuses
-    chunks of kinds that the wire format does not know. `store` and `pubsub` say by URL where records go and who hears
-    of them (`sqlite:///guard.db`, `postgresql://...`, `jsonl:///path`, `memory://`, `redis://...`); with
-    `durability="strict"` every decision is on disk before its effect. A decision that cannot be stored has no effect,
-    unless `on_unrecorded="allow"`. `data` is the folder of what belongs to the store on this machine (spool, locks,
-    pepper). `session_from` groups exchanges: "header:NAME", "body:PATH", or functions of the
-    request. `capture_chunks` records responses piece by piece with their times, for replays. `tracing="otel"` makes
-    spans and metrics with what OpenTelemetry the process has. `judge` answers `ctx.judge(...)`; by default litellm
-    does. `allow_paths` lets `use` be "module:Class", too. Raises ConfigError.
+    What decides:
+      `policies`: in the order in which they run. Each is a Policy instance, the name of an installed policy, or a mapping
+        `{"use": name or instance, "config": {...}, "mode": "enforce"|"shadow"|"off", "on_error": "block"|"allow",
+        "timeout": seconds, "name": str, "group": str}`. With `allow_paths`, `use` may be "module:Class".
+      `policy_sets`: further policies by the name of a set. They run after the others, in exchanges whose caller was
+        given that set.
+      `mode`: "observe" puts every policy in shadow. `unknown`: "block" refuses chunks of kinds that the wire format
+        does not know. `limits`: `Limits(...)`. `judge`: answers `ctx.judge(...)`; by default litellm does.
+      `on_block`: a block answers with a complete answer that says so ("refuse"), or with the provider's error, which the
+        client raises ("error" or "raise": the same).
+
+    What is recorded:
+      `store`, `pubsub`: where records go, and through what listeners hear of them, as URLs (`sqlite:///guard.db`,
+        `postgresql://...`, `jsonl:///path`, `memory://`, `redis://...`) or objects. `sinks`: objects with a `put(record)`.
+      `durability`: "strict" has every decision on disk before its effect. `on_unrecorded`: a decision that cannot be
+        stored has no effect, unless this is "allow".
+      `data`: the folder of what belongs to the store on this machine (spool, locks, pepper).
+      `session_from`: what groups exchanges: "header:NAME", "body:PATH", or functions of the request.
+      `capture_chunks`: records responses piece by piece with their times, for replays. `redact`: a Redactor.
+      `tracing`: "otel" makes spans and metrics with what OpenTelemetry the process has.
+
+    For tests and remote control: `clock` gives monotonic seconds; `plane` decides in place of the engine in this process.
     """
 
     def __init__(
@@ -98,11 +102,11 @@ class Guard:
         plane: ControlPlaneService | None = None,
         allow_paths: bool = False,
     ) -> None:
-        _one_of("mode", mode, _MODES)
-        _one_of("on_block", on_block, _ON_BLOCK)
-        _one_of("unknown", unknown, _UNKNOWN)
-        _one_of("durability", durability, _DURABILITY)
-        _one_of("on_unrecorded", on_unrecorded, _ON_UNRECORDED)
+        _one_of("mode", mode, ("enforce", "observe"))
+        _one_of("on_block", on_block, ("refuse", "error", "raise"))
+        _one_of("unknown", unknown, ("allow", "block"))
+        _one_of("durability", durability, ("balanced", "strict"))
+        _one_of("on_unrecorded", on_unrecorded, ("block", "allow"))
         if judge is not None and not callable(judge):
             raise ConfigError(
                 f"judge is a {type(judge).__name__}: give a function that answers `ctx.judge(...)`"
@@ -126,21 +130,9 @@ class Guard:
         sinks = _takers([*([] if self._tracer is None else [self._tracer]), *sinks])
         self.delivery = Delivery(sinks, storage=self.storage, durability=durability, redact=self.redactor)
         self._asks_litellm = judge is None
-        services = Services(
-            clock=self.clock,
-            within=partial(within, clock_from(self.clock)),
-            at_once=at_once,
-            judge=judge if judge is not None else ask_with_litellm,
-            span_of=next(filter(None, (getattr(sink, "span_of", None) for sink in sinks)), None),
-            limits=self.limits,
-            on_block="refuse" if on_block == "refuse" else "error",
-            unknown=unknown,
-            keeps_content=self.storage is not None or self._tracer is not None or capture_chunks,
-            on_unrecorded=on_unrecorded,
-        )
         self.plane: ControlPlaneService = plane or LocalControlPlane(
             self._plan_of,
-            services,
+            self._services(judge, unknown, on_unrecorded, capture_chunks=capture_chunks),
             self.formats,
             self.delivery.recorder,
             session_from,
@@ -154,6 +146,28 @@ class Guard:
         self._lock = Lock()
         self._started_in: int | None = None  # the process
         self._query: Query | None = None
+
+    def _services(
+        self,
+        judge: Judge | None,
+        unknown: Literal["allow", "block"],
+        on_unrecorded: Literal["block", "allow"],
+        *,
+        capture_chunks: bool,
+    ) -> Services:
+        spans = (getattr(sink, "span_of", None) for sink in self.delivery.sinks)
+        return Services(
+            clock=self.clock,
+            within=partial(within, clock_from(self.clock)),
+            at_once=at_once,
+            judge=judge if judge is not None else ask_with_litellm,
+            span_of=next(filter(None, spans), None),
+            limits=self.limits,
+            on_block="refuse" if self.on_block == "refuse" else "error",
+            unknown=unknown,
+            keeps_content=self.storage is not None or self._tracer is not None or capture_chunks,
+            on_unrecorded=on_unrecorded,
+        )
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:

@@ -6,7 +6,7 @@ POLICY_CONFIG=guard.yaml uvicorn --factory luthien_guard.gateway.factory:applica
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ from luthien_guard.guard import Guard
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+
+    from luthien_guard.config.settings import UpstreamSettings
 
 __all__ = ["application", "application_of", "beside", "configured"]
 
@@ -66,10 +68,8 @@ def application_of(
     check_binding(config)
     with of_file(loaded.path, loaded.origins):
         guard = Guard(**guard_arguments(config))
+    _warn(config.upstreams)
     sharing = Sharing(loaded, lambda: guard.policy_version)
-    for number, each in enumerate(config.upstreams, start=1):
-        if warning := wide_credential(each):
-            logger.warning("upstream %s: %s", each.name or f"number {number}", warning)
     auth = make_authenticator(
         config.auth,
         loopback=is_loopback(config.server.host),
@@ -98,6 +98,12 @@ def application_of(
         )
         beside(app, reloader.run)
     return app
+
+
+def _warn(upstreams: Sequence[UpstreamSettings]) -> None:
+    for number, each in enumerate(upstreams, start=1):
+        if warning := wide_credential(each):
+            logger.warning("upstream %s: %s", each.name or f"number {number}", warning)
 
 
 def _loaded(path: Path | None) -> Loaded:
