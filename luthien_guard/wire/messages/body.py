@@ -14,7 +14,7 @@ from luthien_guard.wire.messages.elements import Elements
 from luthien_guard.wire.messages.made import error_of, message_of
 from luthien_guard.wire.messages.message import changes_of, read_message
 from luthien_guard.wire.messages.reader import read_error
-from luthien_guard.wire.messages.splice import patched
+from luthien_guard.wire.splice import patch_data
 from luthien_guard.wire.strings import opaque
 
 __all__ = ["BodyReader", "BodyWriter"]
@@ -74,7 +74,7 @@ class BodyWriter:
             if read.source is None and chunk.kind == "body":
                 _check(chunk.data)
             changes = changes_of(chunk.raw.decode(), chunk.data, (), read.pieces) if read.pieces else {}
-            out.append((patched(chunk, changes), None) if changes else (chunk.raw, read.source))
+            out.append((patch_data(chunk, changes), None) if changes else (chunk.raw, read.source))
         return out
 
     def end(self, message: str, usage: Mapping[str, Any] | None) -> bytes:

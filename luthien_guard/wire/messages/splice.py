@@ -1,20 +1,18 @@
-"""Changes in the raw bytes of a chunk: the fast way for the text of a plain delta, the sure way for the rest."""
+"""Changes in the raw bytes of a chunk: the fast way for the text of a plain delta (`wire.splice` has the sure way)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from json.encoder import encode_basestring
 from typing import Any, Final
 
 from luthien_guard.events import Chunk
 from luthien_guard.wire.format import Path, Piece, PieceKind
-from luthien_guard.wire.json_text import LINE_ENDS, patch
+from luthien_guard.wire.json_text import LINE_ENDS
 from luthien_guard.wire.messages.grammar import EVENT_KINDS
 
-__all__ = ["agreed", "name_of", "patched", "replace_text"]
+__all__ = ["agreed", "name_of", "replace_text"]
 
-_DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data: ?([^\r\n]*)")
 _KEY: Final = b'"text"'  # without its colon: white space may stand before that
 _COLON: Final = 0x3A
 
@@ -42,16 +40,6 @@ def replace_text(chunk: Chunk, old: str, new: str) -> bytes | None:
     if not text.isascii():
         text = text.translate(LINE_ENDS)
     return raw[:begin] + text.encode() + raw[begin + len(was) :]
-
-
-def patched(chunk: Chunk, changes: Mapping[Path, Any]) -> bytes:
-    """The chunk's raw bytes with the values at these paths changed, and nothing else."""
-    if chunk.kind == "body":
-        return patch(chunk.raw.decode(), changes).encode()
-    found = _DATA.search(chunk.raw)
-    assert found is not None, "a data chunk has a data line"
-    text = patch(found.group(1).decode(), changes).encode()
-    return chunk.raw[: found.start(1)] + text + chunk.raw[found.end(1) :]
 
 
 def agreed(pieces: Sequence[Piece]) -> dict[Path, Any]:

@@ -18,8 +18,9 @@ from luthien_guard.wire.messages.blocks import Place, runs_at_client, wire_key
 from luthien_guard.wire.messages.message import changes_of, explanations, stop_reason
 from luthien_guard.wire.messages.own import OwnEvents
 from luthien_guard.wire.messages.reader import event_kind
-from luthien_guard.wire.messages.splice import agreed, name_of, patched, replace_text
+from luthien_guard.wire.messages.splice import agreed, name_of, replace_text
 from luthien_guard.wire.messages.turns import Turns
+from luthien_guard.wire.splice import patch_data
 from luthien_guard.wire.sse import canonical
 
 __all__ = ["StreamWriter"]
@@ -131,7 +132,7 @@ class StreamWriter:
             out.append((canonical(dumps(data).encode(), kind), None))
             return
         name = name_of(read.chunk, kind)
-        raw = patched(read.chunk, changes) if changes else read.chunk.raw
+        raw = patch_data(read.chunk, changes) if changes else read.chunk.raw
         out.append((name + raw, None if changes or name else read.source))
         if first is not None:
             out.append((self._own.event("content_block_delta", place, delta=first), None))
