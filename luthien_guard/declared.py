@@ -47,7 +47,7 @@ def held(policy: Policy) -> Iterator[tuple[str, Any]]:
 
 
 def is_marked(method: object) -> bool:
-    # an object that has whatever it is asked for has no mark
+    # an object that has every attribute (a mock) has no mark
     return isinstance(getattr(method, "luthien_guard_impl", None), dict)
 
 
@@ -83,7 +83,7 @@ def check_declared(policy: Policy, name: str, hooks: Collection[str]) -> None:
         raise _unheard("hold", name, policy.hold, "on_response_completed")
     if policy.lookahead and "on_content_chunk" not in hooks:
         raise _unheard("lookahead", name, policy.lookahead, "on_content_chunk")
-    # of other policies it is an attribute of their own
+    # in a policy without this hook it may be an attribute of its own
     if "on_tool_call_completed" in hooks:
         check_value("remember", name, getattr(policy, "remember", 0))
 

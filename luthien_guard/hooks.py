@@ -44,7 +44,7 @@ class Registered:
     mode: Mode = "enforce"
     on_error: ErrorMode = "block"
     timeout: float | None = None
-    #: Of neighbours that are asked at once.
+    #: Neighbours of the same group are asked at the same time.
     group: str | None = None
     #: What it was made of; None for an instance. It may hold secrets.
     config: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
@@ -60,13 +60,13 @@ class HookCall:
     position: int  # of the policy in the configuration
     is_async: bool
     tier: int = 0  # -1 tryfirst, 1 trylast
-    #: Calls that are made at once in place of this one.
+    #: Of a group: the calls that are made at the same time in place of this one.
     members: tuple[HookCall, ...] = ()
     #: Each call gets a scope of its own: it waits for others, its failure is forgiven, or nobody else looks after it.
     timed: bool = field(init=False)
     #: What it says counts.
     enforces: bool = field(init=False)
-    #: It only looks on at an answer, and may wait: the answer does not.
+    #: It is in shadow and waits: it is asked beside the answer, which does not wait for it.
     aside: bool = field(init=False)
 
     def __post_init__(self) -> None:

@@ -55,7 +55,7 @@ class Sessions:
     def __init__(self, sources: Sequence[SessionSource]) -> None:
         self._sources = [each for each in sources if callable(each) or each.startswith("body:")]
         self._paths = {each: _path(each) for each in self._sources if not callable(each)}
-        # Of every request is asked, and few say something: where nobody looks further, one question answers for all.
+        # Few requests say something: one look at their keys answers for all sources, unless one is a function.
         asks = any(map(callable, self._sources))
         self._keys = None if asks else frozenset(path[0] for path in self._paths.values())
         self.follow_responses = "body:previous_response_id" in self._paths

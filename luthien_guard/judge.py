@@ -17,7 +17,7 @@ from luthien_guard.forks import Lock
 __all__ = ["ask_with_litellm", "function", "litellm", "load"]
 
 _CHAT: Final = ("litellm.chat_completions.dispatch", "litellm.main")
-#: Where litellm keeps its functions, whatever stands in `litellm` itself: where newer versions do first.
+#: Where litellm keeps its own functions, whatever an application assigned to `litellm`; newer versions' places first.
 _HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "acompletion": _CHAT,
     "completion": _CHAT,

@@ -107,8 +107,8 @@ class Policy:
     #: True when a hook asks `ctx.judge`: the guard's own one, litellm, is then loaded when the guard starts, which takes
     #: seconds, and not while the first question waits.
     asks_judge: bool = False
-    #: True when it must see the whole conversation: who refers to one that the provider keeps (`request.references`) is
-    #: answered with the error after which clients send it.
+    #: True when it must see the whole conversation: a request that refers to one which the provider keeps
+    #: (`request.references`) is answered with the error after which clients send it.
     needs_history: bool = False
     #: "response": nothing is released before `on_response_completed`, which may then return a verdict.
     hold: Literal["", "response"] = ""

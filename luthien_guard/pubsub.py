@@ -29,7 +29,9 @@ class PubSub(Protocol):
     """A hub. `open`, `publish` and `close` are blocking and called from the delivery's thread; failures raise
     SinkError, and the delivery counts them: notices may be lost, records never are."""
 
-    def open(self) -> None: ...
+    def open(self) -> None:
+        """Connect, to publish. Raises SinkError that says what is wrong."""
+        ...
 
     def publish(self, notices: Sequence[Notice]) -> None:
         """Tell the subscribers; `Notice.id` is set by the hub."""

@@ -44,7 +44,7 @@ def build(
     registered = _numbered([_at(at, _resolve, item, allow_paths) for at, item in enumerate(items)])
     _check_groups(registered)
     found = [call for at, each in enumerate(registered) for call in _at(at, calls_of, each, at)]
-    # not pluggy's order, which is another one for each tier
+    # not pluggy's order, which runs another way in each tier
     found.sort(key=lambda call: (call.tier, call.position))
     return registered, {hook: [call for call in found if call.hook == hook] for hook in HOOKS}
 
@@ -136,7 +136,7 @@ def _make(use: str, config: Mapping[str, Any], allow_paths: bool) -> Policy:
     except Exception as error:  # noqa: BLE001 -- it is other people's code
         said, place = _problem(error)
         said = f"configuration of policy {use!r}: {' '.join(said.split())}"
-        # pydantic's quotes what was given: among it may be a key, and this is logged
+        # pydantic's error quotes what was given, which may hold a key, and this is logged
         raise ConfigError(said, ("config", *place)) from (None if _is_pydantics(error) else error)
 
 

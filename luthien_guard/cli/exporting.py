@@ -58,7 +58,7 @@ def exported(
             out.flush()
             os.fsync(out.fileno())
         _publish(Path(fresh), file)
-    except OSError as error:  # one of writing says not where
+    except OSError as error:  # an error while writing does not say where
         error.filename = str(file)
         raise
     finally:

@@ -17,7 +17,7 @@ else:  # click before 8.4 takes no parameters here
     _OfFloat = _OfInt = click.ParamType
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_LONGEST: Final = 1000 * 365 * 86400  # later than the year 9999 no calendar goes
+_LONGEST: Final = 1000 * 365 * 86400  # no calendar goes beyond the year 9999
 _BYTES: Final = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 

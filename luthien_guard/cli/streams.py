@@ -22,7 +22,7 @@ def standard_streams() -> Generator[None]:
         finally:  # here, where it can be told; at the interpreter's end it could not
             sys.stdout.flush()
     except BrokenPipeError:
-        _drop(sys.stdout)  # who read has seen enough
+        _drop(sys.stdout)  # whoever reads it has seen enough
         sys.exit(1)
     except OSError as error:
         _end(error)

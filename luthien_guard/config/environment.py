@@ -98,7 +98,7 @@ def _expanded(text: str, environ: Mapping[str, str], file: YamlFile, place: Plac
     whole = _REFERENCE.fullmatch(text)
     if whole is None or not whole["name"] or place not in file.unquoted or not is_untyped(place):
         return result
-    if not result and whole["default"] is None:  # a limit that is nothing is none
+    if not result and whole["default"] is None:  # an empty limit would be no limit
         name = whole["name"]
         raise ConfigError(f"{where}: environment variable {name} is empty: ${{{name}:-}} says that it may be")
     try:

@@ -24,7 +24,7 @@ Stamp: TypeAlias = tuple[int, int, int]
 _LARGEST: Final = 1024 * 1024
 #: Of YAML 1.1, which our parser reads; not of YAML 1.2, nor for most editors.
 _LINE_END_OF_SOME: Final = re.compile("[\x85\u2028\u2029]")
-_DEEPEST: Final = 64  # lists and mappings in each other: what reads them calls itself
+_DEEPEST: Final = 64  # lists and mappings inside each other: what reads them is recursive
 #: Where mappings stand whose values have no type that says what a text means: first key -> place in the path -> key.
 _UNTYPED: Final = {
     "policy": (1, "config"),

@@ -12,7 +12,7 @@ __all__ = ["meanings"]
 _BACKSLASH: Final = "\U0010ffff"
 _BACKSLASHES: Final = (r"\\", r"\u005c", r"\u005C")
 _ESCAPES: Final = {r"\"": '"', r"\/": "/", r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\b": "\b", r"\f": "\f"}
-#: JSON in JSON in JSON is read whatever its size, and what is short to its end.
+#: So many levels are undone whatever the size of the text; further ones while the work is bounded.
 _LEVELS: Final = 4
 _WORK: Final = 1 << 20  # characters, over all levels
 

@@ -38,6 +38,7 @@ class Query:
         return await self._ask(lambda store: store.calls(CallFilter(**wanted)))
 
     async def call(self, call_id: str) -> Call | None:
+        """The line of a call, by its whole id."""
         return await self._ask(lambda store: store.call(call_id))
 
     async def events(self, call_id: str, *, after: int = -1) -> list[Row]:
@@ -49,6 +50,7 @@ class Query:
         return diff_of(call_id, await self.events(call_id))
 
     async def stats(self) -> Mapping[str, Any]:
+        """`Store.stats`: how much there is, from when to when (Unix seconds)."""
         return await self._ask(lambda store: store.stats())
 
     async def verify(self, call_id: str | None = None) -> list[Finding]:
@@ -84,6 +86,7 @@ class Query:
                 await anyio.sleep(_POLL)
 
     async def close(self) -> None:
+        """Give the connection back. A later question opens another one."""
         store, self._store = self._store, None
         if store is not None:
             await to_thread.run_sync(self._give_back, store)

@@ -19,8 +19,8 @@ CALL_COLUMNS: Final = (
     "api_key_hash", "outcome", "blocked_by", "usage", "trace_id", "writer",
 )  # fmt: skip
 
-#: The end of a call says these again, and knows better; of the others the first stands. `model` is of these where the end
-#: is known.
+#: Columns for which a later row counts, because the end of a call knows better; for the others the first one does.
+#: `model` is one of these once the end is known.
 LATEST: Final = frozenset({"ended_at", "outcome", "blocked_by", "usage"})
 
 _FROM_REQUEST: Final = (

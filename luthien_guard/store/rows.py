@@ -40,6 +40,7 @@ class Row:
 
     @property
     def details(self) -> dict[str, Any]:
+        """The payload, parsed. Raises ValueError where no guard wrote it."""
         found: dict[str, Any] = json.loads(self.payload)
         return found
 

@@ -29,6 +29,7 @@ class VirtualClock:
         return self.now
 
     def until(self, when: float, scope: anyio.CancelScope | None = None) -> anyio.CancelScope:
+        """A scope that is cancelled when this clock comes to `when` (seconds): `scope`, from now on, or a new one."""
         if scope is None:
             scope = anyio.CancelScope()
         else:

@@ -115,6 +115,7 @@ class Runs(Sequence[Played]):
 
     @property
     def reasoning(self) -> str:
+        """The reasoning that all runs agree on."""
         return str(self._agreed("reasoning", [each.transcript.reasoning for each in self._runs]))
 
     @property
@@ -209,6 +210,7 @@ class Runs(Sequence[Played]):
         status: Literal["success", "blocked", "upstream_error", "policy_error", "cancelled", "timeout"],
         policy: str | None = None,
     ) -> Runs:
+        """Every exchange ended so, by `policy` if one is named."""
         for run in self._runs:
             got = run.outcome
             _check(run, got.status.value == status, f"the outcome is {got.status.value}: {got.reason}")

@@ -127,7 +127,7 @@ class Block:
         self.writable = writable  # False: may be let through or blocked, never rewritten (signed, encrypted)
         self.closed = False  # set by the reader with STOP
         self.source: list[str] = []  # text or arguments as they came
-        # Of a call: the arguments of a closed call that clients take this one for the rest of.
+        # Of a call: the arguments of the closed call that clients take this one to continue.
         self.prefix = ""
         # Of a text: the one that clients read in front of it, where they join texts. It is closed before this one begins.
         self.follows: Block | None = None
@@ -207,7 +207,7 @@ class Reader(Protocol):
 
     model: str  # of the response, "" until known
     id: str
-    #: Why the chunk that was read last is of no kind that the format knows; "" where it is. `foreign.NO_ANSWER` where
+    #: Why the chunk that was read last is of no kind that the format knows; "" if it is of one. `foreign.NO_ANSWER` if
     #: nobody can judge it.
     unknown: str
 
@@ -262,7 +262,7 @@ class WireFormat(Protocol):
     #: What `on_block="error"` answers with, and its code: a status after which this provider's clients do not ask again
     #: (Claude Code retries a 400 six times, Codex a 403).
     refusal: tuple[int, str]
-    #: True where a stream that has begun ends with it, too: the clients of others would ask again.
+    #: True where it may also end a stream that has begun; clients of the other formats would ask again.
     refuses_in_stream: bool
 
     def read_request(self, body: bytes) -> ChatRequest:

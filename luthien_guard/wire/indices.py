@@ -10,7 +10,7 @@ from luthien_guard.wire.strings import seen
 __all__ = ["index_of", "leaves_as", "no_list", "strings_only"]
 
 _STRING: Final = (str, type(None))
-_LARGEST: Final = 2**31  # beyond 2**53 JavaScript takes two numbers for one; nothing has as many parts
+_LARGEST: Final = 2**31  # beyond 2**53 JavaScript takes two numbers for one; no answer has that many parts
 
 
 def index_of(raw: Any) -> int | None:

@@ -56,7 +56,7 @@ _FOLDED: Final = bytes.maketrans(b"123456789E[", b"000000000e{")
 # A double overflows from 10**308 on: with an exponent of three digits, or with one of two (at most 99) and 210 digits
 # before it.
 _LONG_NUMBER: Final = b"0" * 210
-# Nothing in it is tried twice, and a string that never ends goes to the end: so it takes as long as the text is.
+# It never backtracks, and a string without an end matches to the end of the text: the time is linear.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}

@@ -17,9 +17,9 @@ Outcome: TypeAlias = "Reply | UpstreamError"
 _STORED: Final = re.compile(
     r"(?:GET|DELETE) /v1/responses/[^/]+|POST /v1/responses/[^/]+/cancel|GET /v1/responses/[^/]+/input_items"
 )
-#: Outcomes after which the next one is asked, the least telling first: it is not here; who asks is nobody here.
+#: Outcomes after which the next upstream is asked, the least telling first: no such response; an unknown caller.
 _ELSEWHERE: Final = {404: 0, 405: 0, 501: 0, 401: 1, 403: 1}
-_FAILED: Final = 2  # it may be the one that has it, so this outranks those who have not
+_FAILED: Final = 2  # the one that failed may be the one that has it: this outranks those that have not
 
 
 def is_stored(call: Call) -> bool:

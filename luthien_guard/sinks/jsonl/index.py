@@ -78,7 +78,7 @@ class Index:
         entry = self.entries.get(row.call_id)
         if entry is None:
             entry = self.entries[row.call_id] = Entry(row.at)
-            insort(self.ids, row.call_id)  # next to always at the end
+            insort(self.ids, row.call_id)  # nearly always at the end
         entry.places.append(begin)
         entry.bytes += end - begin
         entry.policies.add(row.policy)

@@ -20,6 +20,7 @@ class LogCorrelation(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Put the ids of the running exchange into the record. Every record passes."""
         place = active.get()
         place = place if place is not None and place.open else None
         found = _span_context(place)

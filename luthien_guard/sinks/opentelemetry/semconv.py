@@ -87,12 +87,11 @@ BLOCKED_BY: Final = "luthien.blocked_by"
 LOST: Final = "luthien.records.lost"
 EVENTS_DROPPED: Final = "luthien.events.dropped"
 POLICY_NAME: Final = "luthien.policy.name"
-POLICY_VERDICT: Final = "luthien.policy.verdict"  # block, abort, retry, ask, change, error
+POLICY_VERDICT: Final = "luthien.policy.verdict"  # block, abort, retry, change, error
 POLICY_HOOK: Final = "luthien.policy.hook"
 POLICY_ENFORCED: Final = "luthien.policy.enforced"
 POLICY_EVENT: Final = "luthien.policy.event"  # the name that a policy gave to its own record
 POLICY_SECONDS: Final = "luthien.policy.seconds"
-POLICY_CALLS: Final = "luthien.policy.calls"
 
 INTERVENTION: Final = "luthien.intervention"  # span events
 NOTED: Final = "luthien.response.noted"

@@ -108,6 +108,7 @@ class OpenTelemetrySink:
         return trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
 
     def stop(self) -> None:
+        """Called by the guard: the library's log gets no more ids."""
         logging.getLogger("luthien_guard").removeFilter(self._correlation)
 
     def watch(self, ledger: Callable[[], Mapping[str, int]]) -> None:

@@ -22,8 +22,8 @@ T = TypeVar("T")
 COMMAND: Final = 30.0  # seconds for one command
 _CONNECT: Final = 5.0  # seconds
 _SLACK: Final = 5.0  # what a whole piece of work may take longer than one command
-# The classes of failures after which one connects anew: the connection failed; one can only read there, since another
-# server took over; the server goes.
+# Classes of failures after which to connect anew: the connection failed; the server only reads, since another one took
+# over; the server shuts down.
 _BROKEN: Final = ("08", "25", "57")
 # The server ends what we no longer wait for, also when we are gone: else a lock could outlive its holder. By SET, for
 # poolers refuse what they do not know among the start-up parameters.
@@ -130,7 +130,7 @@ class Connection:
         self._prepare = prepare
         self._patience = patience
         self._thread = LoopThread("luthien-guard-postgresql")
-        # Who reads may give up waiting, and its command still runs when the next comes.
+        # A reader may have given up waiting: its command still runs when the next one comes.
         self._one = threading.Lock()
         self._db: Database | None = None
 

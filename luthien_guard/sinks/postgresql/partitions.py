@@ -12,7 +12,7 @@ from luthien_guard.sinks.postgresql.driver import Database
 
 __all__ = ["LOCK", "Partition", "created", "day_of", "found", "wanted"]
 
-#: Held by who writes rows, makes partitions or prunes. It gives rows positions in the order of their commits, so that a
+#: Held by whoever writes rows, makes partitions or prunes. It gives rows positions in the order of their commits, so that a
 #: tail misses none.
 LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('luthien_guard'))"
 

@@ -281,5 +281,5 @@ def _say(data: Any, message: Path, texts: list[str], changes: dict[Path, Any]) -
         changes[(*path, len(content))] = {"type": "text", "text": "\n\n".join(texts)}
         return
     content = changes.get(path, content)
-    said = [content] if isinstance(content, str) and content else []  # anything else is nothing that was said
+    said = [content] if isinstance(content, str) and content else []  # anything else says nothing
     changes[path] = "\n\n".join([*said, *texts])

@@ -46,8 +46,8 @@ def read_entry(
     elif notes.where:
         strange = read_payload(block, raw.get(notes.where), (*owner, notes.where), owner, pieces)
     strange = _read_members(block, raw, owner, envelope, pieces) or strange
-    # Even a fragment that says nothing belongs to its call, and goes when the call goes. Behind what stands in it: no
-    # other piece has a say about the place that its call got.
+    # Even a fragment that says nothing belongs to its call, and goes when the call goes. This piece is the last, so that
+    # no other one changes the place that the call got.
     pieces.append(Piece(PieceKind.DERIVED, block=block, path=owner, owner=owner, value="entry"))
     return strange
 
@@ -125,7 +125,7 @@ def _name(block: Block, name: Any, path: Path, owner: Path, pieces: list[Piece])
     if name is None or (name == "" and begun):
         return
     if type(name) is not str or (is_blank(name) and not begun):
-        # of a call with a blank name some clients read no beginning
+        # some clients do not take a call with a blank name for one that begins
         opaque(name, path, pieces, owner=owner)
         pieces.append(leaves_as(path, DELETE))
         return

@@ -70,7 +70,7 @@ def parts_of(content: list[Any], path: Path, pieces: list[Piece]) -> list[tuple[
             continue
         kind, text, inner = part.get("type"), part.get("text"), part.get("thinking")
         read = {"type"} if kind in ("text", "thinking") else set[str]()
-        if isinstance(text, str):  # whatever its type is: clients that ask for a text do not ask for that
+        if isinstance(text, str):  # whatever its type is: clients that read the text do not look at the type
             found.append(("content", (*path, at, "text"), text))
             read.add("text")
         elif kind == "text":

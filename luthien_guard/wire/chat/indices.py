@@ -39,7 +39,7 @@ def read_choice_index(
     """(the choice, why its index is of no known kind). Where it says so in another way than all clients understand, it
     is made to say so."""
     number = choice_of(raw, default, last)
-    # also none at all: that is 0 for most clients, and beside 0 another one for some
+    # also without an index: for most clients that is choice 0, for some a choice beside it
     if type(raw) is not int or raw != number:
         pieces.append(leaves_as((*path, "index"), number))
     if number == MAX_CHOICES:

@@ -72,7 +72,7 @@ class StreamReader:
         for key, value in data.items():
             if key == "choices":
                 if data.get("error") and _say_something(value):
-                    # there are clients that read nothing else of such a chunk
+                    # some clients read the error of such a chunk and nothing else
                     self._unread(value, "choices beside an error", pieces)
                 else:
                     self._read_choices(value, pieces)
@@ -166,7 +166,7 @@ class StreamReader:
             choice = self._choices.get(number) if type(number) is int else None
             if choice is None or number == MAX_CHOICES:
                 if self._done:
-                    # most clients have gone; those that read on put what comes then to what came before
+                    # most clients have stopped reading; the others append this to what came before
                     self._unread(choices, "choices after [DONE]", pieces)
                     return
                 choice = self._choice(number, path, pieces)

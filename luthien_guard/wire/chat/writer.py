@@ -237,7 +237,7 @@ class StreamWriter:
         for number, state in sorted(states.items()):
             if state != "finished":
                 out.append(self._chunk([{"index": number, "delta": {}, "finish_reason": "stop"}]))
-        if self._usage:  # it has no choices: who did not ask for it reads `choices[0]`
+        if self._usage:  # it has no choices: clients that did not ask for it fail on `choices[0]`
             out.append(self._chunk([], usage=dict(usage) if usage else no_usage()))
         self._grammar.end(strict=True)
         return b"".join([*out, canonical(b"[DONE]")])
@@ -276,7 +276,7 @@ def _place(data: Any, owner: Path, block: Block, changes: dict[Path, Any]) -> No
     entry = data["choices"][owner[1]]["delta"]["tool_calls"][owner[4]]
     index = changes.get((*owner, "index"), entry.get("index"))
     if index is None and block.codec.index is None:
-        index = 0  # that is what no index is, where none of its fragments has one
+        index = 0  # no index means 0, if none of the call's fragments has one
     if type(index) is not int or index != out:
         changes[(*owner, "index")] = out
     if id and changes.get((*owner, "id"), entry.get("id")):

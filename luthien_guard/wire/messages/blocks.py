@@ -70,9 +70,9 @@ _TEXTS: Final[dict[str, tuple[str, Channel, bool]]] = {
     "thinking": ("thinking", "reasoning", False),
     "compaction": ("content", "content", False),
 }
-#: Of types that the format does not know: clients that ask a block for its text read it, whatever the block is.
+#: Of types that the format does not know: some clients read the text of every block that has one.
 _ODD: Final[tuple[str, Channel, bool]] = ("text", "content", False)
-#: Members that clients read which do not ask a block for its type.
+#: Members that some clients read whatever the type of the block is.
 _SAID: Final = ("text", "thinking")
 #: Types that consist of strings which nobody may rewrite: encrypted, or references.
 _OTHERS: Final = frozenset({"redacted_thinking", "container_upload", "fallback"})

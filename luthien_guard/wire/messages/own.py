@@ -60,8 +60,8 @@ class OwnEvents:
             said += self._closed(message if called else "")
             if not called:
                 said.append(self._text(message))
-            # calls that left have to be answered by the client, or the session is refused from then on; after them
-            # no text may begin: the record has the reason
+            # The client has to answer the calls that left, or the provider refuses the session from then on. No text may
+            # begin after them, so only the record has the reason.
             delta = {"stop_reason": "tool_use" if called else "end_turn", "stop_sequence": None}
             counts = {"output_tokens": usage_of(usage)["output_tokens"]}
             said.append(self.event("message_delta", strict=True, delta=delta, usage=counts))

@@ -146,7 +146,7 @@ class StreamReader:
     # -- events --------------------------------------------------------------------------------------------------------
 
     def _message_start(self, data: dict[str, Any], pieces: list[Piece]) -> None:
-        if self._begun:  # some clients take no notice, some begin anew: it does not leave
+        if self._begun:  # some clients ignore it, some begin anew: it does not leave
             self.unknown = "a second message_start"
             opaque(data, (), pieces)
             return
@@ -256,14 +256,16 @@ class StreamReader:
         )
         said = self._odd_text(delta, key, pieces) if is_odd else ()
         envelope(delta, ("delta",), pieces, names=("type",), skip=said)
-        # What is of no type that is joined stays in a block of an unknown type.
+        # Some clients would join its members to a text; in a block of an unknown type nobody does.
         if not is_odd:
             _unsay(delta, "", pieces)
         if kind == _SUMMARY:  # Vercel's SDK takes it for more of any text
             if delta.get("content") is not None:
                 self.unknown = "a part of a summary outside of one"
                 pieces.append(leaves_as(("delta", "content"), DELETE))
-        elif type(kind) is str and kind in _DELTAS:  # with something else where its text should stand
+        elif (
+            type(kind) is str and kind in _DELTAS
+        ):  # a known delta with something other than a string for its text
             pieces.append(leaves_as(("delta", _DELTAS[kind][0]), ""))
 
     def _odd_text(self, delta: dict[str, Any], key: Any, pieces: list[Piece]) -> tuple[str, ...]:
@@ -280,7 +282,7 @@ class StreamReader:
             pieces.append(Piece(_START, block=block))
         block.source.append(text)
         pieces.append(Piece(_DELTA, block=block, path=_TEXT, text=text))
-        # There is more to the event than its text: each is noted, and asked about.
+        # With a second piece no frame counts as a mere repeat of another: each is noted, and asked about.
         pieces.append(Piece(_DELTA, block=block, path=_TEXT))
         return ("text",)
 

@@ -121,7 +121,7 @@ class StreamWriter:
             first = _first_delta(data, changes) if read.source is not None else None
         elif kind == "message_start":
             if self._grammar.begun and read.source is not None:
-                return  # clients would not agree on what it begins
+                return  # a second one: clients would not agree on what it begins
             self._message(data, read.pieces, changes)
         elif kind == "message_delta":
             self._end_blocks(out)
@@ -191,7 +191,7 @@ class StreamWriter:
         if pieces and pieces[0].kind is not _DELTA:
             self._orphan(pieces, key, out)
         if key not in self._places:
-            # signatures, stops and the like for no block: after a shift they would land in somebody else's
+            # signatures, stops and the like for a block that is not open: after a shift they would land in another one
             if read.source is None:
                 raise IllegalOutput(f"anthropic.messages: {kind} outside of a block", policy="", hook="")
             return None if self._shifted or (pieces and pieces[0].block is not None) else -1
@@ -282,7 +282,7 @@ class StreamWriter:
         changes.update(changes_of(dumps(data), data, ("message",), pieces, self._said))
         left = changes.get(("message", "content"))
         gone = sum(value is DELETE and len(path) == _ELEMENT for path, value in changes.items())
-        # Clients append to these.
+        # Clients append to these blocks: later ones get the indices behind them.
         self._own.take_index(len(loads(left.encode())) if isinstance(left, Raw) else len(content) - gone)
         for piece in pieces:
             if piece.kind is _START and piece.block is not None and runs_at_client(piece.block):
