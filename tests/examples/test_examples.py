@@ -34,3 +34,12 @@ async def test_the_policy_blacks_out_whatever_the_cut() -> None:
     for every in (1, 5, 24, 200):
         for each in await run(BlackOut(), Script().text(f"use {secret}, please").split(every)):
             assert each.transcript.text == "use █████, please"
+
+
+async def test_the_policy_blocks_what_it_cannot_black_out() -> None:
+    secret = "tok_" + "a1" * 10
+    for script in (
+        Script().reasoning(f"it is {secret}").text("Done."),
+        Script().unknown(secret).text("Done."),
+    ):
+        (await run(BlackOut(), script)).no_leak(secret)
