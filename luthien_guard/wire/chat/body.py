@@ -74,7 +74,7 @@ class BodyReader:
         return pieces
 
     def _strange(self, why: str) -> None:
-        """The body is not what the format says. What stands in it is still read."""
+        """The body is not what the format says ("": it is). What stands in it is still read."""
         self.unknown = self.unknown or why
 
     def _choices(self, choices: Any, pieces: list[Piece]) -> None:
@@ -94,8 +94,7 @@ class BodyReader:
             return
         index = choice.get("index")
         number, why = read_choice_index(at if index is None else index, at, path, pieces)
-        if why:
-            self._strange(why)
+        self._strange(why)
         content = None
         for key, value in choice.items():
             if key == "message":
@@ -121,74 +120,72 @@ class BodyReader:
             if message is not None:
                 self._strange("a message that is no object")
             return None
-        texts: dict[str, Block] = {}  # one of each channel, as a string or in parts
+        texts = _Texts(number, self._blocks)
         why = ""
         for key, value in sorted(message.items(), key=_is_refusal):
-            place = (*path, key)
-            channel = CHANNELS.get(key)
-            if channel is not None:
-                self._read_text(texts, key, channel, number, value, place, pieces)
-            elif key == "role":
-                self._envelope.check(value, place, pieces)
-            elif key == "tool_calls":
-                why = read_whole(value, number, place, self._envelope, pieces) or why
-            elif key == "function_call":
-                why = read_whole_legacy(value, number, place, pieces) or why
-            elif key == "audio" and isinstance(value, dict) and isinstance(value.get("transcript"), str):
-                transcript = (*place, "transcript")
-                self._text(texts, key, "audio_transcript", number, transcript, value["transcript"], pieces)
-                opaque({k: v for k, v in value.items() if k != "transcript"}, place, pieces)
-            else:
-                opaque({key: value}, path, pieces)
-        if why:
-            self._strange(why)
-        for block in texts.values():
-            if not block.closed:
-                block.closed = True
-                pieces.append(Piece(PieceKind.STOP, block=block))
-        return texts.get("content")
+            why = self._member(texts, key, value, (*path, key), pieces) or why
+        self._strange(why)
+        self._blocks += len(texts.all)
+        texts.end(pieces)
+        return texts.all.get("content")
 
-    def _read_text(
-        self,
-        texts: dict[str, Block],
-        key: str,
-        channel: Channel,
-        number: int,
-        value: Any,
-        path: Path,
-        pieces: list[Piece],
-    ) -> None:
+    def _member(self, texts: _Texts, key: str, value: Any, path: Path, pieces: list[Piece]) -> str:
+        """Gives why the calls in it are of no known kind."""
+        if (channel := CHANNELS.get(key)) is not None:
+            self._strange(texts.read(key, channel, value, path, pieces))
+        elif key == "role":
+            self._envelope.check(value, path, pieces)
+        elif key == "tool_calls":
+            return read_whole(value, texts.number, path, self._envelope, pieces)
+        elif key == "function_call":
+            return read_whole_legacy(value, texts.number, path, pieces)
+        elif key == "audio" and isinstance(value, dict) and isinstance(value.get("transcript"), str):
+            texts.add(key, "audio_transcript", (*path, "transcript"), value["transcript"], pieces)
+            opaque({k: v for k, v in value.items() if k != "transcript"}, path, pieces)
+        else:
+            opaque({key: value}, path[:-1], pieces)
+        return ""
+
+
+class _Texts:
+    """The texts of one message: one of each name, as a string or in parts. `first`: the index of the first one's block."""
+
+    def __init__(self, number: int, first: int) -> None:
+        self.number = number  # of the choice
+        self.all: dict[str, Block] = {}
+        self._first = first
+
+    def read(self, key: str, channel: Channel, value: Any, path: Path, pieces: list[Piece]) -> str:
+        """Gives why it is of no known kind, "" where it is."""
         if isinstance(value, str):
-            self._text(texts, key, channel, number, path, value, pieces)
+            self.add(key, channel, path, value, pieces)
         elif isinstance(value, list):
             for name, into, place, text in texts_of(key, channel, value, path, pieces):
-                self._text(texts, name, into, number, place, text, pieces)
+                self.add(name, into, place, text, pieces)
             of_one_type(value, path, pieces, begun=False)
         elif value is not None:
             opaque(value, path, pieces)
-            self._strange("a text that is neither string nor list")
+            return "a text that is neither string nor list"
+        return ""
 
-    def _text(
-        self,
-        texts: dict[str, Block],
-        name: str,
-        channel: Channel,
-        number: int,
-        path: Path,
-        text: str,
-        pieces: list[Piece],
-    ) -> None:
+    def add(self, name: str, channel: Channel, path: Path, text: str, pieces: list[Piece]) -> None:
         if not text:
             return
-        block = texts.get(name)
+        block = self.all.get(name)
         if block is None:
-            block = texts[name] = Block("text", choice=number, index=self._blocks, channel=channel)
-            self._blocks += 1
+            at = self._first + len(self.all)
+            block = self.all[name] = Block("text", choice=self.number, index=at, channel=channel)
             if name == "refusal":
-                follow(block, texts.get("content"), pieces)
+                follow(block, self.all.get("content"), pieces)
             pieces.append(Piece(PieceKind.START, block=block))
         block.source.append(text)
         pieces.append(Piece(PieceKind.DELTA, block=block, path=path, text=text))
+
+    def end(self, pieces: list[Piece]) -> None:
+        for block in self.all.values():
+            if not block.closed:
+                block.closed = True
+                pieces.append(Piece(PieceKind.STOP, block=block))
 
 
 class BodyWriter:
