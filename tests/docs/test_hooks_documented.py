@@ -6,7 +6,7 @@ import inspect
 import re
 from pathlib import Path
 
-from luthien_guard import hookspecs
+from luthien_guard import Policy, hookspecs
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
 
@@ -19,3 +19,9 @@ def test_the_table_of_hooks_is_the_hookspecs() -> None:
         if name.startswith("on_")
     ]
     assert documented == specified
+
+
+def test_the_table_of_declarations_is_the_policys() -> None:
+    section = PAGE.split("## What a policy declares")[1].split("## ")[0]
+    declared = Policy.__annotations__.keys() - {"Config"}
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == {*declared, "remember"}

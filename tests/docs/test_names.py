@@ -14,6 +14,7 @@ import luthien_guard
 from luthien_guard import Guard, events
 from luthien_guard.config.settings import GuardConfig
 from luthien_guard.exchange import Outcome
+from luthien_guard.policy import PolicyContext
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "names.md").read_text(encoding="utf-8")
 MODULES = ("asgi", "config", "gateway", "sinks.opentelemetry", "testing", "testing.strategies")
@@ -44,6 +45,12 @@ def test_every_attribute_and_argument_of_a_guard_stands_there() -> None:
     public = {name for name in vars(Guard) if not name.startswith("_")}
     given = set(inspect.signature(Guard).parameters) - set(GuardConfig.model_fields)
     assert sorted(name for name in public | given if not re.search(rf"`(Guard\.)?{name}\b", guard)) == []
+
+
+def test_the_context_has_what_is_said_of_it() -> None:
+    for_the_guard = {"request_sent", "answer_discarded"}
+    public = {name for name in dir(PolicyContext) if not name.startswith("_")} - for_the_guard
+    assert {*re.findall(r"`(\w+)(?:\(.*?\))?`", row("PolicyContext"))} - {"ctx"} == public
 
 
 @pytest.mark.parametrize("event", [*EVENTS, Outcome], ids=lambda event: event.__name__)
