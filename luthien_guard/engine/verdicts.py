@@ -72,8 +72,8 @@ class VerdictCache:
 
     def put(self, policy: Policy, call: ToolCall, verdict: Block | Abort, until: float) -> None:
         key = _key(policy, call)
+        self._found.pop(key, None)  # not moved to the end: another thread may have forgotten it meanwhile
         self._found[key] = (until, verdict, policy)
-        self._found.move_to_end(key)
         while len(self._found) > self.SIZE:
             self._found.popitem(last=False)
 
