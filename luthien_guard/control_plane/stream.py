@@ -95,7 +95,8 @@ class LocalStream:
                 await self._take(tail)
             await self._finish()
         release = await self._release()
-        if self._decoder.idle:  # otherwise what comes next is the rest of a frame, whatever it looks like
+        # where a frame has begun, what comes next is the rest of it, whatever it looks like
+        if not last and self._decoder.idle:
             flows.begin()
         return release
 

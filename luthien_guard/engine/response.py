@@ -274,11 +274,11 @@ class Response:
         return [*([read] for read in ready[:alone]), *([ready[alone:]] if ready[alone:] else [])]
 
     def _written(self, ready: list[ReadChunk]) -> list[Item]:
-        if all(read.pattern is not None and read.pieces[0].out != "" for read in ready):
-            return [written(read) for read in ready]
-        for read in ready:
-            if read.pattern is not None:
-                read.chunk = parsed(read.chunk.raw)
+        flowing = [read for read in ready if read.pattern is not None]
+        if len(flowing) == len(ready) and all(read.pieces[0].out != "" for read in flowing):
+            return [written(read) for read in flowing]
+        for read in flowing:
+            read.chunk = parsed(read.chunk.raw)
         items = self.state.writer.write(ready)
         # Who only looks on makes nothing right that clients would read in several ways.
         if not self.plan.enforces:

@@ -70,14 +70,13 @@ def _nothing() -> None:
 
 
 class _OnAsyncio:
-    __slots__ = ("_forget", "_loop", "_now", "_over", "_ring", "_soon", "_tasks", "_timer")
+    __slots__ = ("_loop", "_now", "_over", "_ring", "_soon", "_tasks", "_timer")
 
     def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._now = clock
         self._ring = ring
         self._tasks: set[asyncio.Task[None]] = set()
-        self._forget = self._tasks.discard
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None  # what starts then
         self._over = False
@@ -86,7 +85,7 @@ class _OnAsyncio:
         if not self._over:
             task = self._loop.create_task(work(*args))
             self._tasks.add(task)
-            task.add_done_callback(self._forget)
+            task.add_done_callback(self._tasks.discard)
 
     def meanwhile(self, work: Work, /) -> None:
         self._soon = self._loop.call_soon(self.start, work)

@@ -50,8 +50,10 @@ def _runs(at: int, choice: Any, changes: Mapping[Path, Any]) -> Iterator[_Run]:
     """Without what does not leave as it came: nobody reads an entry there."""
     delta = choice.get("delta") if isinstance(choice, dict) else None
     calls = delta.get("tool_calls") if isinstance(delta, dict) else None
+    if not isinstance(calls, list):
+        return
     path: Path = ("choices", at, "delta", "tool_calls")
-    if not isinstance(calls, list) or (changes and any(path[:end] in changes for end in _OUTER)):
+    if changes and any(path[:end] in changes for end in _OUTER):
         return
     left = [place for place in range(len(calls)) if changes.get((*path, place)) is not DELETE]
     for known, places in groupby(left, lambda place: _is_known(calls[place], (*path, place), changes)):

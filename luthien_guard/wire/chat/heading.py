@@ -44,16 +44,19 @@ class Heading:
     def begin(self, chunk: Chunk, pieces: Sequence[Piece]) -> None:
         """A chunk before there is a heading."""
         if any(map(_says_something, pieces)):
-            self.event, self.object = chunk.event, chunk.data.get("object")
+            self._learn(chunk)
+
+    def _learn(self, chunk: Chunk) -> None:
+        self.event, self.object = chunk.event, chunk.data.get("object")
 
     def read(self, chunk: Chunk, pieces: list[Piece], odd: Mapping[Path, Any]) -> None:
         """A chunk under another heading, or before there is one. `odd`: where it does not fit, and what stands there."""
         place = next((piece.path[:3] for piece in pieces if _says_something(piece)), None)
-        if not self.known:
-            self.begin(chunk, pieces)
-            self.odd = {} if place is None else {path[-1]: value for path, value in odd.items()}
-            return
         if place is None:
+            return
+        if not self.known:
+            self._learn(chunk)
+            self.odd = {path[-1]: value for path, value in odd.items()}
             return
         self._fit(place, odd, pieces)
         stands = chunk.data.get("object")
