@@ -84,9 +84,9 @@ class Threads:
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, str] = OrderedDict()
 
-    def of(self, session: str | None) -> str | None:
+    def of(self, session: str) -> str:
         """The session that is meant, where `session` is the id of a response."""
-        return None if session is None else self._sessions.get(session, session)
+        return self._sessions.get(session, session)
 
     def answered(self, response_id: str, session: str | None) -> str:
         """Remember the response; its session."""

@@ -52,47 +52,59 @@ class LocalControlPlane:
         self, metadata: RequestMetadata, wire_format: str, body: bytes
     ) -> PolicyResult[RequestDecision]:
         try:
-            exchange = self._open(metadata, wire_format, self._plan(metadata))
+            plan = self._plan(metadata)
         except ConfigError as error:
             answer = self.reject(metadata, wire_format, 503, "no_policies", str(error))
             return PolicyResult(RequestDecision(body, answer), allowed=False, reason=str(error))
-        result = await self._decided(exchange, body)
+        exchange = self._open(metadata, wire_format, plan)
+        result = self._read(exchange, body)
+        if result is None and body and plan.looks_at_request:
+            result = await self._asked(exchange, body)
+        if result is None:
+            result = self._admitted(exchange)
         if exchange.record.owes and (problem := await unrecorded(exchange)) is not None:
             return PolicyResult(RequestDecision(body, problem), allowed=False, reason=UNRECORDED)
         return result
 
-    async def _decided(self, exchange: Exchange, body: bytes) -> PolicyResult[RequestDecision]:
-        format = exchange.format
+    def _read(self, exchange: Exchange, body: bytes) -> PolicyResult[RequestDecision] | None:
+        """The request is on record, and refused where no policy could be asked about it."""
+        format, plan = exchange.format, exchange.plan
+        exchange.body = body
         try:
             # a retrieval (GET) has no body; whatever comes back is policed all the same
-            request = format.read_request(body) if body else ChatRequest(format.name, {})
+            exchange.request = format.read_request(body) if body else ChatRequest(format.name, {})
         except WireError as error:
             exchange.request = ChatRequest(format.name, {})
             self._received(exchange, body)
             return _rejected(exchange, body, error)
-        exchange.request = request
         self._received(exchange, body)
-        if (name := exchange.plan.needs_history) is not None and (kept := request.references):
+        if (name := plan.needs_history) is not None and (kept := exchange.request.references):
             return _rejected(exchange, body, HistoryKept(kept), policy=name)
-        covered = exchange.plan.looks_at_response or exchange.services.keeps_content
-        if not body:
-            enforces = exchange.plan.enforces
-            # what was cut off would be missing in what policies judge
-            if enforces and exchange.metadata.resumes:
-                return _rejected(exchange, body, AnswerFromMiddle())
-            return PolicyResult(RequestDecision(body, covers_response=covered, enforces=enforces))
+        # what was cut off would be missing in what policies judge
+        if not body and plan.enforces and exchange.metadata.resumes:
+            return _rejected(exchange, body, AnswerFromMiddle())
+        return None
+
+    async def _asked(self, exchange: Exchange, body: bytes) -> PolicyResult[RequestDecision] | None:
+        """What policies answer in the application's place."""
+        stream = exchange.request.stream
         intervention = await exchange.decide_request(body)
         if intervention is not None:
-            return self._refused(exchange, intervention, stream=request.stream)
+            return self._refused(exchange, intervention, stream=stream)
         if exchange.body != body:
             exchange.record(EventType.REQUEST_SENT, body=_text(exchange.body))
+        return None
+
+    def _admitted(self, exchange: Exchange) -> PolicyResult[RequestDecision]:
+        plan, request = exchange.plan, exchange.request
         decision = RequestDecision(
             exchange.body,
-            model=exchange.request.model,
-            stream=exchange.request.stream,
-            covers_response=covered,
-            enforces=exchange.plan.enforces,
-            ends_at_once=exchange.plan.ends_at_once,
+            None,
+            request.model,
+            request.stream,
+            plan.looks_at_response or self._services.keeps_content,
+            plan.enforces,
+            plan.ends_at_once,
         )
         return PolicyResult(decision)
 
@@ -108,24 +120,25 @@ class LocalControlPlane:
         return exchange
 
     def _received(self, exchange: Exchange, body: bytes | None) -> None:
-        metadata, request = exchange.metadata, exchange.request
-        exchange.session = self._threads.of(metadata.session_id or self._sessions.of(request))
+        metadata, request, record = exchange.metadata, exchange.request, exchange.record
+        if (session := metadata.session_id or self._sessions.of(request)) is not None:
+            exchange.session = self._threads.of(session)
         exchange.user = metadata.user_id or user_of(request)
-        exchange.record.hide(request.raw)
-        exchange.record(
-            EventType.REQUEST_RECEIVED,
-            wire_format=exchange.format.name,
-            endpoint=metadata.endpoint,
-            model=request.model,
-            stream=request.stream,
-            session_id=exchange.session,
-            user_id=exchange.user,
-            api_key_hash=metadata.api_key_hash,
-            trace_id=metadata.trace_id,
-            traceparent=metadata.traceparent,
-            policy_version=exchange.plan.version,
-            body=None if body is None else _text(body),
-        )
+        record.hide(request.raw)
+        details = {
+            "wire_format": exchange.format.name,
+            "endpoint": metadata.endpoint,
+            "model": request.model,
+            "stream": request.stream,
+            "session_id": exchange.session,
+            "user_id": exchange.user,
+            "api_key_hash": metadata.api_key_hash,
+            "trace_id": metadata.trace_id,
+            "traceparent": metadata.traceparent,
+            "policy_version": exchange.plan.version,
+            "body": None if body is None else _text(body),
+        }
+        record.put(EventType.REQUEST_RECEIVED, None, details)
 
     def _refused(
         self, exchange: Exchange, intervention: Intervention, *, stream: bool
@@ -151,21 +164,20 @@ class LocalControlPlane:
         exchange = self._exchanges.pop(call_id, None)
         if exchange is None:
             return outcome or Outcome(OutcomeStatus.SUCCESS)
-        if exchange.response is not None:
-            exchange.response.recorded()
-        details = {"wire_format": exchange.format.name, **self._began_session(exchange)}
-        exchange.response = None  # it knows the exchange: what is over must not wait for a garbage collection
-        return await exchange.close(outcome, details)
+        session: str | None = None
+        if (response := exchange.response) is not None:
+            response.recorded()
+            session = self._session_of(exchange, response.state.reader.id)
+            exchange.response = None  # it knows the exchange: what is over must not wait for a garbage collection
+        return await exchange.close(outcome, session)
 
-    def _began_session(self, exchange: Exchange) -> dict[str, str]:
-        """The id of a response is the session of those that go on from it, and of the first itself."""
-        response = exchange.response
-        if not self._sessions.follow_responses or exchange.format.name != "openai.responses":
-            return {}
-        if response is None or not response.state.reader.id:
-            return {}
-        session = self._threads.answered(response.state.reader.id, exchange.session)
-        return {"session_id": session} if exchange.session is None else {}
+    def _session_of(self, exchange: Exchange, response_id: str | None) -> str | None:
+        """The id of a response is the session of those that go on from it, and of the first itself: that of an exchange
+        which had none."""
+        if not (self._sessions.follow_responses and response_id and exchange.format.name == "openai.responses"):
+            return None
+        session = self._threads.answered(response_id, exchange.session)
+        return session if exchange.session is None else None
 
     def record(self, call_id: str, event: str, details: Mapping[str, Any]) -> None:
         exchange = self._exchanges.get(call_id)

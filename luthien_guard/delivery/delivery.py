@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from luthien_guard.delivery.captured import without_split_secrets
 from luthien_guard.delivery.journal import Journal
 from luthien_guard.delivery.latest import Latest
 from luthien_guard.delivery.ledger import Ledger
@@ -45,9 +44,10 @@ class Delivery:
         self.latest = Latest(self.redact, lock=self.in_turn)
         renewed_in_forks(self)
         self._own = Ledger()  # where no store is
-        self._taken = 0  # records by the sinks alone
         self.refused: Counter[tuple[str, str]] = Counter()
-        self._now = now
+        self.now = now
+        #: Somebody takes records besides the memory of this process.
+        self.has_takers = storage is not None or bool(self.sinks)
 
     def renew_locks(self) -> None:
         self.in_turn = self.latest.lock = threading.RLock()
@@ -85,17 +85,12 @@ class Delivery:
                 return False
             if seq == 0:
                 details = {**details, "writer": storage.writer.id}
-        if type is EventType.RESPONSE_CHUNKS:
-            details = without_split_secrets(details, lambda text: self.redact(text, secrets))
-        at = self._now()
+        at = self.now()
         self.latest.put(call_id, seq, at, type, policy, details, secrets)
-        if journal is None:
-            self._taken += 1
-        if journal is not None or self.sinks:
-            record = Record(call_id, seq, at, type, policy, self.redact.details(type, details, secrets))
-            self._hand_out(record)
-            if journal is not None:
-                journal.put(record) if stored else journal.refuse()
+        record = Record(call_id, seq, at, type, policy, self.redact.details(type, details, secrets))
+        self._hand_out(record)
+        if journal is not None:
+            journal.put(record) if stored else journal.refuse()
         return True
 
     def _hand_out(self, record: Record) -> None:
@@ -125,7 +120,8 @@ class Delivery:
     def ledger(self) -> Mapping[str, int]:
         """`accepted == stored + spooled + in_memory + dropped`, always."""
         counts = dict(self._ledger.snapshot())
-        counts["accepted"] += self._taken
-        counts["stored"] += self._taken
+        if self._storage is None:
+            counts["accepted"] += self.latest.taken
+            counts["stored"] += self.latest.taken
         counts["refused"] = self.refused.total()
         return counts

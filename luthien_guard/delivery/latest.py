@@ -41,6 +41,7 @@ class Latest:
         self._max = max_bytes
         self._calls: OrderedDict[str, list[_Kept]] = OrderedDict()
         self._bytes = 0
+        self.taken = 0  # facts, ever
         self.lock = lock or threading.Lock()
 
     def put(
@@ -59,6 +60,7 @@ class Latest:
         except ValueError:
             packed = marshal.dumps(_plain(details))
         self._bytes += _RECORD + len(packed)
+        self.taken += 1
         fact = (seq, at, type, policy, packed, secrets)
         calls = self._calls
         if (call := calls.get(call_id)) is not None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from luthien_guard.delivery.captured import without_split_secrets
 from luthien_guard.delivery.named import secrets_of_request
 from luthien_guard.delivery.owed import OWED
 from luthien_guard.delivery.redaction import NAMED_BY_POLICIES
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
+_PREPARED: Final = frozenset({*NAMED_BY_POLICIES, EventType.RESPONSE_CHUNKS})
 _NOTHING: Final[frozenset[EventType]] = frozenset()
 _UNCHANGEABLE: Final = (str, int, float, bool, type(None))
 _LARGEST: Final = 2**64
 
 
 class Recorder:
-    """Records facts: `recorder(type, policy=None, **details)`. `owes` says that one of them must be durable before
+    """Records facts: `recorder(type, policy=None, **details)`, or `put` with the details in a dict. `owes` says that one of them must be durable before
     anything else happens: await `settle()`."""
 
     __slots__ = ("_delivery", "_owed", "_secrets", "call_id", "closed", "lost", "owes", "refused", "seq")
@@ -42,8 +44,12 @@ class Recorder:
         self.refused = journal is not None and journal.overloaded
 
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
-        if type in NAMED_BY_POLICIES:
-            details = _frozen(details)
+        self.put(type, policy, details)
+
+    def put(self, type: EventType, policy: str | None, details: dict[str, Any]) -> None:
+        """Takes the dict over: who gives it does not change it any more."""
+        if type in _PREPARED:
+            details = self._prepared(type, details)
         delivery = self._delivery
         with delivery.in_turn:
             if self.closed:  # a policy that goes on after the end
@@ -53,13 +59,22 @@ class Recorder:
                 self.closed = True
                 if self.lost:
                     details["lost"] = self.lost
-            seq, refused = self.seq, self.refused
-            if delivery.put(self.call_id, seq, type, policy, details, self._secrets, stored=not refused):
-                self.seq = seq + 1
-                if refused or type in self._owed:
-                    self.owes = True
-            else:
+            seq = self.seq
+            if not delivery.has_takers:
+                delivery.latest.put(self.call_id, seq, delivery.now(), type, policy, details, self._secrets)
+            elif not delivery.put(
+                self.call_id, seq, type, policy, details, self._secrets, stored=not self.refused
+            ):
                 self.lost += 1
+                return
+            elif self.refused or type in self._owed:
+                self.owes = True
+            self.seq = seq + 1
+
+    def _prepared(self, type: EventType, details: dict[str, Any]) -> dict[str, Any]:
+        if type is EventType.RESPONSE_CHUNKS:
+            return without_split_secrets(details, self.redacted)
+        return _frozen(details)
 
     def hide(self, request: Mapping[str, Any]) -> None:
         """No record holds the credentials that the JSON of the request names."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from luthien_guard.engine.asking import Asking
@@ -91,7 +90,6 @@ class Exchange(Asking):
 
     async def decide_request(self, body: bytes) -> Intervention | None:
         """Run the request's hooks; `self.request` and `self.body` are then what goes upstream."""
-        self.body = body
         calls = self.plan.calls["on_request_started"]
         # Policies may change in place what they were shown: what came is read once more, to compare with.
         came = self.format.read_request(body) if calls else self.request
@@ -104,7 +102,7 @@ class Exchange(Asking):
             failed = self._change(call, body, came, result or self.request)
             if failed is not None:
                 return failed
-        return await self._completed() if self._contexts or self.plan.calls["on_request_completed"] else None
+        return await self._completed()
 
     async def _ask_about_request(self, call: HookCall) -> Any:
         """Members of a group change nothing, also not in place: each has a reading of its own."""
@@ -220,8 +218,8 @@ class Exchange(Asking):
         if cancelled is not None:
             raise cancelled
 
-    async def close(self, outcome: Outcome | None, details: Mapping[str, Any]) -> Outcome:
-        """Exactly once: every policy hears the end, the record gets it."""
+    async def close(self, outcome: Outcome | None, session: str | None = None) -> Outcome:
+        """Exactly once: every policy hears the end, the record gets it. `session`: the one that began with this answer."""
         if outcome is not None:
             self.decide_outcome(outcome.status, outcome.policy, outcome.reason)
         end = self.outcome = self.outcome or _SUCCESS
@@ -233,15 +231,19 @@ class Exchange(Asking):
             finally:  # also when a policy that does not let go is cancelled
                 self._contexts.clear()  # they know the exchange, and so does what is aside
                 self.aside = None
-                self.record(
-                    EventType.CLOSED,
-                    policy=end.policy,
-                    outcome="success" if end is _SUCCESS else end.status.value,
-                    reason=end.reason,
-                    model=self.request.model,
-                    retries=self.retries,
-                    first_byte=None if self.first_byte is None else round(self.first_byte - self.begun, 6),
-                    hooks=self.spent,
-                    **details,
-                )
+                self._record_end(end, session)
         return end
+
+    def _record_end(self, end: Outcome, session: str | None) -> None:
+        details = {
+            "outcome": "success" if end is _SUCCESS else end.status.value,
+            "reason": end.reason,
+            "model": self.request.model,
+            "retries": self.retries,
+            "first_byte": None if self.first_byte is None else round(self.first_byte - self.begun, 6),
+            "hooks": self.spent,
+            "wire_format": self.format.name,
+        }
+        if session is not None:
+            details["session_id"] = session
+        self.record.put(EventType.CLOSED, end.policy, details)

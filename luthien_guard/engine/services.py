@@ -26,6 +26,10 @@ class RecordFunction(Protocol):
 
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None: ...
 
+    def put(self, type: EventType, policy: str | None, details: dict[str, Any]) -> None:
+        """The same with the details in a dict, which is taken over: for what every exchange records."""
+        ...
+
     def hide(self, request: Mapping[str, Any]) -> None:
         """From now on, the credentials that the JSON of the request names."""
         ...

@@ -38,6 +38,9 @@ class FullStore:
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
         self.owes = self.owes or type is EventType.CHANGED
 
+    def put(self, type: EventType, policy: str | None, details: dict[str, Any]) -> None:
+        self(type)
+
     def hide(self, request: Mapping[str, Any]) -> None: ...
 
     def redacted(self, text: str) -> str:
