@@ -17,6 +17,7 @@ Place: TypeAlias = tuple[str | int, ...]
 #: Where a request names further models; what stands in each of them is said to that model instead.
 _OTHERS: Final[Mapping[str, tuple[str, ...]]] = {"fallbacks": (), "model_list": ("litellm_params",)}
 _FURTHER: Final = frozenset({"extra_body", *_OTHERS})
+_CONVERSATION: Final = ("messages", "input")
 #: Where tools stand: at the top, and in parts of a conversation.
 _TOOLS: Final = ("tools", "functions", "mcp_servers")
 _HOLDS_TOOLS: Final = frozenset(_TOOLS)
@@ -178,8 +179,8 @@ def _names_audio(message: Any) -> bool:
 def _parts(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The items of a conversation, and the blocks in them."""
     found: list[Mapping[str, Any]] = []
-    for items in (raw.get("messages"), raw.get("input")):
-        for item in _list(items):
+    for key in _CONVERSATION:
+        for item in _list(raw[key]) if key in raw else ():
             if isinstance(item, dict):
                 found.append(item)
                 if isinstance(blocks := item.get("content"), list):

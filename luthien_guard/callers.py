@@ -41,33 +41,31 @@ class Callers:
         self._pepper = cache(pepper or _random)
         self._kept: Callable[[bytes], str | None] = _nowhere
         self._sessions = header_names(session_from)
-        self._names_session = frozenset(self._sessions)
+        self._telling = frozenset({*_CREDENTIALS, *self._sessions, b"traceparent"})
 
     def metadata(self, headers: Sequence[tuple[bytes, bytes]], endpoint: str = "") -> RequestMetadata:
         """The facts of a new exchange. `headers`: names in lower case. Of a header that is sent twice the first counts, as
         frameworks have it."""
-        fields = dict(headers)
-        if len(fields) != len(headers):
-            fields = dict(reversed(headers))
-        key: bytes | None = None
-        words: tuple[str, ...] = ()
-        if not _CREDENTIALS.isdisjoint(fields):
-            key = next(_key(fields[name]) for name in _IN_ORDER if name in fields)
-            words = _some([word for name, value in headers if name in _CREDENTIALS for word in _words(value)])
-        trace = _TRACEPARENT.fullmatch(fields[b"traceparent"]) if b"traceparent" in fields else None
-        session = b""
-        if not self._names_session.isdisjoint(fields):
-            session = next(fields[name] for name in self._sessions if name in fields)
-        return RequestMetadata(
-            call_id=new_call_id(),
-            timestamp=time.time(),
-            trace_id=trace[1].decode() if trace else None,
-            session_id=session[:256].decode("latin-1") or None,
-            api_key_hash=None if key is None else self.hashed(key),
-            endpoint=endpoint,
-            traceparent=trace[0].decode() if trace else None,
-            secrets=words,
-        )
+        metadata = RequestMetadata(new_call_id(), time.time(), endpoint=endpoint)
+        # A loop would ask all of them one by one.
+        telling = self._telling
+        told = [pair for pair in headers if pair[0] in telling]
+        if told:
+            self._tell(metadata, told)
+        return metadata
+
+    def _tell(self, metadata: RequestMetadata, told: list[tuple[bytes, bytes]]) -> None:
+        fields = dict(reversed(told))
+        keys = [fields[name] for name in _IN_ORDER if name in fields]
+        if keys:
+            metadata.api_key_hash = self.hashed(_key(keys[0]))
+            metadata.secrets = _some(
+                [word for name, value in told if name in _CREDENTIALS for word in _words(value)]
+            )
+        if trace := _TRACEPARENT.fullmatch(fields.get(b"traceparent", b"")):
+            metadata.trace_id, metadata.traceparent = trace[1].decode(), trace[0].decode()
+        session = next((fields[name] for name in self._sessions if name in fields), b"")
+        metadata.session_id = session[:256].decode("latin-1") or None
 
     def hashed(self, key: bytes) -> str:
         """Hex HMAC-SHA-256."""

@@ -10,7 +10,7 @@ import anyio
 from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.endings import CANCELLED, CUT_OFF, ENDED, GONE, ended, failed, undecided
 from luthien_guard.asgi.handle import ExchangeHandle, current
-from luthien_guard.asgi.inner import Onward, Seal, inner_scope, promises_errors
+from luthien_guard.asgi.inner import Onward, inner_scope, promises_errors
 from luthien_guard.asgi.outlet import Attempt
 from luthien_guard.asgi.straight import Straight
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope
@@ -32,9 +32,8 @@ class Exchange:
 
     __slots__ = (
         "_ends_at_once",
-        "_given",
+        "_handle",
         "_headers",
-        "_seal",
         "app",
         "attempt",
         "body",
@@ -66,8 +65,7 @@ class Exchange:
         body: bytes,
     ) -> None:
         self._headers = headers
-        self._seal = Seal(guard, wire_format)
-        self._given = dict(scope.get("state") or ())  # what stands in it before the application runs
+        self._handle: ExchangeHandle | None = None  # of the last attempt
         self._ends_at_once = False  # closing needs no scope
         self.app = app
         self.guard = guard
@@ -135,28 +133,21 @@ class Exchange:
 
     def enter(self, attempt: Attempt, body: bytes) -> tuple[Scope, Token[ExchangeHandle | None]]:
         """What to run the application with for this attempt, and what to give back to `current` afterwards."""
-        if self.attempt is not None:
-            self._forget()
+        if self._handle is not None:
+            self._handle.open = False
         self.attempt = attempt
-        handle = ExchangeHandle(
-            self.metadata.call_id, self.wire_format, self.metadata, self.guard.plane, self.decision
-        )
-        scope = inner_scope(self.scope, self._headers, body, handle, self._seal)
-        return scope, current.set(handle)
-
-    def _forget(self) -> None:
-        """What the last attempt has left in the state: frameworks keep the body there that they have read (Litestar)."""
-        state = self.scope.get("state")
-        if isinstance(state, dict):
-            state.clear()
-            state.update(self._given)
+        metadata = self.metadata
+        handle = ExchangeHandle(metadata.call_id, self.wire_format, metadata, self.guard, self.decision)
+        self._handle = handle
+        return inner_scope(self.scope, self._headers, body, handle), current.set(handle)
 
     async def close(self, outcome: Outcome | None = None) -> None:
         """Tell the plane the end, once; `outcome` is what it cannot know."""
         if self.closed:
             return
         self.closed = True
-        self._seal.open = False
+        if self._handle is not None:
+            self._handle.open = False
         try:
             if self._ends_at_once:
                 await self.guard.plane.close(self.metadata.call_id, outcome)

@@ -11,9 +11,10 @@ from luthien_guard.asgi.handle import ExchangeHandle
 from luthien_guard.asgi.request import body_headers
 from luthien_guard.asgi.types import AppGuard, Headers, Message, Receive, Scope
 
-__all__ = ["SEAL", "Onward", "Replay", "Seal", "inner_scope", "promises_errors"]
+__all__ = ["SEAL", "Onward", "Replay", "inner_scope", "is_covered", "promises_errors"]
 
-#: The scope key under which an exchange marks what it hands to the application.
+#: The scope key under which an exchange says to another middleware of the same guard, further in, that it has this request
+#: in hand. A live object, made for this exchange: no header and no client can put it there.
 SEAL: Final = "luthien_guard"
 #: Ways around the body, which an application takes only where its server offers them.
 _AROUND: Final = frozenset(
@@ -28,24 +29,13 @@ _AROUND: Final = frozenset(
 )
 
 
-class Seal:
-    """Says which guard has this request in hand, to another middleware of the same guard further in.
-
-    A live object of this class in the scope, made for this exchange: no header and no client can put it there.
-    """
-
-    __slots__ = ("guard", "open", "wire_format")
-
-    def __init__(self, guard: AppGuard, wire_format: str) -> None:
-        self.guard = guard
-        self.wire_format = wire_format
-        self.open = True
-
-    def covers(self, guard: AppGuard, wire_format: str) -> bool:
-        return self.open and self.guard is guard and self.wire_format == wire_format
+def is_covered(scope: Scope, guard: AppGuard, wire_format: str) -> bool:
+    """True when the same guard has this very request in hand further out."""
+    seal = scope[SEAL]
+    return isinstance(seal, ExchangeHandle) and seal.covers(guard, wire_format)
 
 
-def inner_scope(outer: Scope, headers: Headers, body: bytes, handle: ExchangeHandle, seal: Seal) -> Scope:
+def inner_scope(outer: Scope, headers: Headers, body: bytes, handle: ExchangeHandle) -> Scope:
     """A copy of the server's scope, about this body, with no way around the answer's."""
     scope: Scope = dict(outer)
     scope["headers"] = body_headers(headers, body)
@@ -55,7 +45,7 @@ def inner_scope(outer: Scope, headers: Headers, body: bytes, handle: ExchangeHan
     if not isinstance(state, dict):
         state = scope["state"] = {}
     state["luthien"] = handle
-    scope[SEAL] = seal
+    scope[SEAL] = handle
     return scope
 
 

@@ -9,12 +9,12 @@ from typing import Final
 from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.exchange import Exchange
 from luthien_guard.asgi.headers import frozen
-from luthien_guard.asgi.inner import SEAL, Seal
+from luthien_guard.asgi.inner import SEAL, is_covered
 from luthien_guard.asgi.lifespan import Lifespan, Start
 from luthien_guard.asgi.request import ClientGone, check_headers, read_body, resumes
 from luthien_guard.asgi.routes import Route, Routes
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope, Send
-from luthien_guard.asgi.websocket import REASON, deny, wants_websocket
+from luthien_guard.asgi.websocket import REASON, deny
 from luthien_guard.clock import clock_from
 from luthien_guard.errors import ConfigError, MalformedBody, WireError
 from luthien_guard.exchange import RequestMetadata
@@ -35,11 +35,6 @@ class _NotCanonical(WireError):
 
 class _Uninspectable(WireError):
     code = "uninspectable_request"
-
-
-class _NotHTTP(WireError):
-    status = 426
-    code = "websocket_not_guarded"
 
 
 class GuardMiddleware:
@@ -72,7 +67,7 @@ class GuardMiddleware:
             await Lifespan(self.app, self._start).run(scope, receive, send)
             return
         route = self._routes.match(scope) if kind in ("http", "websocket") else None
-        if route is None or (SEAL in scope and self._is_covered(scope, route)):
+        if route is None or (SEAL in scope and is_covered(scope, self.guard, route.wire_format)):
             await self.app(scope, receive, send)
             return
         if not self.guard.running:
@@ -84,11 +79,6 @@ class GuardMiddleware:
                 await exchange.run(watched=self._covered)
             finally:
                 self._covered = exchange.covered
-
-    def _is_covered(self, scope: Scope, route: Route) -> bool:
-        """True when the same guard has this very request in hand further out."""
-        seal = scope[SEAL]
-        return isinstance(seal, Seal) and seal.covers(self.guard, route.wire_format)
 
     async def _begun(self, scope: Scope, receive: Receive, send: Send, route: Route) -> Exchange | None:
         """An exchange whose request is whole; None where there is nothing to decide."""
@@ -138,8 +128,6 @@ class GuardMiddleware:
             raise _NotCanonical(route.refusal)
         if route.bundle and scope["method"] not in _BODILESS:
             raise _Uninspectable("a batch of requests cannot be put under policy: send them one by one")
-        if wants_websocket(headers):
-            raise _NotHTTP(REASON)
         return check_headers(headers, self.guard.limits)
 
     async def _denied(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:

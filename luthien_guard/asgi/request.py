@@ -8,8 +8,9 @@ from urllib.parse import unquote_to_bytes
 from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.encoding import decode_body, layers
-from luthien_guard.asgi.headers import is_utf8, values, without
+from luthien_guard.asgi.headers import is_utf8, values
 from luthien_guard.asgi.types import Headers, Receive
+from luthien_guard.asgi.websocket import REASON, wants_websocket
 from luthien_guard.clock import Clock
 from luthien_guard.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, WireError
 from luthien_guard.limits import Limits
@@ -17,6 +18,7 @@ from luthien_guard.pipeline import OutOfTime, in_time
 
 __all__ = [
     "ClientGone",
+    "NotHTTP",
     "RequestTimeout",
     "body_headers",
     "check_headers",
@@ -53,17 +55,26 @@ class RequestTimeout(WireError):
     code = "request_timeout"
 
 
+class NotHTTP(WireError):
+    """A handshake."""
+
+    status = 426
+    code = "websocket_not_guarded"
+
+
 class ClientGone(Exception):
     """The client hung up before its request was whole."""
 
 
 def check_headers(headers: Headers, limits: Limits) -> list[str]:
-    """The layers of content encoding. Raises MalformedBody, UnsupportedEncoding, BodyTooLarge."""
+    """The layers of content encoding. Raises NotHTTP, MalformedBody, UnsupportedEncoding, BodyTooLarge."""
     fields = dict(headers)
     if len(fields) != len(headers):
         for name in _SINGLE:
             if len(set(values(headers, name))) > 1:
                 raise MalformedBody(f"{name.decode()} is given twice with different values")
+    if b"upgrade" in fields and wants_websocket(headers):
+        raise NotHTTP(REASON)
     if not is_utf8(fields.get(b"content-type", b"")):
         raise UnsupportedEncoding("JSON is UTF-8: no other charset is read")
     length = fields.get(b"content-length", b"0")
@@ -117,7 +128,7 @@ async def has_left(receive: Receive) -> bool:
 
 def body_headers(headers: Headers, body: bytes) -> list[tuple[bytes, bytes]]:
     """The headers that the application gets: about this body, and asking for an answer that can be read."""
-    kept = without(headers, _REPLACED)
+    kept = [pair for pair in headers if pair[0] not in _REPLACED]
     if body or any(name in (b"content-length", b"transfer-encoding") for name, _ in headers):
         kept.append((b"content-length", b"%d" % len(body)))
     return kept

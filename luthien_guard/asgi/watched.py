@@ -39,6 +39,7 @@ class Watched:
     __slots__ = (
         "_ending",
         "_exchange",
+        "_given",
         "_heard",
         "_left",
         "_out",
@@ -66,6 +67,7 @@ class Watched:
         self.now = clock.source if isinstance(clock, MonotonicClock) else clock
         self.deadlines = Deadlines(self.now, self.limits, total=exchange.expires)
         self.beside: Beside = beside(clock, self._rung)
+        self._given = dict(exchange.scope.get("state") or ())  # before the application runs
         self._silent = Signal()  # the answer is complete, or nobody is there to get it
         self._running: anyio.CancelScope | None = None  # around what the caller's task does now
         self._replay: Replay | None = None  # what the application receives, while it runs
@@ -114,12 +116,20 @@ class Watched:
     async def _again(self, last: Attempt, body: bytes, tries: int) -> None:
         if last.lanes is not None:
             last.lanes.close()
+        self._forget()
         response = Response(self, tries)
         if tries <= self.limits.max_retries:
             await self._stoppable(lambda: self._run_app(response, body))
         else:
             self._exchange.attempt = response
             await self._stoppable(lambda: response.fail(RETRIES))
+
+    def _forget(self) -> None:
+        """What the last attempt has left in the state: frameworks keep the body there that they have read (Litestar)."""
+        state = self._exchange.scope.get("state")
+        if isinstance(state, dict):
+            state.clear()
+            state.update(self._given)
 
     async def _run_app(self, attempt: Attempt, body: bytes) -> None:
         exchange = self._exchange

@@ -168,13 +168,17 @@ class LocalControlPlane:
         if (response := exchange.response) is not None:
             response.recorded()
             session = self._session_of(exchange, response.state.reader.id)
-            exchange.response = None  # it knows the exchange: what is over must not wait for a garbage collection
+            exchange.response = (
+                None  # it knows the exchange: what is over must not wait for a garbage collection
+            )
         return await exchange.close(outcome, session)
 
     def _session_of(self, exchange: Exchange, response_id: str | None) -> str | None:
         """The id of a response is the session of those that go on from it, and of the first itself: that of an exchange
         which had none."""
-        if not (self._sessions.follow_responses and response_id and exchange.format.name == "openai.responses"):
+        if not (
+            self._sessions.follow_responses and response_id and exchange.format.name == "openai.responses"
+        ):
             return None
         session = self._threads.answered(response_id, exchange.session)
         return session if exchange.session is None else None

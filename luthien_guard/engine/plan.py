@@ -89,9 +89,7 @@ class Plan:
             ),
             None,
         )
-        self.looks_at_request = bool(
-            self.calls["on_request_started"] or self.calls["on_request_completed"]
-        )
+        self.looks_at_request = bool(self.calls["on_request_started"] or self.calls["on_request_completed"])
         self.looks_at_response = any(self.calls[hook] for hook in _RESPONSE_HOOKS)
         self.ends_at_once = not (self.calls["on_exchange_closed"] or self.calls["on_error"])
         # on_response_completed alone needs the pieces, but objects to nothing that it could not read

@@ -15,7 +15,7 @@ import anyio
 
 from luthien_guard.clock import Clock
 from luthien_guard.pipeline.alarm import stop
-from luthien_guard.pipeline.in_time import task_of
+from luthien_guard.pipeline.in_time import on_asyncio
 
 __all__ = ["Beside", "Task", "beside"]
 
@@ -62,7 +62,7 @@ class Beside(Protocol):
 
 def beside(clock: Clock, ring: Callable[[], None]) -> Beside:
     """`ring`: what the alarm calls. It must not raise."""
-    return _OnAnyio(clock, ring) if task_of(clock) is None else _OnAsyncio(clock, ring)
+    return _OnAsyncio(clock, ring) if on_asyncio(clock) else _OnAnyio(clock, ring)
 
 
 def _nothing() -> None:

@@ -13,7 +13,7 @@ from luthien_guard.engine.suspension import rest
 from luthien_guard.engine.waits import Wait
 from luthien_guard.pipeline.alarm import limit
 
-__all__ = ["OutOfTime", "in_time", "rest_in_time", "task_of"]
+__all__ = ["OutOfTime", "in_time", "on_asyncio", "rest_in_time"]
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ async def in_time(clock: Clock, when: float, work: Coroutine[Any, Any, T], wait:
     A cancel scope that is entered after the first step would not nest with those that the work has entered in it; a
     limit of asyncio's own kind need not.
     """
-    if task_of(clock) is None:
+    if not on_asyncio(clock):
         return await _in_scope(clock, when, work, wait)
     try:
         first = work.send(None)
@@ -77,9 +77,9 @@ class _Scope:
         self.scope.deadline = anyio.current_time() + seconds
 
 
-def task_of(clock: Clock) -> asyncio.Task[Any] | None:
-    """The task that runs, on asyncio and real time."""
+def on_asyncio(clock: Clock) -> bool:
+    """Whether it is asyncio that waits, and in real time."""
     try:
-        return asyncio.current_task() if isinstance(clock, MonotonicClock) else None
+        return isinstance(clock, MonotonicClock) and asyncio.get_running_loop() is not None
     except RuntimeError:
-        return None
+        return False

@@ -23,9 +23,8 @@ def read_request(wire_format: str, body: bytes, types: Mapping[str, tuple[type, 
     if (misread := misspelt(raw)) is not None:
         raise MalformedBody(f"the key {misread!r} is read by some parsers in another case: write it in that")
     for key, value in raw.items():
-        allowed = types.get(key)
-        if allowed is not None and value is not None and type(value) not in allowed:
-            names = " or ".join(each.__name__ for each in allowed)
+        if key in types and type(value) not in types[key] and value is not None:
+            names = " or ".join(each.__name__ for each in types[key])
             raise MalformedBody(f"{key} is {type(value).__name__}, not {names}")
     return ChatRequest(wire_format, raw)
 
