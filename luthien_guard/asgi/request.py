@@ -110,7 +110,7 @@ async def _received(receive: Receive, limit: int) -> bytes:
             raise BodyTooLarge(f"the body is larger than {limit} bytes")
         last = not message.get("more_body", False)
         if last and not body:
-            return bytes(part)
+            return part if type(part) is bytes else bytes(part)
         body += part
         if last:
             return bytes(body)

@@ -91,13 +91,14 @@ class Routes:
     def match(self, scope: Scope) -> Route | None:
         """The route of an http or websocket scope; None when it is not guarded."""
         raw: Any = scope.get("raw_path")
-        raw, path, root = bytes(raw) if raw else b"", scope["path"], scope.get("root_path", "")
+        raw = b"" if not raw else raw if type(raw) is bytes else bytes(raw)
+        path, root = scope["path"], scope.get("root_path", "")
         find = self._found if len(path) + len(raw) + len(root) <= _KEPT else self._find
         route = find(path, raw, root)
         if route is None or route.refusal is not None:
             return route
         method = scope.get("method", "GET")
-        if not _METHOD.match(method):
+        if method != "POST" and not _METHOD.match(method):
             return Route(
                 route.wire_format, route.exact, f"the method {method!r} is not spelled as it has to be"
             )

@@ -21,7 +21,7 @@ from luthien_guard.engine.verdicts import Intervention, message_for
 from luthien_guard.errors import AnswerFromMiddle, ConfigError, HistoryKept, WireError
 from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.identity import SESSION_FROM, Sessions, SessionSource, Threads, user_of
-from luthien_guard.records import EventType
+from luthien_guard.records import RECEIVED, EventType
 from luthien_guard.wire.format import WireFormat
 
 __all__ = ["LocalControlPlane"]
@@ -125,20 +125,23 @@ class LocalControlPlane:
             exchange.session = self._threads.of(session)
         exchange.user = metadata.user_id or user_of(request)
         record.hide(request.raw)
-        details = {
-            "wire_format": exchange.format.name,
-            "endpoint": metadata.endpoint,
-            "model": request.model,
-            "stream": request.stream,
-            "session_id": exchange.session,
-            "user_id": exchange.user,
-            "api_key_hash": metadata.api_key_hash,
-            "trace_id": metadata.trace_id,
-            "traceparent": metadata.traceparent,
-            "policy_version": exchange.plan.version,
-            "body": None if body is None else _text(body),
-        }
-        record.put(EventType.REQUEST_RECEIVED, None, details)
+        record.put(
+            RECEIVED,
+            None,
+            (
+                exchange.format.name,
+                metadata.endpoint,
+                request.model,
+                request.stream,
+                exchange.session,
+                exchange.user,
+                metadata.api_key_hash,
+                metadata.trace_id,
+                metadata.traceparent,
+                exchange.plan.version,
+                None if body is None else _text(body),
+            ),
+        )
 
     def _refused(
         self, exchange: Exchange, intervention: Intervention, *, stream: bool

@@ -11,7 +11,7 @@ process. The order for one exchange:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_nothing: Callable[[], dict[str, Any]] = dict  # `dict[str, Any]` takes ten times as long to call
 
 
 # Like a `Release`, these two are not frozen: every request pays for it.
@@ -38,7 +39,7 @@ class PolicyResult(Generic[T]):
     value: T
     allowed: bool = True
     reason: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    metadata: Mapping[str, Any] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)

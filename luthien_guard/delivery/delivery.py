@@ -87,6 +87,8 @@ class Delivery:
                 details = {**details, "writer": storage.writer.id}
         at = self.now()
         self.latest.put(call_id, seq, at, type, policy, details, secrets)
+        if not self.has_takers:
+            return True
         record = Record(call_id, seq, at, type, policy, self.redact.details(type, details, secrets))
         self._hand_out(record)
         if journal is not None:

@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from luthien_guard.delivery.redaction import Redactor
-from luthien_guard.records import EventType, Record
+from luthien_guard.records import EventType, Form, Record
 
 __all__ = ["Latest"]
 
-#: seq, at, type, policy, packed details, secrets of the exchange
-_Kept = tuple[int, float, EventType, str | None, bytes, Sequence[str]]
+#: seq, at, type or form, policy, packed details or values, secrets of the exchange
+_Kept = tuple[int, float, EventType | Form, str | None, bytes, Sequence[str]]
 _RECORD: Final = 256  # bytes of memory that one takes besides its details
 
 
@@ -49,12 +49,12 @@ class Latest:
         call_id: str,
         seq: int,
         at: float,
-        type: EventType,
+        type: EventType | Form,
         policy: str | None,
-        details: dict[str, Any],
+        details: dict[str, Any] | tuple[Any, ...],
         secrets: Sequence[str] = (),
     ) -> None:
-        """Call it with `lock` held."""
+        """Call it with `lock` held. `details`: of a form its values."""
         try:
             packed = marshal.dumps(details)
         except ValueError:
@@ -89,10 +89,12 @@ class Latest:
 
     def _record(self, call_id: str, kept: _Kept) -> Record:
         seq, at, type, policy, packed, secrets = kept
-        details = self._redact.details(type, marshal.loads(packed), secrets)  # noqa: S302 -- packed here
-        return Record(call_id, seq, at, type, policy, details)
+        details = marshal.loads(packed)  # noqa: S302 -- packed here
+        if isinstance(type, Form):
+            type, details = type.type, type.details(details)
+        return Record(call_id, seq, at, type, policy, self._redact.details(type, details, secrets))
 
 
-def _plain(details: dict[str, Any]) -> Any:
+def _plain(details: dict[str, Any] | tuple[Any, ...]) -> Any:
     """Of what holds something that is not plain data."""
     return json.loads(json.dumps(details, default=str, skipkeys=True))

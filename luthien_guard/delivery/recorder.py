@@ -11,7 +11,7 @@ from luthien_guard.delivery.named import secrets_of_request
 from luthien_guard.delivery.owed import OWED
 from luthien_guard.delivery.redaction import NAMED_BY_POLICIES
 from luthien_guard.errors import SinkError
-from luthien_guard.records import EventType
+from luthien_guard.records import ENDED, EventType, Form
 
 if TYPE_CHECKING:
     from luthien_guard.delivery.delivery import Delivery
@@ -25,8 +25,8 @@ _LARGEST: Final = 2**64
 
 
 class Recorder:
-    """Records facts: `recorder(type, policy=None, **details)`, or `put` with the details in a dict. `owes` says that one of them must be durable before
-    anything else happens: await `settle()`."""
+    """Records facts: `recorder(type, policy=None, **details)`, or `put` with the values of a form. `owes` says that one of
+    them must be durable before anything else happens: await `settle()`."""
 
     __slots__ = ("_delivery", "_owed", "_secrets", "call_id", "closed", "lost", "owes", "refused", "seq")
 
@@ -44,10 +44,6 @@ class Recorder:
         self.refused = journal is not None and journal.overloaded
 
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
-        self.put(type, policy, details)
-
-    def put(self, type: EventType, policy: str | None, details: dict[str, Any]) -> None:
-        """Takes the dict over: who gives it does not change it any more."""
         if type in _PREPARED:
             details = self._prepared(type, details)
         delivery = self._delivery
@@ -59,17 +55,23 @@ class Recorder:
                 self.closed = True
                 if self.lost:
                     details["lost"] = self.lost
-            seq = self.seq
-            if not delivery.has_takers:
-                delivery.latest.put(self.call_id, seq, delivery.now(), type, policy, details, self._secrets)
-            elif not delivery.put(
-                self.call_id, seq, type, policy, details, self._secrets, stored=not self.refused
+            if delivery.put(
+                self.call_id, self.seq, type, policy, details, self._secrets, stored=not self.refused
             ):
+                self.seq += 1
+                self.owes = self.owes or self.refused or type in self._owed
+            else:
                 self.lost += 1
-                return
-            elif self.refused or type in self._owed:
-                self.owes = True
-            self.seq = seq + 1
+
+    def put(self, form: Form, policy: str | None, values: tuple[Any, ...]) -> None:
+        delivery = self._delivery
+        if delivery.has_takers or self.closed or self.lost:
+            self(form.type, policy=policy, **form.details(values))
+            return
+        with delivery.in_turn:
+            self.closed = form is ENDED
+            delivery.latest.put(self.call_id, self.seq, delivery.now(), form, policy, values, self._secrets)
+            self.seq += 1
 
     def _prepared(self, type: EventType, details: dict[str, Any]) -> dict[str, Any]:
         if type is EventType.RESPONSE_CHUNKS:

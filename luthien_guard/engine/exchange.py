@@ -13,7 +13,7 @@ from luthien_guard.events import ResponseFailed
 from luthien_guard.exchange import ChatRequest, Outcome, OutcomeStatus, RequestMetadata
 from luthien_guard.hooks import HookCall
 from luthien_guard.policy import Retry
-from luthien_guard.records import EventType
+from luthien_guard.records import ENDED, EventType
 from luthien_guard.wire.format import Reader, WireFormat, Writer
 from luthien_guard.wire.requests import same
 
@@ -235,15 +235,18 @@ class Exchange(Asking):
         return end
 
     def _record_end(self, end: Outcome, session: str | None) -> None:
-        details = {
-            "outcome": "success" if end is _SUCCESS else end.status.value,
-            "reason": end.reason,
-            "model": self.request.model,
-            "retries": self.retries,
-            "first_byte": None if self.first_byte is None else round(self.first_byte - self.begun, 6),
-            "hooks": self.spent,
-            "wire_format": self.format.name,
-        }
-        if session is not None:
-            details["session_id"] = session
-        self.record.put(EventType.CLOSED, end.policy, details)
+        first_byte = None if self.first_byte is None else round(self.first_byte - self.begun, 6)
+        self.record.put(
+            ENDED,
+            end.policy,
+            (
+                "success" if end is _SUCCESS else end.status.value,
+                end.reason,
+                self.request.model,
+                self.retries,
+                first_byte,
+                self.spent,
+                self.format.name,
+                session,
+            ),
+        )

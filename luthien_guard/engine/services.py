@@ -10,7 +10,7 @@ from luthien_guard.engine.verdicts import VerdictCache
 from luthien_guard.engine.waits import Wait
 from luthien_guard.limits import Limits
 from luthien_guard.policy import Judge
-from luthien_guard.records import EventType
+from luthien_guard.records import EventType, Form
 
 __all__ = ["UNSAID", "AtOnce", "RecordFunction", "Services"]
 
@@ -26,8 +26,8 @@ class RecordFunction(Protocol):
 
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None: ...
 
-    def put(self, type: EventType, policy: str | None, details: dict[str, Any]) -> None:
-        """The same with the details in a dict, which is taken over: for what every exchange records."""
+    def put(self, form: Form, policy: str | None, values: tuple[Any, ...]) -> None:
+        """The same for what every exchange records: the values of its details alone."""
         ...
 
     def hide(self, request: Mapping[str, Any]) -> None:

@@ -64,7 +64,8 @@ _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 def loads(text: bytes | bytearray | memoryview, *, max_depth: int = MAX_DEPTH) -> Any:
     """Parse strictly. Raises MalformedBody, or BodyTooLarge when nested deeper than `max_depth`."""
-    text = bytes(text)
+    if type(text) is not bytes:
+        text = bytes(text)
     folded = text.translate(_FOLDED, b"+")
     if folded.count(b"{") > max_depth:
         _check_depth(text, max_depth)
@@ -72,7 +73,8 @@ def loads(text: bytes | bytearray | memoryview, *, max_depth: int = MAX_DEPTH) -
         value = jiter.from_json(text, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:
         raise MalformedBody(f"not strict JSON: {error}") from None
-    if b"0e000" in folded or _LONG_NUMBER in folded:
+    # `in` would first try to take what it looks for for a number, and fail
+    if folded.find(b"0e000") >= 0 or folded.find(_LONG_NUMBER) >= 0:
         _check_finite(value)
     return value
 

@@ -19,7 +19,7 @@ from luthien_guard.errors import SinkError
 from luthien_guard.events import ContentChunk
 from luthien_guard.exchange import RequestMetadata
 from luthien_guard.pipeline.asking import at_once, within
-from luthien_guard.records import EventType
+from luthien_guard.records import EventType, Form
 from luthien_guard.testing import Script, render
 from luthien_guard.wire.formats import FORMATS
 from tests.engine.test_request import BODIES
@@ -38,8 +38,8 @@ class FullStore:
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
         self.owes = self.owes or type is EventType.CHANGED
 
-    def put(self, type: EventType, policy: str | None, details: dict[str, Any]) -> None:
-        self(type)
+    def put(self, form: Form, policy: str | None, values: tuple[Any, ...]) -> None:
+        self(form.type)
 
     def hide(self, request: Mapping[str, Any]) -> None: ...
 
