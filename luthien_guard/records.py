@@ -88,10 +88,9 @@ RECEIVED: Final = Form(
         "body",
     ),
 )
-#: `session_id`: the one that began with the answer, None for any other.
 ENDED: Final = Form(
     EventType.CLOSED,
-    ("outcome", "reason", "model", "retries", "first_byte", "hooks", "wire_format", "session_id"),
+    ("outcome", "reason", "model", "retries", "first_byte", "hooks", "wire_format"),
 )
 
 

@@ -236,17 +236,16 @@ class Exchange(Asking):
 
     def _record_end(self, end: Outcome, session: str | None) -> None:
         first_byte = None if self.first_byte is None else round(self.first_byte - self.begun, 6)
-        self.record.put(
-            ENDED,
-            end.policy,
-            (
-                "success" if end is _SUCCESS else end.status.value,
-                end.reason,
-                self.request.model,
-                self.retries,
-                first_byte,
-                self.spent,
-                self.format.name,
-                session,
-            ),
+        values = (
+            "success" if end is _SUCCESS else end.status.value,
+            end.reason,
+            self.request.model,
+            self.retries,
+            first_byte,
+            self.spent,
+            self.format.name,
         )
+        if session is None:
+            self.record.put(ENDED, end.policy, values)
+        else:
+            self.record(EventType.CLOSED, policy=end.policy, session_id=session, **ENDED.details(values))
