@@ -92,7 +92,7 @@ class LocalControlPlane:
         if intervention is not None:
             return self._refused(exchange, intervention, stream=stream)
         if exchange.body != body:
-            exchange.record(EventType.REQUEST_SENT, body=_text(exchange.body))
+            exchange.record(EventType.REQUEST_SENT, body=exchange.body.decode("utf-8", "replace"))
         return None
 
     def _admitted(self, exchange: Exchange) -> PolicyResult[RequestDecision]:
@@ -139,7 +139,7 @@ class LocalControlPlane:
                 metadata.trace_id,
                 metadata.traceparent,
                 exchange.plan.version,
-                None if body is None else _text(body),
+                None if body is None else body.decode("utf-8", "replace"),
             ),
         )
 
@@ -226,7 +226,3 @@ def _rejected(
     exchange.decide_outcome(OutcomeStatus.BLOCKED, policy, reason)
     answer = error_answer(exchange.format, error.status, error.code, reason)
     return PolicyResult(RequestDecision(body, answer), allowed=False, reason=reason)
-
-
-def _text(body: bytes) -> str:
-    return body.decode("utf-8", "replace")

@@ -49,7 +49,7 @@ class Latest:
         call_id: str,
         seq: int,
         at: float,
-        type: EventType | Form,
+        kind: EventType | Form,
         policy: str | None,
         details: dict[str, Any] | tuple[Any, ...],
         secrets: Sequence[str] = (),
@@ -61,7 +61,7 @@ class Latest:
             packed = marshal.dumps(_plain(details))
         self._bytes += _RECORD + len(packed)
         self.taken += 1
-        fact = (seq, at, type, policy, packed, secrets)
+        fact = (seq, at, kind, policy, packed, secrets)
         calls = self._calls
         if (call := calls.get(call_id)) is not None:
             call.append(fact)
@@ -88,11 +88,11 @@ class Latest:
             return tuple(self._calls)
 
     def _record(self, call_id: str, kept: _Kept) -> Record:
-        seq, at, type, policy, packed, secrets = kept
+        seq, at, kind, policy, packed, secrets = kept
         details = marshal.loads(packed)  # noqa: S302 -- packed here
-        if isinstance(type, Form):
-            type, details = type.type, type.details(details)
-        return Record(call_id, seq, at, type, policy, self._redact.details(type, details, secrets))
+        if isinstance(kind, Form):
+            kind, details = kind.type, kind.details(details)
+        return Record(call_id, seq, at, kind, policy, self._redact.details(kind, details, secrets))
 
 
 def _plain(details: dict[str, Any] | tuple[Any, ...]) -> Any:

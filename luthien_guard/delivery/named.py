@@ -19,7 +19,7 @@ from luthien_guard.delivery.credentials import (
     unschemed,
 )
 
-__all__ = ["PROMPTS", "is_server", "secrets_in", "secrets_of_request"]
+__all__ = ["PLAIN", "PROMPTS", "is_server", "secrets_in", "secrets_of_request"]
 
 #: Text for the model, or the shape of text. `properties`: the names in a JSON schema are anybody's.
 PROMPTS: Final = frozenset(
@@ -40,7 +40,7 @@ PROMPTS: Final = frozenset(
 #: Holds headers and is none itself.
 _OF_ONE_PROVIDER: Final = "provider_specific_header"
 #: What nearly every request says, and what has no place for a credential.
-_PLAIN: Final = (PROMPTS - {"tools"}) | frozenset(
+PLAIN: Final = (PROMPTS - {"tools"}) | frozenset(
     {
         "max_completion_tokens",
         "max_output_tokens",
@@ -63,9 +63,7 @@ _LONGEST: Final = 32 * 1024  # characters: servers take no longer header
 
 def secrets_of_request(request: Mapping[str, Any]) -> list[str]:
     """Those that its JSON holds: for the servers that a provider calls, or for the provider."""
-    if _PLAIN.issuperset(request):
-        return []
-    said = [(name, value) for name, value in request.items() if name not in _PLAIN]
+    said = [(name, value) for name, value in request.items() if name not in PLAIN]
     return list(dict.fromkeys(_found(said, _PARTS)))[:_MOST]
 
 

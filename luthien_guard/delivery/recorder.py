@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from luthien_guard.delivery.captured import without_split_secrets
-from luthien_guard.delivery.named import secrets_of_request
+from luthien_guard.delivery.named import PLAIN, secrets_of_request
 from luthien_guard.delivery.owed import OWED
 from luthien_guard.delivery.redaction import NAMED_BY_POLICIES
 from luthien_guard.errors import SinkError
@@ -33,15 +33,17 @@ class Recorder:
     def __init__(self, delivery: Delivery, call_id: str, secrets: Sequence[str] = ()) -> None:
         self._delivery = delivery
         self._secrets = secrets
-        journal = delivery.journal
-        self._owed = _NOTHING if journal is None else OWED[delivery.durability]
+        self._owed = _NOTHING
         self.call_id = call_id
         self.seq = 0
         self.closed = False
         self.lost = 0  # activities that found no place
         self.owes = False
         #: There is no room for another exchange: nothing of it is stored, and it must not happen.
-        self.refused = journal is not None and journal.overloaded
+        self.refused = False
+        if delivery.has_takers and (journal := delivery.journal) is not None:
+            self._owed = OWED[delivery.durability]
+            self.refused = journal.overloaded
 
     def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
         if type in _PREPARED:
@@ -80,8 +82,8 @@ class Recorder:
 
     def hide(self, request: Mapping[str, Any]) -> None:
         """No record holds the credentials that the JSON of the request names."""
-        if found := secrets_of_request(request):
-            self._secrets = (*self._secrets, *found)
+        if not PLAIN.issuperset(request):
+            self._secrets = (*self._secrets, *secrets_of_request(request))
 
     def redacted(self, text: str) -> str:
         """As it is recorded."""

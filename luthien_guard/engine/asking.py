@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from types import CoroutineType
@@ -255,11 +255,6 @@ class Asking:
     def overdue(self) -> HookCall | None:
         """The call that has run past its deadline, if one has."""
         return None if self._waits is None else self._waits.overdue()
-
-    @property
-    def spent(self) -> Mapping[str, Mapping[str, float]]:
-        """Seconds that hooks waited, by policy and hook."""
-        return {} if self._waits is None else self._waits.spent()
 
     def _failed(self, call: HookCall, error: BaseException, event: Any) -> Intervention | None:
         """Law 7: fail closed, unless the deployer forgave this policy."""

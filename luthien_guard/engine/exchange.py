@@ -52,7 +52,7 @@ class Exchange(Asking):
         metadata: RequestMetadata,
         record: RecordFunction,
     ) -> None:
-        super().__init__(plan, services, format, metadata, record)
+        Asking.__init__(self, plan, services, format, metadata, record)  # `super()` is another object
         self.body = b""  # as sent upstream
         self.outcome: Outcome | None = None
         self.retries = 0
@@ -242,7 +242,7 @@ class Exchange(Asking):
             self.request.model,
             self.retries,
             first_byte,
-            self.spent,
+            {} if self._waits is None else self._waits.spent(),
             self.format.name,
         )
         if session is None:
