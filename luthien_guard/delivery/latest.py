@@ -91,7 +91,8 @@ class Latest:
         seq, at, kind, policy, packed, secrets = kept
         details = marshal.loads(packed)  # noqa: S302 -- packed here
         if isinstance(kind, Form):
-            kind, details = kind.type, kind.details(details)
+            details = kind.details(details)
+            kind = kind.type
         return Record(call_id, seq, at, kind, policy, self._redact.details(kind, details, secrets))
 
 
