@@ -61,6 +61,9 @@ _COMMON: Final = _READ | frozenset(
     """.split()  # noqa: SIM905 -- a name a line otherwise
 )
 
+#: ... and that lead nowhere else.
+_PLAIN: Final = _COMMON - _FURTHER - _HOLDS_TOOLS - _TOOLS_IN_PARTS
+
 
 def _folded(key: str) -> str:
     """As any parser might: the long s is an S, a Turkish i an I."""
@@ -123,9 +126,11 @@ def references_of(wire_format: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
 def misspelt(raw: Mapping[str, Any]) -> str | None:
     """A key that is read here in another case. Parsers of Go and .NET, among others, take it for that one, and of two the
     last; a policy would have seen nothing of it."""
+    # At once for nearly all: of long conversations there are thousands of parts.
+    if _PLAIN.issuperset(raw) and all(map(_PLAIN.issuperset, _parts(raw))):
+        return None
     for _, asked in askings(raw):
         for part in _read_in(asked):
-            # At once for nearly all: of long conversations there are thousands.
             if not _COMMON.issuperset(part):
                 for key in part:
                     if key not in _READ and _folded(key) in _FOLDED:

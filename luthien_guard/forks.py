@@ -1,4 +1,5 @@
-"""Locks in the child of a fork: the thread that held one at that moment is not there to give it back."""
+"""What the child of a fork does anew: of its parent's threads only one is there. Who held a lock does not give it back, and
+who wrote to a store does not write any more."""
 
 from __future__ import annotations
 
@@ -7,18 +8,18 @@ import threading
 from typing import Final, Protocol
 from weakref import WeakSet
 
-__all__ = ["HasLocks", "Lock", "renewed_in_forks"]
+__all__ = ["Lock", "told_of_forks"]
 
 
-class HasLocks(Protocol):
-    def renew_locks(self) -> None: ...
+class _Told(Protocol):
+    def after_fork(self) -> None: ...
 
 
-_OWNERS: Final[WeakSet[HasLocks]] = WeakSet()
+_OWNERS: Final[WeakSet[_Told]] = WeakSet()
 
 
-def renewed_in_forks(owner: HasLocks) -> None:
-    """Call its `renew_locks` in every child of a fork."""
+def told_of_forks(owner: _Told) -> None:
+    """Call its `after_fork` in every child of a fork."""
     _OWNERS.add(owner)
 
 
@@ -29,9 +30,9 @@ class Lock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        renewed_in_forks(self)
+        told_of_forks(self)
 
-    def renew_locks(self) -> None:
+    def after_fork(self) -> None:
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
@@ -43,7 +44,7 @@ class Lock:
 
 def _forked() -> None:
     for owner in list(_OWNERS):
-        owner.renew_locks()
+        owner.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -27,7 +27,7 @@ from luthien_guard.engine.services import Services
 from luthien_guard.engine.version import versions_of
 from luthien_guard.errors import ConfigError, did_you_mean, set_at
 from luthien_guard.exchange import RequestMetadata
-from luthien_guard.forks import Lock
+from luthien_guard.forks import Lock, told_of_forks
 from luthien_guard.identity import SESSION_FROM, SessionSource
 from luthien_guard.judge import ask_with_litellm, load
 from luthien_guard.limits import Limits
@@ -144,7 +144,9 @@ class Guard:
         self.made_of: Loaded | None = None
         self.overrides: Mapping[str, Any] = {}
         self._lock = Lock()
-        self._started_in: int | None = None  # the process
+        #: From `start` to `stop`, in this process: threads do not survive a fork.
+        self.running = False
+        told_of_forks(self)
         self._query: Query | None = None
 
     def _services(
@@ -231,10 +233,10 @@ class Guard:
         """The ids of the exchanges that `records_of` knows, oldest first."""
         return self.delivery.latest.calls()
 
-    @property
-    def running(self) -> bool:
-        """True from `start` to `stop`, in this process: threads do not survive a fork."""
-        return self._started_in == os.getpid()
+    def after_fork(self) -> None:
+        """In the child, who starts anew: what asked the store and what wrote to it are the parent's."""
+        self.running = False
+        self._query = None
 
     async def start(self) -> None:
         """Start what has to run beside traffic. Idempotent, from any event loop; the shells call it. Raises SinkError when
@@ -269,18 +271,16 @@ class Guard:
         with self._lock:
             if self.running:
                 return
-            if self._started_in is not None:
-                self._query = None  # the parent's
             if self.storage is not None:
                 self.storage.start()
-            self._started_in = os.getpid()
+            self.running = True
             _call_if_there(self._tracer, "start", self.delivery.ledger)
 
     def _stop(self) -> None:
         with self._lock:
             if not self.running:
                 return
-            self._started_in = None
+            self.running = False
             try:
                 _call_if_there(self._tracer, "stop")
             finally:

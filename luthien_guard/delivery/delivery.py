@@ -15,7 +15,7 @@ from luthien_guard.delivery.ledger import Ledger
 from luthien_guard.delivery.recorder import Recorder
 from luthien_guard.delivery.redaction import Redactor
 from luthien_guard.delivery.storage import Storage
-from luthien_guard.forks import renewed_in_forks
+from luthien_guard.forks import told_of_forks
 from luthien_guard.records import EventType, Record, Sink
 
 __all__ = ["Delivery"]
@@ -42,14 +42,14 @@ class Delivery:
         #: Held while a fact gets its number: handlers of an application may record from threads.
         self.in_turn = threading.RLock()
         self.latest = Latest(self.redact, lock=self.in_turn)
-        renewed_in_forks(self)
+        told_of_forks(self)
         self._own = Ledger()  # where no store is
         self.refused: Counter[tuple[str, str]] = Counter()
         self.now = now
         #: Somebody takes records besides the memory of this process.
         self.has_takers = storage is not None or bool(self.sinks)
 
-    def renew_locks(self) -> None:
+    def after_fork(self) -> None:
         self.in_turn = self.latest.lock = threading.RLock()
 
     @property

@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 
-from luthien_guard.forks import renewed_in_forks
+from luthien_guard.forks import told_of_forks
 from luthien_guard.store import Written
 
 __all__ = ["Ledger"]
@@ -23,7 +23,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        renewed_in_forks(self)
+        told_of_forks(self)
         self.accepted = 0
         self.bytes = 0  # of content in memory, about
         self.stored = 0
@@ -32,7 +32,7 @@ class Ledger:
         self.degraded = 0  # content that was kept as hash and length only; counted in `stored` too
         self.conflicts = 0  # the key was taken by another content: an alarm
 
-    def renew_locks(self) -> None:
+    def after_fork(self) -> None:
         self._lock = threading.Lock()
 
     def accept(self, count: int = 1, *, bytes: int = 0) -> None:

@@ -80,6 +80,7 @@ class _Scope:
 def on_asyncio(clock: Clock) -> bool:
     """Whether it is asyncio that waits, and in real time."""
     try:
-        return isinstance(clock, MonotonicClock) and asyncio.get_running_loop() is not None
+        asyncio.get_running_loop()
     except RuntimeError:
         return False
+    return isinstance(clock, MonotonicClock)
