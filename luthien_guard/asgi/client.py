@@ -1,4 +1,4 @@
-"""The client's end of a response: what has been said to it, and whether it is still there."""
+"""The client's end of an exchange: what has been said to it, and whether it is still there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import anyio
 
-from luthien_guard.asgi.types import Message, Send
+from luthien_guard.asgi.types import Message, Receive, Send
 from luthien_guard.control_plane.service import Answer
 
 __all__ = ["Client"]
@@ -18,16 +18,20 @@ class Client:
     __slots__ = (
         "_call_id",
         "bodiless",
+        "body",
         "finished",
         "gone",
         "hurried",
         "preflight",
+        "receive",
         "refused",
         "send",
         "started",
     )
 
-    def __init__(self, send: Send, call_id: str, *, method: str = "POST") -> None:
+    def __init__(self, receive: Receive, send: Send, call_id: str, *, method: str = "POST") -> None:
+        self.receive = receive  # the server's own
+        self.body: bytes | None = None  # for who `hear`s
         self.started = False
         # Set before the last message is sent: the server may report a disconnect within it.
         self.finished = False
@@ -38,6 +42,16 @@ class Client:
         self._call_id = call_id
         self.bodiless = method == "HEAD"
         self.preflight = method == "OPTIONS"  # what it asks is answered by headers
+
+    async def hear(self) -> Message:
+        """The application's `receive` where nothing is watched: the whole body once, then the server's own."""
+        if self.body is not None:
+            body, self.body = self.body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        message = await self.receive()
+        if message["type"] == "http.disconnect" and not self.finished:
+            self.gone = True
+        return message
 
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send status and headers, with the exchange's id."""

@@ -10,10 +10,10 @@ import anyio
 from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.endings import CANCELLED, CUT_OFF, ENDED, GONE, ended, failed, undecided
 from luthien_guard.asgi.handle import ExchangeHandle, current
-from luthien_guard.asgi.inner import Onward, inner_scope, promises_errors
+from luthien_guard.asgi.inner import inner_scope, promises_errors
 from luthien_guard.asgi.outlet import Attempt
 from luthien_guard.asgi.straight import Straight
-from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope
+from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Scope
 from luthien_guard.asgi.watched import Watched
 from luthien_guard.cancellation import must_travel
 from luthien_guard.clock import Clock
@@ -46,7 +46,6 @@ class Exchange:
         "expires",
         "guard",
         "metadata",
-        "receive",
         "scope",
         "wire_format",
     )
@@ -57,7 +56,6 @@ class Exchange:
         guard: AppGuard,
         clock: Clock,
         scope: Scope,
-        receive: Receive,
         client: Client,
         metadata: RequestMetadata,
         wire_format: str,
@@ -72,7 +70,6 @@ class Exchange:
         self.clock = clock
         self.expires = clock() + guard.limits.total_timeout
         self.scope = scope
-        self.receive = receive  # the server's own
         self.client = client
         self.metadata = metadata
         self.wire_format = wire_format
@@ -210,10 +207,11 @@ class Exchange:
             raise
 
     async def _straight(self, body: bytes) -> None:
-        attempt = Straight(self)
+        attempt, client = Straight(self), self.client
+        client.body = body
         scope, token = self.enter(attempt, body)
         try:
-            await self.app(scope, Onward(body, self.receive, self.client).receive, attempt.send)
+            await self.app(scope, client.hear, attempt.send)
         except BaseException as error:
             if must_travel(error):
                 raise

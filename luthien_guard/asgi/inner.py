@@ -6,12 +6,11 @@ from typing import Any, Final
 
 import anyio
 
-from luthien_guard.asgi.client import Client
 from luthien_guard.asgi.handle import ExchangeHandle
 from luthien_guard.asgi.request import body_headers
-from luthien_guard.asgi.types import AppGuard, Headers, Message, Receive, Scope
+from luthien_guard.asgi.types import AppGuard, Headers, Message, Scope
 
-__all__ = ["SEAL", "Onward", "Replay", "inner_scope", "is_covered", "promises_errors"]
+__all__ = ["SEAL", "Replay", "inner_scope", "is_covered", "promises_errors"]
 
 #: The scope key under which an exchange says to another middleware of the same guard, further in, that it has this request
 #: in hand. A live object, made for this exchange: no header and no client can put it there.
@@ -82,26 +81,6 @@ class Replay:
             self.over, self.told = True, self._listeners > 0
             if self._ended is not None:
                 self._ended.set()
-
-
-class Onward:
-    """The application's `receive` where nothing is watched: the whole body once, then the server's own."""
-
-    __slots__ = ("_body", "_client", "_receive")
-
-    def __init__(self, body: bytes, receive: Receive, client: Client) -> None:
-        self._body: bytes | None = body
-        self._receive = receive
-        self._client = client
-
-    async def receive(self) -> Message:
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        message = await self._receive()
-        if message["type"] == "http.disconnect" and not self._client.finished:
-            self._client.gone = True
-        return message
 
 
 def promises_errors(scope: Scope) -> bool:

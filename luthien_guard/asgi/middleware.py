@@ -84,7 +84,7 @@ class GuardMiddleware:
         """An exchange whose request is whole; None where there is nothing to decide."""
         headers = frozen(scope["headers"])
         metadata = self._metadata(scope, headers)
-        client = Client(send, metadata.call_id, method=scope["method"])
+        client = Client(receive, send, metadata.call_id, method=scope["method"])
         try:
             encoding = self._admitted(scope, route, headers)
             body = await read_body(receive, encoding, self.guard.limits, self._clock)
@@ -103,7 +103,6 @@ class GuardMiddleware:
             self.guard,
             self._clock,
             scope,
-            receive,
             client,
             metadata,
             route.wire_format,

@@ -38,7 +38,8 @@ class Straight:
     def send(self, message: Message) -> Awaitable[None]:
         """What the application calls. Pieces of the body are the server's to await: no step of ours is between."""
         if message["type"] != "http.response.body":
-            return self._begin(message)
+            self._begins(message)
+            return self._client.begin(self._status, self._headers)
         if not message.get("more_body", False):
             return self._end(message.get("body", b""))
         client = self._client
@@ -46,7 +47,7 @@ class Straight:
             return client.send(message)
         return self._write(message.get("body", b""))
 
-    async def _begin(self, message: Message) -> None:
+    def _begins(self, message: Message) -> None:
         client = self._client
         if client.gone:
             self._tell_gone()
@@ -54,7 +55,6 @@ class Straight:
             raise RuntimeError(f"{message['type']} goes around the body of a guarded response")
         self._status, self._headers = started(message)
         self.began = True
-        await client.begin(self._status, self._headers)
         self._open = not client.bodiless
 
     async def _write(self, data: bytes) -> None:

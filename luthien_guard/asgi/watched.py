@@ -231,7 +231,7 @@ class Watched:
         self._watching = True
         self._plan()
         try:
-            if not await has_left(self._exchange.receive):
+            if not await has_left(self.client.receive):
                 return
         except BaseException as error:
             if must_travel(error):
