@@ -18,7 +18,7 @@ from benchmarks.server import variant
 from benchmarks.table import interleaved, report
 from benchmarks.traffic import DONE, FINISH, REQUEST, chat_chunk
 
-CHUNKS, REQUESTS, STREAMS = 2000, 300, 200
+CHUNKS, REQUESTS, STREAMS = 2000, 2000, 200
 VARIANTS = [
     "pass-through", "guard, no policy", "guard, noop", "guard, looks at chunks", "guard, reads the text",
     "guard, window of 64 characters", "guard, changes every chunk",
