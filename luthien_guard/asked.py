@@ -185,7 +185,9 @@ def _parts(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The items of a conversation, and the blocks in them."""
     found: list[Mapping[str, Any]] = []
     for key in _CONVERSATION:
-        for item in _list(raw[key]) if key in raw else ():
+        if key not in raw or not isinstance(items := raw[key], list):
+            continue
+        for item in items:
             if isinstance(item, dict):
                 found.append(item)
                 if isinstance(blocks := item.get("content"), list):

@@ -55,6 +55,7 @@ class Exchange:
         app: ASGIApp,
         guard: AppGuard,
         clock: Clock,
+        began: float,
         scope: Scope,
         client: Client,
         metadata: RequestMetadata,
@@ -68,7 +69,7 @@ class Exchange:
         self.app = app
         self.guard = guard
         self.clock = clock
-        self.expires = clock() + guard.limits.total_timeout
+        self.expires = began + guard.limits.total_timeout
         self.scope = scope
         self.client = client
         self.metadata = metadata

@@ -55,7 +55,5 @@ _UTF8: Final = re.compile(rb"\s*=\s*[\"']?(?:utf-?8|(?:us-)?ascii)[\"']?\s*", re
 def is_utf8(content_type: bytes) -> bool:
     """True unless the content type names a charset in which the bytes could say something else, or spells one in a way
     that only some read (RFC 2231: `charset*=utf-8''utf-7`, `charset*0=utf; charset*1=-7`)."""
-    if content_type == b"application/json":  # nearly always
-        return True
     named = _CHARSET.findall(content_type)
     return not named or all(map(_UTF8.fullmatch, named))

@@ -57,6 +57,7 @@ class GuardMiddleware:
         self.guard = guard
         self._routes = Routes(guard.formats, routes)
         self._clock = clock_from(guard.clock)
+        self._now = guard.clock
         self._start = Start(guard)
         # Whether a policy looked at the last answer: what the next exchange prepares for.
         self._covered = True
@@ -82,12 +83,13 @@ class GuardMiddleware:
 
     async def _begun(self, scope: Scope, receive: Receive, send: Send, route: Route) -> Exchange | None:
         """An exchange whose request is whole; None where there is nothing to decide."""
+        began = self._now()
         headers = frozen(scope["headers"])
         metadata = self._metadata(scope, headers)
         client = Client(receive, send, metadata.call_id, method=scope["method"])
         try:
             encoding = self._admitted(scope, route, headers)
-            body = await read_body(receive, encoding, self.guard.limits, self._clock)
+            body = await read_body(receive, encoding, self.guard.limits, self._clock, began)
             if not body and route.exact and scope["method"] not in _BODILESS:
                 raise MalformedBody("the request has no body")
         except ClientGone:
@@ -102,6 +104,7 @@ class GuardMiddleware:
             self.app,
             self.guard,
             self._clock,
+            began,
             scope,
             client,
             metadata,

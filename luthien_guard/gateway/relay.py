@@ -59,7 +59,7 @@ class Relay:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.upstreams.start()
         try:
-            body = await read_body(receive, [], self.limits, _CLOCK)
+            body = await read_body(receive, [], self.limits, _CLOCK, _CLOCK())
         except ClientGone:
             return
         except (BodyTooLarge, RequestTimeout) as error:  # on a guarded path the middleware was first

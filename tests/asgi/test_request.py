@@ -155,7 +155,7 @@ async def test_a_body_in_many_pieces_takes_no_more_memory_than_it_has_bytes() ->
 
     tracemalloc.start()
     try:
-        body = await read_body(receive, [], Limits(), MonotonicClock())
+        body = await read_body(receive, [], Limits(), clock := MonotonicClock(), clock())
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
