@@ -42,8 +42,8 @@ class GuardMiddleware:
 
     Guarded are the paths that end in `/chat/completions`, `/messages` and `/responses` (wherever they are mounted), what
     lies below them, and `routes`: exact paths with the wire format that they speak. A path that `routes` maps to None is
-    left alone. Everything else passes untouched and unbuffered. Raises ValueError for an unknown wire format, ConfigError
-    for what is no guard.
+    left alone. Everything else passes untouched and unbuffered. Raises ConfigError for an unknown wire format,
+    what is no exact path, and what is no guard.
 
     Add it so that compressing middleware is outside of it: what is compressed inside has to be undone first.
     """

@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from luthien_guard.asgi.types import Scope
+from luthien_guard.errors import ConfigError
 from luthien_guard.wire.format import WireFormat
 
 __all__ = ["Route", "Routes"]
@@ -55,7 +56,7 @@ class Routes:
     """The guarded routes of one middleware.
 
     `extra` maps exact paths to wire formats; a path that maps to None is left alone, whatever its suffix.
-    Raises ValueError for a wire format that does not exist, and for what is no exact path.
+    Raises ConfigError for a wire format that does not exist, and for what is no exact path.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class Routes:
     ) -> None:
         extra = extra or {}
         if not isinstance(extra, Mapping):
-            raise ValueError(
+            raise ConfigError(
                 "routes: give a mapping of paths to wire formats, such as {'/api/chat': 'openai.chat'}"
             )
         self._suffixes = {each.suffix: name for name, each in formats.items()}
         for path in extra:
             if not path.startswith("/") or _NOT_EXACT.search(path):
-                raise ValueError(
+                raise ConfigError(
                     f"routes: {path!r} is not an exact path, such as '/api/chat'; a route with parameters is guarded where "
                     f"it ends in {', '.join(self._suffixes)}"
                 )
@@ -78,7 +79,7 @@ class Routes:
         self._exempt = {path for path, name in extra.items() if name is None}
         for name in self._exact.values():
             if name not in formats:
-                raise ValueError(
+                raise ConfigError(
                     f"routes: unknown wire format {name!r}; known are {', '.join(sorted(formats))}"
                 )
         #: What the path to a guarded route ends in, however it is spelled.

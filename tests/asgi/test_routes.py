@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luthien_guard.asgi.routes import Routes
+from luthien_guard.errors import ConfigError
 from luthien_guard.testing.plane import ScriptedGuard
 
 FORMATS = ScriptedGuard().formats
@@ -200,18 +201,18 @@ def test_whatever_stands_in_front_may_be_spelled_freely(path: str) -> None:
 )
 @pytest.mark.parametrize("name", ["openai.chat", None])
 def test_what_would_never_match_is_told_at_once(path: str, name: str | None) -> None:
-    with pytest.raises(ValueError, match=r"is not an exact path.* ends in /chat/completions, "):
+    with pytest.raises(ConfigError, match=r"is not an exact path.* ends in /chat/completions, "):
         Routes(FORMATS, {path: name})
 
 
 def test_a_list_of_routes_is_told_at_once() -> None:
-    with pytest.raises(ValueError, match=r"routes: give a mapping"):
+    with pytest.raises(ConfigError, match=r"routes: give a mapping"):
         Routes(FORMATS, ["/api/chat"])  # type: ignore[arg-type]
 
 
 def test_an_unknown_wire_format_is_told_at_once() -> None:
     with pytest.raises(
-        ValueError, match=r"unknown wire format 'openai\.chats'; known are anthropic\.messages"
+        ConfigError, match=r"unknown wire format 'openai\.chats'; known are anthropic\.messages"
     ):
         Routes(FORMATS, {"/x": "openai.chats"})
 
