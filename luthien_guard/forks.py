@@ -5,22 +5,19 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Final, Protocol
-from weakref import WeakSet
+from collections.abc import Callable
+from typing import Final
+from weakref import WeakMethod
 
 __all__ = ["Lock", "told_of_forks"]
 
 
-class _Told(Protocol):
-    def after_fork(self) -> None: ...
+_told: Final[set[WeakMethod[Callable[[], None]]]] = set()
 
 
-_OWNERS: Final[WeakSet[_Told]] = WeakSet()
-
-
-def told_of_forks(owner: _Told) -> None:
-    """Call its `after_fork` in every child of a fork."""
-    _OWNERS.add(owner)
+def told_of_forks(method: Callable[[], None]) -> None:
+    """Call it in every child of a fork, for as long as its object lives."""
+    _told.add(WeakMethod(method, _told.discard))
 
 
 class Lock:
@@ -30,9 +27,9 @@ class Lock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        told_of_forks(self)
+        told_of_forks(self._after_fork)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
@@ -43,8 +40,9 @@ class Lock:
 
 
 def _forked() -> None:
-    for owner in list(_OWNERS):
-        owner.after_fork()
+    for each in list(_told):
+        if (method := each()) is not None:
+            method()
 
 
 if hasattr(os, "register_at_fork"):

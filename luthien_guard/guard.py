@@ -146,7 +146,7 @@ class Guard:
         self._lock = Lock()
         #: From `start` to `stop`, in this process: threads do not survive a fork.
         self.running = False
-        told_of_forks(self)
+        told_of_forks(self._after_fork)
         self._query: Query | None = None
 
     def _services(
@@ -233,7 +233,7 @@ class Guard:
         """The ids of the exchanges that `records_of` knows, oldest first."""
         return self.delivery.latest.calls()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In the child, who starts anew: what asked the store and what wrote to it are the parent's."""
         self.running = False
         self._query = None

@@ -42,14 +42,14 @@ class Delivery:
         #: Held while a fact gets its number: handlers of an application may record from threads.
         self.in_turn = threading.RLock()
         self.latest = Latest(self.redact, lock=self.in_turn)
-        told_of_forks(self)
+        told_of_forks(self._after_fork)
         self._own = Ledger()  # where no store is
         self.refused: Counter[tuple[str, str]] = Counter()
         self.now = now
         #: Somebody takes records besides the memory of this process.
         self.has_takers = storage is not None or bool(self.sinks)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         self.in_turn = self.latest.lock = threading.RLock()
 
     @property

@@ -23,7 +23,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        told_of_forks(self)
+        told_of_forks(self._after_fork)
         self.accepted = 0
         self.bytes = 0  # of content in memory, about
         self.stored = 0
@@ -32,7 +32,7 @@ class Ledger:
         self.degraded = 0  # content that was kept as hash and length only; counted in `stored` too
         self.conflicts = 0  # the key was taken by another content: an alarm
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
 
     def accept(self, count: int = 1, *, bytes: int = 0) -> None:
