@@ -69,12 +69,12 @@ class ClientGone(Exception):
 def check_headers(headers: Headers, limits: Limits) -> list[str]:
     """The layers of content encoding. Raises NotHTTP, MalformedBody, UnsupportedEncoding, BodyTooLarge."""
     fields = dict(headers)
+    if b"upgrade" in fields and wants_websocket(headers):
+        raise NotHTTP(REASON)
     if len(fields) != len(headers):
         for name in _SINGLE:
             if len(set(values(headers, name))) > 1:
                 raise MalformedBody(f"{name.decode()} is given twice with different values")
-    if b"upgrade" in fields and wants_websocket(headers):
-        raise NotHTTP(REASON)
     label = fields.get(b"content-type", b"")
     if label != b"application/json" and not is_utf8(label):  # which nearly all say, and no more
         raise UnsupportedEncoding("JSON is UTF-8: no other charset is read")

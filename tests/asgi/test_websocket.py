@@ -61,11 +61,18 @@ async def test_other_websockets_pass() -> None:
     assert (told, ran) == ([], 1)
 
 
+TWICE = [(b"content-type", b"text/plain"), (b"content-type", b"application/json")]
+
+
+@pytest.mark.parametrize("further", [[], TWICE], ids=["alone", "with what is malformed"])
 @pytest.mark.parametrize(
     ("upgrade", "refused"), [(b"websocket", True), (b"WebSocket", True), (b"h2c", False)]
 )
-async def test_a_handshake_that_comes_as_a_plain_request(upgrade: bytes, refused: bool) -> None:
-    """uvicorn without a WebSocket library leaves it to the application."""
+async def test_a_handshake_that_comes_as_a_plain_request(
+    upgrade: bytes, refused: bool, further: list[tuple[bytes, bytes]]
+) -> None:
+    """uvicorn without a WebSocket library leaves it to the application. Whatever else is wrong with it: 426 is what tells
+    its client to use HTTP."""
     told: list[Any] = []
     ran: list[str] = []
     asked: list[bool] = []
@@ -84,7 +91,8 @@ async def test_a_handshake_that_comes_as_a_plain_request(upgrade: bytes, refused
     async def send(message: Any) -> None:
         told.append(message)
 
-    headers = [(b"connection", b"upgrade"), (b"upgrade", upgrade)]
+    headers = [(b"connection", b"upgrade"), (b"upgrade", upgrade), *further]
     scope = {"type": "http", "method": "GET", "path": "/v1/responses", "headers": headers, "root_path": ""}
     await GuardMiddleware(app, guard=ScriptedGuard())(scope, receive, send)
-    assert (told[0]["status"], bool(ran)) == ((426, False) if refused else (200, True))
+    otherwise = (400, False) if further else (200, True)
+    assert (told[0]["status"], bool(ran)) == ((426, False) if refused else otherwise)
