@@ -51,8 +51,13 @@ DELETE: Final = _Delete()
 
 # Some line readers end a line here; in JSON they only stand in strings, where an escape means the same.
 LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-# One pass in C that makes the questions below cheap: digits become 0, E becomes e, brackets become {, a plus goes.
-_FOLDED: Final = bytes.maketrans(b"123456789E[", b"000000000e{")
+# One pass in C that makes the questions below cheap: digits become 0, E becomes e, brackets become {}, a plus goes.
+_FOLDED: Final = bytes.maketrans(b"123456789E[]", b"000000000e{}")
+# Of long texts nearly all stands in strings, where the same characters mean nothing: those go first. For that, strings need
+# their ends, and numbers what keeps them apart.
+_LONG: Final = 4096
+_IDLE: Final = bytes(set(range(256)) - set(b'0123456789eE{}[]",'))
+_NO_BRACES: Final = b"0e,"
 # A double overflows from 10**308 on: with an exponent of three digits, or with one of two (at most 99) and 210 digits
 # before it.
 _LONG_NUMBER: Final = b"0" * 210
@@ -66,13 +71,16 @@ def loads(text: bytes | bytearray | memoryview, *, max_depth: int = MAX_DEPTH) -
     """Parse strictly. Raises MalformedBody, or BodyTooLarge when nested deeper than `max_depth`."""
     if type(text) is not bytes:
         text = bytes(text)
-    folded = text.translate(_FOLDED, b"+")
-    if folded.count(b"{") > max_depth:
-        _check_depth(text, max_depth)
     try:
         value = jiter.from_json(text, catch_duplicate_keys=True, allow_inf_nan=False)
-    except ValueError as error:
+    except ValueError as error:  # it may be too deep for jiter, too
+        _check_depth(text, max_depth)
         raise MalformedBody(f"not strict JSON: {error}") from None
+    folded = text.translate(_FOLDED, b"+") if len(text) < _LONG else _outside_strings(text)
+    if folded.count(b"{") > max_depth:
+        folded = folded if len(text) >= _LONG else _outside_strings(text)
+        if _is_deeper(folded, max_depth):
+            raise BodyTooLarge(f"JSON nested deeper than {max_depth}")
     # `in` would first try to take what it looks for for a number, and fail
     if folded.find(b"0e000") >= 0 or folded.find(_LONG_NUMBER) >= 0:
         _check_finite(value)
@@ -99,9 +107,34 @@ def string_text(value: str) -> str:
     return encode_basestring(value) if value.isascii() else dumps(value)
 
 
+def _outside_strings(text: bytes) -> bytes:
+    """Numbers, brackets and commas of valid JSON, folded."""
+    if text.find(b'\\"') >= 0:
+        if text.find(b"\\\\") >= 0:
+            text = text.replace(b"\\\\", b"")
+        text = text.replace(b'\\"', b"")
+    return b"".join(text.translate(_FOLDED, _IDLE).split(b'"')[::2])
+
+
+def _is_deeper(outside: bytes, max_depth: int) -> bool:
+    """A pass takes the innermost level away, which is most of what there is; where it is not, one counts."""
+    braces = outside.translate(None, _NO_BRACES)
+    for depth in range(max_depth):
+        around = braces.replace(b"{}", b"")
+        if len(around) > len(braces) // 2:
+            return _depth_of(braces) > max_depth - depth
+        braces = around
+    return bool(braces)
+
+
+def _depth_of(brackets: bytes) -> int:
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+
+
 def _check_depth(text: bytes, max_depth: int) -> None:
+    """Of what may be no JSON."""
     brackets = _STRING.sub(b"", text).translate(None, _NO_BRACKETS)
-    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > max_depth:
+    if _depth_of(brackets) > max_depth:
         raise BodyTooLarge(f"JSON nested deeper than {max_depth}")
 
 

@@ -55,11 +55,11 @@ NOISE = st.text(st.sampled_from('[]{}"\\/ab,:\n'), max_size=6)
 LEVELS = st.lists(st.booleans(), min_size=120, max_size=136)
 
 
-@given(st.lists(NOISE, max_size=4), LEVELS)
+@given(st.lists(NOISE, max_size=4), LEVELS, st.sampled_from(["", "long", '[{"\\']))
 def test_the_depth_is_that_of_the_value_whatever_its_strings_say(
-    noise: list[str], levels: list[bool]
+    noise: list[str], levels: list[bool], much: str
 ) -> None:
-    value: Any = [*noise, *([[]] * 130)]  # wide enough to be looked at
+    value: Any = [*noise, much * 2000, *([[]] * 130)]  # wide enough to be looked at
     for at, is_object in enumerate(levels):
         said = noise[at % len(noise)] if noise else ""
         value = {said: value} if is_object else [said, value, said]
@@ -85,6 +85,8 @@ def test_a_smaller_depth_may_be_asked_for() -> None:
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
+
+LONG = b'1e400 \\" \\\\ ]}' * 500  # and what is said there is no number
 
 ZEROS = st.integers(0, 420).map("0".__mul__)
 DIGITS = (
@@ -128,10 +130,14 @@ NUMBERS = st.builds("".join, st.tuples(st.sampled_from(["", "-"]), DIGITS, FRACT
 @example("1.0e00000309")
 def test_a_number_is_read_as_python_reads_it_and_refused_where_that_is_infinity(number: str) -> None:
     is_float = any(mark in number for mark in ".eE")
+    text = b'{"a":[%b],"b\\"":"%b"}'
     try:
-        value = loads(b'{"a":[%b]}' % number.encode())["a"][0]
+        value = loads(text % (number.encode(), b""))["a"][0]
     except MalformedBody:
         assert is_float and math.isinf(float(number))
+        with pytest.raises(MalformedBody):
+            loads(text % (number.encode(), LONG))
         return
+    assert loads(text % (number.encode(), LONG))["a"] == [value]
     assert value == (float(number) if is_float else int(number))
     assert json.loads(dumps(value)) == value  # nothing that is read cannot be written
