@@ -43,7 +43,7 @@ class Straight:
         if not message.get("more_body", False):
             return self._end(message.get("body", b""))
         client = self._client
-        if self._open and not (client.gone or client.finished):
+        if self._open and not (client.gone or client.finished or client.refused):
             return client.send(message)
         return self._write(message.get("body", b""))
 

@@ -1,8 +1,9 @@
 """A text that streams: frame after frame alike, of which only the text needs a decision.
 
 A flow begins with a frame that held one piece of text and nothing else, but perhaps the beginning of that text, and that
-left as it came or with another text in its place. As long as nothing else comes or happens, a frame like it (`wire.alike`) needs neither parser nor reader
-nor writer: all three would do for it what they did for that one. Whatever else comes ends the flow.
+left as it came or with another text in its place. As long as nothing else comes or happens, a frame like it
+(`wire.alike`) needs neither parser nor reader nor writer: all three would do for it what they did for that one. Whatever
+else comes ends the flow.
 """
 
 from __future__ import annotations

@@ -74,6 +74,25 @@ async def test_nothing_else_reads_what_the_server_says(switched: Switched) -> No
     assert seen.received == 1
 
 
+async def test_what_follows_a_start_that_the_server_refused_goes_to_nobody(switched: Switched) -> None:
+    said: list[Any] = [RuntimeError("no such status"), OSError("nobody listens")]
+
+    def refuse(message: Any) -> None:
+        raise said.pop(0)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await whole(receive)
+        with pytest.raises(RuntimeError):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        for more in (True, True, False):
+            await send({"type": "http.response.body", "body": b"piece", "more_body": more})
+
+    switched.app = app
+    await Visit(switched.middleware, on_send=refuse).run()
+    assert said == []
+    assert switched.last is OutcomeStatus.CANCELLED
+
+
 async def test_an_answer_of_the_guard_is_still_sent(switched: Switched) -> None:
     switched.answer = Answer(403, "application/json", b"no")
     assert (await visit(switched.middleware)).status == 403
