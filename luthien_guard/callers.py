@@ -47,10 +47,8 @@ class Callers:
         """The facts of a new exchange. `headers`: names in lower case. Of a header that is sent twice the first counts, as
         frameworks have it."""
         metadata = RequestMetadata(new_call_id(), time.time(), endpoint=endpoint)
-        # A loop would ask all of them one by one.
         telling = self._telling
-        told = [pair for pair in headers if pair[0] in telling]
-        if told:
+        if told := [pair for pair in headers if pair[0] in telling]:
             self._tell(metadata, told)
         return metadata
 

@@ -19,7 +19,7 @@ from luthien_guard.clock import clock_from
 from luthien_guard.control_plane.capture import CapturedStream
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import ControlPlaneService
-from luthien_guard.delivery import Delivery, Recorder
+from luthien_guard.delivery import Delivery
 from luthien_guard.delivery.redaction import Redactor
 from luthien_guard.delivery.storage import Storage
 from luthien_guard.engine.plan import Plan
@@ -134,7 +134,7 @@ class Guard:
             self._plan_of,
             self._services(judge, unknown, on_unrecorded, capture_chunks=capture_chunks),
             self.formats,
-            partial(Recorder, self.delivery),
+            self.delivery.recorder,
             session_from,
             CapturedStream if capture_chunks else None,
         )

@@ -11,7 +11,7 @@ from luthien_guard.asgi.exchange import Exchange
 from luthien_guard.asgi.headers import frozen
 from luthien_guard.asgi.inner import SEAL, is_covered
 from luthien_guard.asgi.lifespan import Lifespan, Start
-from luthien_guard.asgi.request import ClientGone, check_headers, read_body, resumes
+from luthien_guard.asgi.request import ClientGone, NotHTTP, check_headers, read_body, resumes
 from luthien_guard.asgi.routes import Route, Routes
 from luthien_guard.asgi.types import AppGuard, ASGIApp, Headers, Receive, Scope, Send
 from luthien_guard.asgi.websocket import REASON, deny
@@ -135,5 +135,6 @@ class GuardMiddleware:
     async def _denied(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         headers = frozen(scope["headers"])
         metadata = self._metadata(scope, headers)
-        answer = self.guard.plane.reject(metadata, route.wire_format, 426, "websocket_not_guarded", REASON)
+        plane = self.guard.plane
+        answer = plane.reject(metadata, route.wire_format, NotHTTP.status, NotHTTP.code, REASON)
         await deny(scope, receive, send, answer)

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 from anyio.lowlevel import checkpoint
 
 from luthien_guard.asgi.encoding import decode_body, layers
-from luthien_guard.asgi.headers import is_utf8, values
+from luthien_guard.asgi.headers import is_utf8, values, without
 from luthien_guard.asgi.types import Headers, Receive
 from luthien_guard.asgi.websocket import REASON, wants_websocket
 from luthien_guard.clock import Clock
@@ -133,7 +133,7 @@ async def has_left(receive: Receive) -> bool:
 
 def body_headers(headers: Headers, body: bytes) -> list[tuple[bytes, bytes]]:
     """The headers that the application gets: about this body, and asking for an answer that can be read."""
-    kept = [pair for pair in headers if pair[0] not in _REPLACED]
+    kept = without(headers, _REPLACED)
     if body or any(name in (b"content-length", b"transfer-encoding") for name, _ in headers):
         kept.append((b"content-length", b"%d" % len(body)))
     return kept

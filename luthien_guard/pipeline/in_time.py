@@ -25,11 +25,7 @@ async def in_time(clock: Clock, when: float, work: Coroutine[Any, Any, T], wait:
     A cancel scope that is entered after the first step would not nest with those that the work has entered in it; a
     limit of asyncio's own kind need not.
     """
-    try:  # as `on_asyncio` does, without another call in each request
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return await _in_scope(clock, when, work, wait)
-    if not isinstance(clock, MonotonicClock):
+    if not on_asyncio(clock):
         return await _in_scope(clock, when, work, wait)
     try:
         first = work.send(None)
