@@ -6,18 +6,22 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Final
-from weakref import WeakMethod
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 __all__ = ["Lock", "told_of_forks"]
 
 
-_told: Final[set[WeakMethod[Callable[[], None]]]] = set()
+T = TypeVar("T")
+
+# By their objects, and no `WeakMethod`s: those need the module `weakref` when they die, and an object may outlive it when
+# the interpreter ends.
+_told: Final[WeakKeyDictionary[Any, Callable[[Any], None]]] = WeakKeyDictionary()
 
 
-def told_of_forks(method: Callable[[], None]) -> None:
-    """Call it in every child of a fork, for as long as its object lives."""
-    _told.add(WeakMethod(method, _told.discard))
+def told_of_forks(each: T, renew: Callable[[T], None]) -> None:
+    """Call `renew` with it in every child of a fork, for as long as it lives."""
+    _told[each] = renew
 
 
 class Lock:
@@ -27,7 +31,7 @@ class Lock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        told_of_forks(self._after_fork)
+        told_of_forks(self, Lock._after_fork)
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
@@ -40,9 +44,8 @@ class Lock:
 
 
 def _forked() -> None:
-    for each in list(_told):
-        if (method := each()) is not None:
-            method()
+    for each, renew in list(_told.items()):
+        renew(each)
 
 
 if hasattr(os, "register_at_fork"):

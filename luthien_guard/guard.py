@@ -146,7 +146,7 @@ class Guard:
         self._lock = Lock()
         #: From `start` to `stop`, in this process: threads do not survive a fork.
         self.running = False
-        told_of_forks(self._after_fork)
+        told_of_forks(self, Guard._after_fork)
         self._query: Query | None = None
 
     def _services(

@@ -42,7 +42,7 @@ class Delivery:
         #: Held while a fact gets its number: handlers of an application may record from threads.
         self.in_turn = threading.RLock()
         self.latest = Latest(self.redact, lock=self.in_turn)
-        told_of_forks(self._after_fork)
+        told_of_forks(self, Delivery._after_fork)
         self._own = Ledger()  # where no store is
         self.refused: Counter[tuple[str, str]] = Counter()
         self.now = now

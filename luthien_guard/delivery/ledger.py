@@ -23,7 +23,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        told_of_forks(self._after_fork)
+        told_of_forks(self, Ledger._after_fork)
         self.accepted = 0
         self.bytes = 0  # of content in memory, about
         self.stored = 0

@@ -451,3 +451,12 @@ async def test_two_guards_of_one_process_share_a_store_and_bury_nobody(tmp_path:
         open_call(EventType.CLOSED, outcome="success")
     assert outcomes(tmp_path / "guard.db") == ["success"] * 21
     assert not [path for path in (tmp_path / "guard.db-guard").iterdir() if path.suffix == ".writer"]
+
+
+def test_a_guard_may_live_until_the_interpreter_ends() -> None:
+    """Longer than the modules, whose names are gone by then."""
+    outlives = "import builtins, luthien_guard; builtins.kept = luthien_guard.Guard()"
+    done = subprocess.run(
+        [sys.executable, "-c", outlives], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
