@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 from luthien_guard.client.asking import asking, rest_of
+from luthien_guard.client.chunks import Chunks
 from luthien_guard.client.ending import DONE, are_whole
 from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange
 from luthien_guard.client.litellm_api import PROVIDER
-from luthien_guard.client.watch import watched, watched_rest
-from luthien_guard.client.words import Words
-from luthien_guard.client.written import chunks_in
+from luthien_guard.client.watch import watched
 from luthien_guard.control_plane.service import Answer, GuardedStream, Release
 
 __all__ = ["GuardedIterator"]
@@ -31,12 +29,7 @@ class GuardedIterator:
         self._next = asking(exchange, inner)
         self._guarded: GuardedStream | None = exchange.stream
         self._ready: deque[Any] = deque()
-        self._originals: dict[int | None, Any] = {}  # by the number of the chunk, until it is decided
-        self._count = 0
-        self._like: Any = None  # the last chunk that came: made ones carry its notes
-        self._frame = b""  # its JSON
-        self._json = exchange.dialect.json
-        self._words = Words()
+        self._came = Chunks(exchange)
         self._over = False
         self._busy = False
         self.chunks: list[Any] = []  # as they left: litellm's own list is of what came
@@ -97,8 +90,8 @@ class GuardedIterator:
     # -- one step ------------------------------------------------------------------------------------------------------
 
     async def _pull(self) -> None:
-        """Ask upstream for its next chunk and the guard for what may leave. First steps are made by hand: they are the last
-        ones where nobody waits, and then nobody looks at the clock."""
+        """Ask upstream for its next chunk and the guard for what may leave. litellm's first step is made by hand: it
+        is the last one where nobody waits, and then nobody looks at the clock."""
         guarded = self._guarded
         try:
             work = self._next()
@@ -116,32 +109,26 @@ class GuardedIterator:
         if guarded is None:
             self._ready.append(chunk)
             return
-        deciding = guarded.feed(self._framed(chunk))
-        try:
-            first = deciding.send(None)
-        except StopIteration as stop:
-            release = stop.value
+        came = self._came
+        text = came.text_of(chunk)
+        if text:
+            said = guarded.feed_text(text)
+            release = said if isinstance(said, str) else await watched(guarded, said)
+            if isinstance(release, str):
+                self._ready.append(came.left(chunk, text, release))
+                return
         else:
-            release = await watched_rest(guarded, deciding, first)
+            release = await watched(guarded, guarded.feed(came.framed(chunk)))
+        came.decided(chunk, text, release)
         if release.done or release.pending:
             await self._take(release)
         else:
-            self._leave(release)
+            self._ready.extend(came.leaving(release))
 
     def _end(self) -> bytes:
         """What litellm leaves out where upstream has finished a choice: that the others are finished, too."""
         finished = getattr(self._inner, "received_finish_reason", None)
-        return DONE if finished and are_whole(map(self._json, self._originals.values())) else b""
-
-    def _framed(self, chunk: Any) -> bytes:
-        number = self._count
-        self._count = number + 1
-        self._like = chunk
-        if isinstance(chunk, (bytes, str)):
-            return chunk.encode() if isinstance(chunk, str) else chunk
-        self._originals[number] = chunk
-        self._frame = frame = b"data: %b\n\n" % self._json(chunk)
-        return frame
+        return DONE if finished and are_whole(self._came.held()) else b""
 
     async def _take(self, release: Release) -> None:
         """Make what was released ready, wait for verdicts that are pending, follow a retry."""
@@ -153,24 +140,10 @@ class GuardedIterator:
             if release.done:
                 await self._done(release)
                 return
-            self._leave(release)
+            self._ready.extend(self._came.leaving(release))
             if release.pending == release.aside or guarded is None:
                 return
             release = await watched(guarded, guarded.settle())
-
-    def _leave(self, release: Release) -> None:
-        """What came is ready as it came, everything else as litellm would have made it."""
-        originals, ready = self._originals, self._ready
-        for raw, source in release.items:
-            chunk = originals.pop(source, None)
-            if chunk is None:
-                chunk = self._words.again(self._like, self._frame, raw)
-            if chunk is None:
-                ready.extend(self._made(raw))
-            else:
-                ready.append(chunk)
-        if originals and not release.held:
-            originals.clear()
 
     async def _heard_all(self) -> None:
         """The caller has everything: those who only look on say what they have to say."""
@@ -187,26 +160,14 @@ class GuardedIterator:
         if self._exchange.raises or release.answer is not None:
             await self._exchange.close_or_raise(release.answer)
         if release.answer is not None:
-            self._ready.extend(self._made(release.answer.body))
-        self._leave(release)
-
-    def _made(self, raw: bytes) -> Iterator[Any]:
-        """litellm's objects for frames that the guard wrote; where litellm gives bytes, the frames."""
-        exchange, like, came = self._exchange, self._like, self._frame
-        if isinstance(like, (bytes, str)) or (like is None and exchange.dialect.of_bytes):
-            if raw:
-                yield raw
-            return
-        for data in chunks_in(raw, exchange):
-            yield exchange.dialect.chunk(data, like, came[6:-2])
-            self._words.learn(came, data)
+            self._ready.extend(self._came.made(release.answer.body))
+        self._ready.extend(self._came.leaving(release))
 
     async def _again(self, body: bytes) -> None:
         exchange = self._exchange
         await self._close_inner()
         exchange.again(body)
-        self._originals.clear()
-        self._count = 0
+        self._came = Chunks(exchange)
         self._over = False
         self._inner = await exchange.ask()
         self._next = asking(exchange, self._inner)
@@ -220,7 +181,7 @@ class GuardedIterator:
         """A stream that says what the guard answers without asking anybody."""
         made = cls(exchange, None)
         made._over = True
-        made._ready.extend(made._made(answer.body))
+        made._ready.extend(made._came.made(answer.body))
         return made
 
 

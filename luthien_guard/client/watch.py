@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - litellm runs on asyncio alone, and so does its client
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from luthien_guard.control_plane.service import GuardedStream, Release
 from luthien_guard.engine.suspension import rest
 
-__all__ = ["watched", "watched_rest"]
+__all__ = ["watched"]
+
+T = TypeVar("T")
 
 #: Seconds between two looks: how late an overdue hook may be noticed.
 POLL: Final = 0.5
 
 
-async def watched(stream: GuardedStream, work: Coroutine[Any, Any, Release]) -> Release:
-    """The release of `work`; when a hook runs past its deadline, the stream's answer to that."""
+async def watched(stream: GuardedStream, work: Coroutine[Any, Any, T]) -> T | Release:
+    """What `work` comes to; when a hook runs past its deadline, the stream's answer to that.
+
+    Nearly always nothing waits: the first step is the last, and no timer was needed. One that is started later must not be
+    a cancel scope, which would not nest with those that the work has entered by then.
+    """
     try:
         first = work.send(None)
     except StopIteration as stop:
-        done: Release = stop.value
+        done: T = stop.value
         return done
-    return await watched_rest(stream, work, first)
-
-
-async def watched_rest(stream: GuardedStream, work: Coroutine[Any, Any, Release], first: object) -> Release:
-    """`watched` for work whose first step was made by hand.
-
-    Nearly always nothing waits: that step is the last, and no timer was needed. One that is started later must not be
-    a cancel scope, which would not nest with those that the work has entered by then.
-    """
     look = _Look(stream)
     try:
         async with look.limit:

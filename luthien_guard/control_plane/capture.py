@@ -30,7 +30,9 @@ class CapturedStream(LocalStream):
             self._keep(data)
         if last:
             self._tell()
-        return await super().feed(data, last=last)
+        release = await super().feed(data, last=last)
+        release.alike = None  # every piece is to be seen
+        return release
 
     async def fail(self, status: int, code: str, message: str) -> Release:
         self._tell()

@@ -11,7 +11,7 @@ process. The order for one exchange:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -100,6 +100,8 @@ class Release:
     retry: bytes | None = None
     #: Bytes that policies keep back now.
     held: int = 0
+    #: Where the text of the chunk fed last stands in its JSON, if more of that may be fed alone (`feed_text`).
+    alike: tuple[str | int, ...] | None = None
 
     @property
     def data(self) -> bytes:
@@ -116,9 +118,10 @@ class GuardedStream(Protocol):
         anything that the bytes say."""
         ...
 
-    async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
-        """The same for a shell that has parsed chunks (the client): each mapping is one SSE event's JSON, or the
-        whole body. Items number the chunks from 0 over the life of the stream."""
+    def feed_text(self, text: str) -> str | Coroutine[Any, Any, str | Release]:
+        """`feed` for a chunk that differs from the one before in its text alone, where the release of that one was `alike`:
+        what leaves of the text, and the same may be said of the next chunk; or a release, as `feed` gives it. To be awaited
+        only where somebody has to be waited for. No text is "" here, and all of it is printable."""
         ...
 
     async def settle(self) -> Release:

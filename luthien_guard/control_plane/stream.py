@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, Final
 
 from luthien_guard.control_plane.answers import UNRECORDED, error_answer, refusal, unrecorded
 from luthien_guard.control_plane.jobs import Jobs
 from luthien_guard.control_plane.service import Answer, Release, StreamingContext
 from luthien_guard.engine.exchange import Exchange
+from luthien_guard.engine.flow import Flow
 from luthien_guard.engine.response import Response
 from luthien_guard.engine.state import Item
 from luthien_guard.engine.verdicts import Intervention, message_for
@@ -18,8 +19,6 @@ from luthien_guard.hooks import HookCall
 from luthien_guard.policy import Abort, Retry
 from luthien_guard.records import EventType
 from luthien_guard.wire.chunks import BodyDecoder, StreamDecoder
-from luthien_guard.wire.json_text import dumps
-from luthien_guard.wire.sse import canonical
 
 __all__ = ["LocalStream"]
 
@@ -85,7 +84,7 @@ class LocalStream:
             if items is None or exchange.record.owes or exchange.aside is not None:
                 self._begun += items or ()
                 return await self._release(drain=items is None)
-            return Release(items, len(state.jobs), held=state.held_bytes)
+            return Release(items, len(state.jobs), held=state.held_bytes, alike=flow.alike)
         if state.stream and 0 <= data.find(b"\n\n") < len(data) - 2:  # a frame ends before the piece does
             data = await self._frames(data)
         if data:
@@ -98,7 +97,33 @@ class LocalStream:
         # where a frame has begun, what comes next is the rest of it, whatever it looks like
         if not last and self._decoder.idle:
             flows.begin()
+            begun = state.flow
+            if begun is not None and begun.alike is not None and begun.pattern.text_of(data) is not None:
+                release.alike = begun.alike
         return release
+
+    def feed_text(self, text: str) -> str | Coroutine[Any, Any, str | Release]:
+        exchange, flow = self._exchange, self._state.flow
+        assert flow is not None
+        self._room -= flow.pattern.size + len(text)
+        if self._room < 0:
+            return self._too_long()
+        left = self._response.flows.left_of(flow, text)
+        if type(left) is str and not exchange.record.owes and exchange.aside is None:
+            return left
+        return self._left_later(flow, text, left)
+
+    async def _left_later(
+        self, flow: Flow, text: str, said: str | Awaitable[str | None] | None
+    ) -> str | Release:
+        exchange, number = self._exchange, self._state.count - 1
+        left = said if said is None or isinstance(said, str) else await said
+        if left is None:
+            return await self._release()
+        if exchange.record.owes or exchange.aside is not None:
+            self._begun.append((flow.pattern.frame(left), number if left is text else None))
+            return await self._release(drain=False)
+        return left
 
     async def _too_long(self) -> Release:
         """Its texts are held until the end, by readers and for the record: no upstream may go on for ever."""
@@ -144,22 +169,6 @@ class LocalStream:
             if state.queue:
                 self._begun += await response.drain()
             await response.take(chunk)
-
-    async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
-        made = [self._chunk(data) for data in chunks]
-        self._room -= sum(len(chunk.raw) for chunk in made)
-        if self._room < 0:
-            return await self._too_long()
-        await self._take(made)
-        if last:
-            await self._finish()
-        return await self._release()
-
-    def _chunk(self, data: Mapping[str, Any]) -> Chunk:
-        text = dumps(data).encode()
-        if not self._state.stream:
-            return Chunk("body", text, data)
-        return Chunk("data", canonical(text, _event_name(data)), data, _event_name(data))
 
     async def settle(self) -> Release:
         if not self._state.jobs and not self._jobs.aside:
@@ -298,9 +307,3 @@ class LocalStream:
         if answer.status == 200:
             return Release(((answer.body, None),), done=True)
         return Release(done=True, answer=answer)
-
-
-def _event_name(data: Mapping[str, Any]) -> str | None:
-    """Formats that name their events name them by `type`."""
-    kind = data.get("type")
-    return kind if isinstance(kind, str) else None

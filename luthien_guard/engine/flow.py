@@ -23,7 +23,7 @@ Item = tuple[bytes, int | None]
 class Flow:
     """`lane` is None where no policy sees the text; `direct` says that nothing is held back in it."""
 
-    __slots__ = ("_decide", "block", "direct", "lane", "path", "pattern")
+    __slots__ = ("_decide", "alike", "block", "direct", "lane", "path", "pattern")
 
     def __init__(self, pattern: Pattern, path: Path, block: Block, lane: TextLane | None) -> None:
         self.pattern = pattern
@@ -31,6 +31,7 @@ class Flow:
         self.block = block
         self.lane = lane
         self.direct = lane is None or lane.through
+        self.alike: Path | None = None  # where the text stands, if the text is all that anybody looks at
         self._decide = (
             None if lane is None else lane.stages[0].decide if len(lane.stages) == 1 else lane.decide
         )
@@ -38,27 +39,41 @@ class Flow:
     def decided(self, frame: bytes, text: str, number: int) -> Item | Awaitable[Item | None] | None:
         """What leaves for this frame, in a flow that is `direct`; None where its text is gone; to be awaited only where a
         policy waits for somebody. Raises Stop."""
-        block = self.block
-        block.source.append(text)
-        if self._decide is None:
-            return frame, number
-        left = self._decide(text)
+        left = self.left_of(text)
         if left is text:
-            block.released.append(text)
             return frame, number
         if isinstance(left, str):
             return self._item(frame, text, number, left)
         return self._item_later(frame, text, number, left)
 
+    def left_of(self, text: str) -> str | Awaitable[str]:
+        """What `decided` leaves of this text."""
+        block = self.block
+        block.source.append(text)
+        if self._decide is None:
+            return text
+        left = self._decide(text)
+        if left is text:
+            block.released.append(text)
+            return text
+        return self._released(text, left) if isinstance(left, str) else self._released_later(text, left)
+
+    def _released(self, text: str, left: str) -> str:
+        self.block.released.append(left)
+        if left == text:
+            return text
+        self.block.changed = True
+        return left
+
+    async def _released_later(self, text: str, left: Awaitable[str]) -> str:
+        return self._released(text, await left)
+
     async def _item_later(self, frame: bytes, text: str, number: int, left: Awaitable[str]) -> Item | None:
         return self._item(frame, text, number, await left)
 
     def _item(self, frame: bytes, text: str, number: int, left: str) -> Item | None:
-        block = self.block
-        block.released.append(left)
-        if left == text:
+        if left is text:
             return frame, number
-        block.changed = True
         return (self.pattern.with_text(frame, left), None) if left else None
 
     def chunk(self, frame: bytes) -> UnparsedChunk:

@@ -50,6 +50,8 @@ class Flows:
             return  # no text, or one that is over
         response.flow = flow_of(left, item, response.queue, lane)
         if response.flow is not None:
+            if response.flow.direct and not self._hooks.before:
+                response.flow.alike = response.flow.path
             self._vain = self._vain + 1 if response.count - self._flowed < 2 else 0
             self._flowed = response.count
 
@@ -72,6 +74,29 @@ class Flows:
         if self._hooks.before:
             return self._shown(flow, frame, text)
         return self._one(flow, frame, text) if flow.direct else self._held(flow, frame, text)
+
+    def left_of(self, flow: Flow, text: str) -> str | Awaitable[str | None] | None:
+        """`more` for a frame of which only its text is there, in a flow that is `alike`: what leaves of that."""
+        response = self._response
+        response.count += 1
+        try:
+            left = flow.left_of(text)
+        except Stop as stop:
+            response.intervene(stop.intervention)
+            return None
+        return left if left and type(left) is str else self._left_later(flow, text, left)
+
+    async def _left_later(self, flow: Flow, text: str, said: str | Awaitable[str]) -> str | None:
+        response = self._response
+        number = response.count - 1
+        try:
+            left = said if isinstance(said, str) else await said
+        except Stop as stop:
+            response.intervene(stop.intervention)
+            return None
+        if not left:
+            self._emptied(flow, flow.pattern.frame(text), text, number)
+        return None if not left or response.done else left
 
     def freed(self) -> tuple[Item, ...] | None:
         """What of the flow may leave now; None where a writer has to see to it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -52,7 +52,7 @@ class ScriptedStream:
         self.released = self.released or bool(release.items)
         return release
 
-    async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
+    async def feed_text(self, text: str) -> str | Release:
         raise NotImplementedError("scripts are about bytes")
 
     async def decide_pending(self) -> None:

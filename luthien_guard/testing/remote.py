@@ -10,7 +10,7 @@ import base64
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -116,8 +116,10 @@ class JsonStream:
     async def feed(self, data: bytes, *, last: bool = False) -> Release:
         return _release(await self.stream.feed(crossed(data, bytes), last=last))
 
-    async def feed_chunks(self, chunks: Sequence[Mapping[str, Any]], *, last: bool = False) -> Release:
-        return _release(await self.stream.feed_chunks(crossed(list(chunks), Any), last=last))
+    async def feed_text(self, text: str) -> str | Release:
+        said = self.stream.feed_text(crossed(text, str))
+        left = said if isinstance(said, str) else await said
+        return crossed(left, str) if isinstance(left, str) else _release(left)
 
     async def settle(self) -> Release:
         return _release(await self.stream.settle())

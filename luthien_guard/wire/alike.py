@@ -17,12 +17,12 @@ from luthien_guard.wire.format import Path
 from luthien_guard.wire.json_text import LINE_ENDS, string_text
 from luthien_guard.wire.splice import span_of
 
-__all__ = ["Pattern", "UnparsedChunk", "pattern_of"]
+__all__ = ["FILLER", "Pattern", "UnparsedChunk", "is_filler", "pattern_of"]
 
 #: The inside of a JSON string; what `\u` says is left to the parser.
 _text = re.compile(rb'[^"\\\x00-\x1f]*(?:\\["\\/bfnrt][^"\\\x00-\x1f]*)*').match
 #: Random characters against traffic analysis: other ones in every frame, and text of nobody while they look like this.
-_FILLER: Final = "obfuscation"
+FILLER: Final = "obfuscation"
 _LONGEST: Final = 128
 #: Bytes of a frame. How many an event may have is the decoder's to say, and it says it of every longer one.
 _LONGEST_FRAME: Final = 1 << 16
@@ -89,7 +89,7 @@ def _copied(value: Any) -> Any:
 class Pattern:
     """One frame with a hole where its text stands: `head` text `middle` (filler `tail`)."""
 
-    __slots__ = ("_at", "_head", "_middle", "_tail", "event")
+    __slots__ = ("_at", "_head", "_middle", "_tail", "event", "size")
 
     def __init__(self, head: bytes, middle: bytes, tail: bytes | None, event: str | None) -> None:
         self.event = event  # the name of the frame
@@ -97,6 +97,7 @@ class Pattern:
         self._at = len(head)
         self._middle = middle
         self._tail = tail
+        self.size = len(head) + len(middle) + len(tail or b"")  # bytes of a frame without a text
 
     def text_of(self, frame: bytes) -> str | None:
         """The text of a frame that is like this one; None for any other, and where the parser has to look."""
@@ -125,6 +126,15 @@ class Pattern:
         begin, end = self._at - 1, self._end(frame) + 1
         return b"%b%b%b" % (frame[:begin], string_text(text).encode(), frame[end:])
 
+    def frame(self, text: str) -> bytes:
+        """A frame that is like this one, with this text and nothing random."""
+        return b"%b%b%b%b" % (
+            self._head[:-1],
+            string_text(text).encode(),
+            self._middle[1:],
+            self._tail or b"",
+        )
+
     def _end(self, frame: bytes) -> int:
         at = self._at
         end = frame.find(b'"', at)
@@ -137,6 +147,11 @@ def _is_identifier(text: bytes) -> bool:
     if text.isalnum():  # nearly always, and five times as fast
         return len(text) <= _LONGEST
     return _identifier(text) is not None
+
+
+def is_filler(value: Any) -> bool:
+    """Whether this stands for nothing."""
+    return type(value) is str and value.isascii() and _is_identifier(value.encode())
 
 
 def _parsed(inside: bytes) -> str | None:
@@ -156,7 +171,7 @@ def pattern_of(chunk: Chunk, path: Path) -> Pattern | None:
     if place is None:
         return None
     head, end = frame[: place[0] + 1], place[1] - 1
-    filler = span_of(frame, _FILLER.encode()) if type(chunk.data.get(_FILLER)) is str else None
+    filler = span_of(frame, FILLER.encode()) if type(chunk.data.get(FILLER)) is str else None
     if filler is None or filler[0] < end:
         return Pattern(head, frame[end:], None, chunk.event)
     return Pattern(head, frame[end : filler[0] + 1], frame[filler[1] - 1 :], chunk.event)

@@ -22,7 +22,7 @@ async def captured(*pieces: bytes, limit: int = 10_000, fails: bool = False, end
     await guard.plane.decide_request(RequestMetadata("c", 0.0), "openai.chat", REQUEST)
     stream = await guard.plane.open_stream(StreamingContext("c", "openai.chat", 200, True))
     for piece in pieces:
-        await stream.feed(piece)
+        assert (await stream.feed(piece)).alike is None, "every piece is to be seen"
     if ends:
         await stream.feed(b"", last=True)
     if fails:

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from luthien_guard import Policy, hookimpl
+from luthien_guard import Policy, PolicyContext, hookimpl
 from luthien_guard.clock import MonotonicClock
 from luthien_guard.control_plane.local import LocalControlPlane
-from luthien_guard.control_plane.service import GuardedStream, StreamingContext
+from luthien_guard.control_plane.service import GuardedStream, Release, StreamingContext
 from luthien_guard.engine.plan import Plan
 from luthien_guard.engine.services import Services
 from luthien_guard.errors import SinkError
@@ -66,12 +67,33 @@ class Upper(Policy):
         return chunk.replace(text=chunk.text.upper())
 
 
-async def opened(reached: Mapping[str, anyio.Event]) -> GuardedStream:
+class Notes(Policy):
+    @hookimpl
+    def on_content_chunk(self, chunk: ContentChunk, ctx: PolicyContext) -> ContentChunk | None:
+        if "seen" in chunk.text:
+            ctx.record("seen")
+        return chunk.replace(text="other") if "changed" in chunk.text else None
+
+
+class SlowStore(FullStore):
+    """It owes more, and takes everything in the end."""
+
+    def __call__(self, type: EventType, /, *, policy: str | None = None, **details: Any) -> None:
+        self.owes = self.owes or type is EventType.POLICY_RECORD
+
+    async def settle(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.owes = False
+
+
+async def opened(
+    reached: Mapping[str, anyio.Event], policy: Policy | None = None, store: type[FullStore] = FullStore
+) -> GuardedStream:
     plan, services = (
-        Plan([Upper(reached)]),
+        Plan([policy or Upper(reached)]),
         Services(anyio.current_time, partial(within, MonotonicClock()), at_once),
     )
-    plane = LocalControlPlane(lambda _: plan, services, FORMATS, FullStore)
+    plane = LocalControlPlane(lambda _: plan, services, FORMATS, store)
     await plane.decide_request(RequestMetadata("c", 0.0), CHAT, BODIES[CHAT])
     return await plane.open_stream(StreamingContext("c", CHAT, 200, True))
 
@@ -115,3 +137,40 @@ async def test_what_was_decided_before_a_hook_hung_is_not_sent_without_its_recor
     assert b"MARKER" not in release.data
     assert (release.answer is None) == alive
     assert (release.answer.body if release.answer is not None else release.data).count(b"not_recorded") == 1
+
+
+def frame(text: str) -> bytes:
+    return b'data: {"choices": [{"index": 0, "delta": {"content": "%b"}}]}\n\n' % text.encode()
+
+
+async def flowing(stream: GuardedStream) -> None:
+    for number in range(3):
+        release = await stream.feed(frame(str(number)))
+    assert release.alike == ("choices", 0, "delta", "content")
+    assert stream.feed_text("3") == "3"
+
+
+async def test_nor_is_a_text_that_was_fed_alone() -> None:
+    stream = await opened({"wait": anyio.Event()})
+    await flowing(stream)
+    said = stream.feed_text("marker")
+    assert not isinstance(said, str)
+    release = await said
+    assert isinstance(release, Release)
+    assert release.done
+    assert b"not_recorded" in release.data
+    assert b"MARKER" not in release.data
+
+
+@pytest.mark.parametrize(("text", "item"), [("seen", ("seen", 4)), ("seen and changed", ("other", None))])
+async def test_a_text_that_was_fed_alone_waits_for_its_record(
+    text: str, item: tuple[str, int | None]
+) -> None:
+    stream = await opened({}, Notes(), SlowStore)
+    await flowing(stream)
+    said = stream.feed_text(text)
+    assert not isinstance(said, str)
+    release = await said
+    assert isinstance(release, Release)
+    assert release.items == ((frame(item[0]), item[1]),)
+    assert not release.done

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
 
 from luthien_guard import Block, ContentChunk, ContentCompleted, Guard, Policy, hookimpl
-from luthien_guard.control_plane.service import Release, StreamingContext
+from luthien_guard.control_plane.service import GuardedStream, Release, StreamingContext
 from luthien_guard.events import Chunk
 from luthien_guard.exchange import RequestMetadata, new_call_id
 from luthien_guard.records import EventType
@@ -161,15 +161,24 @@ class Watches(Policy):
 ENDS = (EventType.RESPONSE_RECEIVED, EventType.RESPONSE_RELEASED, EventType.CHANGED, EventType.USAGE)
 
 
-async def left(policies: Iterable[Policy], wire_format: str, pieces: Iterable[bytes]) -> tuple[bytes, Any]:
+Feeds = Callable[[GuardedStream], Callable[[bytes], Awaitable[Release]]]
+
+
+async def left(
+    policies: Iterable[Policy],
+    wire_format: str,
+    pieces: Iterable[bytes],
+    feeds: Feeds = lambda stream: stream.feed,
+) -> tuple[bytes, Any]:
     guard, call_id = Guard(list(policies)), new_call_id()
     await guard.plane.decide_request(
         RequestMetadata(call_id, 0.0), wire_format, b'{"model":"m","stream":true}'
     )
     stream = await guard.plane.open_stream(StreamingContext(call_id, wire_format, 200, True))
+    feed = feeds(stream)
     found: list[Release] = []
     for piece in pieces:
-        found.append(await stream.feed(piece))
+        found.append(await feed(piece))
         if found[-1].done:
             break
     else:

@@ -1,0 +1,151 @@
+"""litellm's chunks that are like one before but for the text in them: nearly all that a stream consists of.
+
+What is the same in every other field has the same JSON but for that text, so the guard needs no JSON to decide it: what
+it asks of the rest was asked of the one before. (`wire.alike` says the same of frames.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import jiter
+
+from luthien_guard.client.revised import copied, with_changes
+from luthien_guard.wire.alike import FILLER, is_filler
+from luthien_guard.wire.format import Path
+from luthien_guard.wire.json_text import value_at
+
+__all__ = ["Alike"]
+
+_PLAIN: Final = (str, int, float, bool, type(None))
+#: Longer texts are rare, and the limits count bytes.
+_LONGEST: Final = 1 << 14
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+class _Level:
+    """A model on the way to the text: its class, and its fields but for the one (`key`) that leads on, to a model, to a list
+    of one, or to the text."""
+
+    __slots__ = ("extra", "gap", "key", "kind", "listed", "numbers", "own", "within")
+
+    def __init__(self, model: Any, key: str) -> None:
+        self.kind = type(model)
+        self.key = key
+        self.within = key in model.__dict__  # not among the fields that its class does not name
+        self.own, self.extra = dict(model.__dict__), dict(model.__pydantic_extra__ or {})
+        self.listed = isinstance(self.next(model), list)
+        (self.own if self.within else self.extra)[key] = None
+        #: what differs in the fields that the class does not name
+        self.gap: dict[str, None] = {} if self.within else {key: None}
+        # 1, 1.0 and True are equal, and not the same in JSON
+        self.numbers = [
+            (name, type(value), store is self.own)
+            for store in (self.own, self.extra)
+            for name, value in store.items()
+            if isinstance(value, (int, float))
+        ]
+
+    def next(self, model: Any) -> Any:
+        return (model.__dict__ if self.within else model.__pydantic_extra__)[self.key]
+
+    @property
+    def is_plain(self) -> bool:
+        return all(isinstance(value, _PLAIN) for value in (*self.own.values(), *self.extra.values()))
+
+
+class Alike:
+    """Of one stream. `learn` from a chunk, ask `text_of` every later one."""
+
+    __slots__ = ("_fills", "_left", "_levels", "_path")
+
+    def __init__(self) -> None:
+        self._levels: list[_Level] = []
+        self._fills = False  # random characters of nobody stand in it
+        self._path: Path = ()
+        self._left = 8  # lessons: where chunks differ in something else each time, they are in vain
+
+    def learn(self, chunk: Any, frame: bytes, path: Path) -> None:
+        """`chunk`, whose frame is `frame`, has the text at `path`."""
+        if not self._left or (path == self._path and self.text_of(chunk) is not None):
+            return
+        self._left -= 1
+        self._levels, self._path = [], path
+        if not _shows_all(chunk, frame, path):
+            return
+        try:
+            first, *_ = levels = list(_levels(chunk, path))
+        except AttributeError:  # a dict is among them
+            return
+        self._fills = isinstance(first.extra.get(FILLER), str)
+        if self._fills:
+            first.extra[FILLER] = first.gap[FILLER] = None
+        if all(level.is_plain for level in levels):
+            self._levels = levels
+
+    def text_of(self, chunk: Any) -> str | None:
+        """The text of a chunk that is like the one learned; None for any other, "" where its JSON is to be looked at."""
+        each: Any = chunk
+        for level in self._levels:
+            if type(each) is not level.kind:
+                return None
+            own, extra = each.__dict__, each.__pydantic_extra__ or _NOTHING
+            if level.within:
+                each, own = own.get(level.key), {**own, level.key: None}
+            else:
+                each = extra.get(level.key)
+            if own != level.own or (extra and {**extra, **level.gap}) != level.extra:
+                return None
+            for name, kind, within in level.numbers:
+                if type(own[name] if within else extra[name]) is not kind:
+                    return None
+            if level.listed:
+                if type(each) is not list or len(each) != 1:
+                    return None
+                each = each[0]
+        if type(each) is not str or each is chunk or (self._fills and not _is_filled(chunk)):
+            return None
+        # What is not printable may be the end of a line to some reader, or nothing that UTF-8 can say.
+        return each if each.isprintable() and len(each) <= _LONGEST else ""
+
+    def with_text(self, chunk: Any, text: str) -> Any:
+        """A copy of a chunk that is like the one learned, with another text."""
+        made: Any = text
+        for model, level in reversed([*self._models(chunk)]):
+            copy, own, extra = copied(model)
+            (own if level.within else extra)[level.key] = [made] if level.listed else made
+            made = copy
+        return made
+
+    def _models(self, chunk: Any) -> Iterator[tuple[Any, _Level]]:
+        for level in self._levels:
+            yield chunk, level
+            chunk = level.next(chunk)
+            chunk = chunk[0] if level.listed else chunk
+
+
+def _is_filled(chunk: Any) -> bool:
+    return is_filler((chunk.__pydantic_extra__ or _NOTHING).get(FILLER))
+
+
+def _levels(chunk: Any, path: Path) -> Iterator[_Level]:
+    """The models on the path."""
+    for key in path:
+        if isinstance(key, str):
+            yield (level := _Level(chunk, key))
+            chunk = level.next(chunk)
+        else:
+            chunk = chunk[key]
+
+
+def _shows_all(chunk: Any, frame: bytes, path: Path) -> bool:
+    """Whether its JSON says all that a copy would hold."""
+    try:
+        said = jiter.from_json(frame[len("data: ") :])
+    except ValueError:  # a lone surrogate
+        return False
+    changes: Any = value_at(said, path)
+    for key in reversed(path):
+        changes = {key: changes}
+    return with_changes(chunk, said, changes) is not None
