@@ -1,7 +1,8 @@
 """litellm's chunks that are like one before but for the text in them: nearly all that a stream consists of.
 
-What is the same in every other field has the same JSON but for that text, so the guard needs no JSON to decide it: what
-it asks of the rest was asked of the one before. (`wire.alike` says the same of frames.)
+What is the same in every other field has the same JSON but for that text (and but for 1 and True, which are the same to
+whoever gets the object), so the guard needs no JSON to decide it: what it asks of the rest was asked of the one before.
+(`wire.alike` says the same of frames.)
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class _Level:
     """A model on the way to the text: its class, and its fields but for the one (`key`) that leads on, to a model, to a list
     of one, or to the text."""
 
-    __slots__ = ("extra", "gap", "key", "kind", "listed", "numbers", "own", "within")
+    __slots__ = ("extra", "gap", "key", "kind", "listed", "own", "within")
 
     def __init__(self, model: Any, key: str) -> None:
         self.kind = type(model)
@@ -39,13 +40,6 @@ class _Level:
         (self.own if self.within else self.extra)[key] = None
         #: what differs in the fields that the class does not name
         self.gap: dict[str, None] = {} if self.within else {key: None}
-        # 1, 1.0 and True are equal, and not the same in JSON
-        self.numbers = [
-            (name, type(value), store is self.own)
-            for store in (self.own, self.extra)
-            for name, value in store.items()
-            if isinstance(value, (int, float))
-        ]
 
     def next(self, model: Any) -> Any:
         return (model.__dict__ if self.within else model.__pydantic_extra__)[self.key]
@@ -97,9 +91,6 @@ class Alike:
                 each = extra.get(level.key)
             if own != level.own or (extra and {**extra, **level.gap}) != level.extra:
                 return None
-            for name, kind, within in level.numbers:
-                if type(own[name] if within else extra[name]) is not kind:
-                    return None
             if level.listed:
                 if type(each) is not list or len(each) != 1:
                     return None

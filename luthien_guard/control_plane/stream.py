@@ -97,9 +97,6 @@ class LocalStream:
         # where a frame has begun, what comes next is the rest of it, whatever it looks like
         if not last and self._decoder.idle:
             flows.begin()
-            begun = state.flow
-            if begun is not None and begun.alike is not None and begun.pattern.text_of(data) is not None:
-                release.alike = begun.alike
         return release
 
     def feed_text(self, text: str) -> str | Coroutine[Any, Any, str | Release]:
