@@ -8,7 +8,7 @@ from typing import Any
 
 from luthien_guard.client.asking import asking, rest_of
 from luthien_guard.client.chunks import Chunks
-from luthien_guard.client.ending import DONE, are_whole
+from luthien_guard.client.ending import DONE, are_half, are_whole, arguments_in, is_made_up
 from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange
 from luthien_guard.client.litellm_api import PROVIDER
 from luthien_guard.client.watch import watched
@@ -102,9 +102,7 @@ class GuardedIterator:
             else:
                 chunk = await rest_of(work, first, self._exchange)
         except StopAsyncIteration:
-            self._over = True
-            if guarded is not None:
-                await self._take(await watched(guarded, guarded.feed(self._end(), last=True)))
+            await self._ended()
             return
         if guarded is None:
             self._ready.append(chunk)
@@ -117,6 +115,9 @@ class GuardedIterator:
             if isinstance(release, str):
                 self._ready.append(came.left(chunk, text, release))
                 return
+        elif is_made_up(chunk, self._inner) and are_half(arguments_in(came.held())):
+            await self._ended()  # as it did
+            return
         else:
             release = await watched(guarded, guarded.feed(came.framed(chunk)))
         came.decided(chunk, text, release)
@@ -125,10 +126,17 @@ class GuardedIterator:
         else:
             self._ready.extend(came.leaving(release))
 
+    async def _ended(self) -> None:
+        """Upstream says no more."""
+        self._over = True
+        guarded = self._guarded
+        if guarded is not None:
+            await self._take(await watched(guarded, guarded.feed(self._end(), last=True)))
+
     def _end(self) -> bytes:
         """What litellm leaves out where upstream has finished a choice: that the others are finished, too."""
         finished = getattr(self._inner, "received_finish_reason", None)
-        return DONE if finished and are_whole(self._came.held()) else b""
+        return DONE if finished and are_whole(arguments_in(self._came.held())) else b""
 
     async def _take(self, release: Release) -> None:
         """Make what was released ready, wait for verdicts that are pending, follow a retry."""

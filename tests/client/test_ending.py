@@ -11,7 +11,7 @@ import pytest
 from litellm.exceptions import APIError
 
 from luthien_guard import Block, Guard, Policy, hookimpl
-from luthien_guard.client.ending import are_whole
+from luthien_guard.client.ending import are_whole, arguments_in
 from tests.client.calls import ask
 from tests.client.provider import Provider
 
@@ -59,8 +59,8 @@ class Calls(Policy):
         return Block("not this one", "Not this one.") if call.name == self._blocked else None
 
 
-async def heard(guard: Guard, provider: Provider) -> list[Any]:
-    return [chunk async for chunk in await ask(guard, provider, stream=True, n=2)]
+async def heard(guard: Guard, provider: Provider, n: int = 2) -> list[Any]:
+    return [chunk async for chunk in await ask(guard, provider, stream=True, n=n)]
 
 
 def calls_in(chunks: list[Any]) -> dict[tuple[int, str], str]:
@@ -109,6 +109,37 @@ async def test_half_a_call_never_looks_whole(provider: Provider, events: list[An
         await heard(Guard([Calls(print)]), provider)
 
 
+@pytest.mark.parametrize("arguments", ["", '{"a"', '{"a":1', "[1]"])
+async def test_nor_does_it_where_litellm_finishes_what_upstream_did_not(
+    provider: Provider, arguments: str
+) -> None:
+    """In good order, and without a word."""
+    provider.answers = [[begun(0, "ls", arguments)]]
+    seen: list[tuple[str, str]] = []
+    with pytest.raises(APIError, match="ended inside a tool call"):
+        await heard(Guard([Calls(seen.append)]), provider, n=1)
+    assert not seen
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [begun(0, "ls", '{"a":1}')],  # it may have been all
+        [said(0, {"content": "some"})],
+        [begun(0, "ls", '{"a"'), end(0)],  # upstream says so itself
+        [begun(0, "ls", '{"a"'), said(0, {}, "length")],
+        [said(0, {"tool_calls": begun(0, "ls", '{"a"')["choices"][0]["delta"]["tool_calls"]}, "tool_calls")],
+    ],
+)
+async def test_any_other_end_is_litellms_own(provider: Provider, events: list[Any]) -> None:
+    provider.answers = [events]
+    chunks = await heard(Guard([Calls(lambda call: None)]), provider, n=1)
+    wanted = await heard(Guard(), provider, n=1)
+    assert [each.model_dump(exclude={"created"}) for each in chunks] == [
+        each.model_dump(exclude={"created"}) for each in wanted
+    ]
+
+
 async def test_a_call_of_another_choice_is_blocked(provider: Provider) -> None:
     provider.answers = [[*BEGUN, *REST, end(0), end(1), DONE]]
     seen: list[tuple[str, str]] = []
@@ -141,7 +172,7 @@ def legacy(arguments: str) -> dict[str, Any]:
     ],
 )
 def test_calls_with_whole_arguments(chunks: list[bytes]) -> None:
-    assert are_whole(chunks)
+    assert are_whole(arguments_in(chunks))
 
 
 @pytest.mark.parametrize(
@@ -163,4 +194,4 @@ def test_calls_with_whole_arguments(chunks: list[bytes]) -> None:
     ],
 )
 def test_what_is_no_whole_call(chunks: list[bytes]) -> None:
-    assert not are_whole(chunks)
+    assert not are_whole(arguments_in(chunks))

@@ -274,6 +274,25 @@ def test_a_stream_that_breaks_off_is_no_success(policies: str) -> None:
     assert answer.status >= 400 or b'"error"' in answer.body
 
 
+@pytest.mark.parametrize("policies", POLICIES)
+@pytest.mark.parametrize(("left", "outcome"), [(0.5, "upstream_error"), (1.0, "success")])
+def test_a_call_that_ends_in_good_order_and_too_early_is_no_success(
+    policies: str, left: float, outcome: str
+) -> None:
+    """litellm ends such a stream in upstream's name."""
+    frames = render(SCRIPT, "openai.chat", stream=True).parts
+    calls = [
+        at for at, frame in enumerate(frames) if b'"tool_calls"' in frame and b'finish_reason":null' in frame
+    ]
+    cut = frames[: calls[0] + 1 + int((len(calls) - 1) * left)]
+    provider = FakeProvider(Played(cut, stream=True))
+    with serving(provider) as url, gateway(House(url).upstreams, POLICIES[policies]) as gate:
+        answer = gate.model("openai.chat", model="gpt-4o-mini")
+        assert gate.outcome(answer) == outcome
+    assert (b'"error"' in answer.body) == (outcome != "success")
+    assert (b'"finish_reason":"' in answer.body) == (outcome == "success")
+
+
 @pytest.mark.parametrize("dialect", [MESSAGES, RESPONSES], ids=lambda each: each.function)
 @pytest.mark.parametrize("cut", [False, True])
 async def test_what_breaks_off_behind_its_last_event_lacks_nothing(dialect: Dialect, cut: bool) -> None:

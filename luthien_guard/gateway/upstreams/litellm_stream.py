@@ -8,6 +8,7 @@ from typing import Any, Final
 import anyio
 
 from luthien_guard.client.dialects import CHAT, MESSAGES, Dialect
+from luthien_guard.client.ending import are_half, arguments_in, is_made_up
 from luthien_guard.gateway.upstreams.answers import BROKEN
 from luthien_guard.gateway.upstreams.ending import Ending
 from luthien_guard.gateway.upstreams.litellm_errors import failure_of
@@ -36,6 +37,7 @@ class LitellmStream:
         self._ended = False
         self._record = call.record
         self._ending = Ending(call.wire_format)
+        self._calls: list[bytes] = []  # the JSON of chunks of openai.chat that say something of one
 
     async def begin(self) -> None:
         """Await the first event. Raises UpstreamError."""
@@ -62,7 +64,8 @@ class LitellmStream:
             return b""
         try:
             with staying():  # some of its streams ask only when they are read
-                event = self._event(await anext(self._chunks))
+                chunk = await anext(self._chunks)
+            event = self._event(chunk)
         except StopAsyncIteration:
             self._ended = True
             return b"data: [DONE]\n\n" if self._dialect is CHAT else b""
@@ -72,6 +75,8 @@ class LitellmStream:
             self._ended = True
             self._record("upstream.broke_off", after="its last event")
             return b""
+        if self._breaks_off(chunk):
+            raise UpstreamError(502, "upstream_error", BROKEN, again=False)
         if self._dialect is MESSAGES and event.startswith(_FAILED):
             self._record(
                 "upstream.said", error=event[len(_FAILED) :].decode(errors="replace")[:_LONGEST].strip()
@@ -80,6 +85,10 @@ class LitellmStream:
         self._ending.note(event)
         return event
 
+    def _breaks_off(self, chunk: Any) -> bool:
+        """Whether litellm ends here what upstream has not, within a call. (What it converts it ends unseen.)"""
+        return bool(self._calls) and is_made_up(chunk, self._chunks) and are_half(arguments_in(self._calls))
+
     def _event(self, chunk: Any) -> bytes:
         if isinstance(chunk, bytes):
             return chunk
@@ -87,6 +96,8 @@ class LitellmStream:
             return chunk.encode()
         data = self._dialect.json(chunk)
         kind = chunk.get("type") if isinstance(chunk, dict) else getattr(chunk, "type", None)
+        if self._dialect is CHAT and (b'"tool_calls"' in data or b'"function_call"' in data):
+            self._calls.append(data)
         if self._dialect is CHAT or kind is None:
             return b"data: " + data + b"\n\n"
         return b"event: " + str(getattr(kind, "value", kind)).encode() + b"\ndata: " + data + b"\n\n"
