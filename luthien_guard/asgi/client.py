@@ -22,6 +22,7 @@ class Client:
         "finished",
         "gone",
         "hurried",
+        "open",
         "preflight",
         "receive",
         "refused",
@@ -33,6 +34,7 @@ class Client:
         self.receive = receive  # the server's own
         self.body: bytes | None = None  # for who `hear`s
         self.started = False
+        self.open = False  # pieces of the body go to the server as they are
         # Set before the last message is sent: the server may report a disconnect within it.
         self.finished = False
         self.gone = False
@@ -50,37 +52,44 @@ class Client:
             return {"type": "http.request", "body": body, "more_body": False}
         message = await self.receive()
         if message["type"] == "http.disconnect" and not self.finished:
-            self.gone = True
+            self.leave()
         return message
+
+    def leave(self) -> None:
+        """Nobody listens any more."""
+        self.gone, self.open = True, False
+
+    def _refuse(self) -> None:
+        self.refused, self.open = True, False
 
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send status and headers, with the exchange's id."""
         if self.gone or self.finished:
             return
-        self.started = True
+        self.started, self.open = True, not self.bodiless
         kept = [pair for pair in headers if pair[0] != b"x-luthien-call-id"]
         kept.append((b"x-luthien-call-id", self._call_id.encode()))
         try:
             await self.send({"type": "http.response.start", "status": status, "headers": kept})
         except OSError:
-            self.gone = True
+            self.leave()
         except Exception:
-            self.refused = True
+            self._refuse()
             raise
 
     async def write(self, data: bytes, *, end: bool) -> None:
         """Send body bytes; nothing after `end`."""
         if self.finished or self.gone:
             return
-        self.finished = end
+        self.finished, self.open = end, self.open and not end
         body = b"" if self.bodiless else data
         try:
             message = {"type": "http.response.body", "body": body, "more_body": not end}
             await (self._at_once(message) if self.hurried else self.send(message))
         except OSError:  # what servers of ASGI 2.4 and later raise when nobody listens any more
-            self.gone = True
+            self.leave()
         except Exception:
-            self.refused = True
+            self._refuse()
             raise
 
     async def _at_once(self, message: Message) -> None:

@@ -10,7 +10,7 @@ from luthien_guard.asgi.endings import GONE, refused
 from luthien_guard.asgi.headers import first, started
 from luthien_guard.asgi.outlet import Outlet
 from luthien_guard.asgi.sniff import says_event_stream
-from luthien_guard.asgi.types import Headers, Message
+from luthien_guard.asgi.types import Headers, Message, Send
 from luthien_guard.pipeline import Expiry, Lanes
 from luthien_guard.wire.formats import FORMATS
 
@@ -20,7 +20,7 @@ __all__ = ["Straight"]
 class Straight:
     """An answer that no policy looks at: its messages go through as they are."""
 
-    __slots__ = ("_client", "_headers", "_open", "_outlet", "_status", "began", "finished")
+    __slots__ = ("_client", "_headers", "_outlet", "_status", "began", "finished")
 
     # Nobody is asked about it, and so nobody asks for another one.
     lanes: Lanes | None = None
@@ -33,19 +33,24 @@ class Straight:
         self._client = outlet.client
         self._status = 0
         self._headers: Headers = ()
-        self._open = False  # pieces of the body may go to the server
 
-    def send(self, message: Message) -> Awaitable[None]:
-        """What the application calls. Pieces of the body are the server's to await: no step of ours is between."""
+    @property
+    def send(self) -> Send:
+        """What the application calls. Pieces of the body are the server's to await: no step of ours is between. (Made when
+        asked for: it knows the answer, which may not know it.)"""
+        client, send, told = self._client, self._client.send, self._told
+
+        def straight(message: Message) -> Awaitable[None]:
+            return send(message) if client.open and message.get("more_body") else told(message)
+
+        return straight
+
+    def _told(self, message: Message) -> Awaitable[None]:
         if message["type"] != "http.response.body":
             self._begins(message)
             return self._client.begin(self._status, self._headers)
-        if not message.get("more_body", False):
-            return self._end(message.get("body", b""))
-        client = self._client
-        if self._open and not (client.gone or client.finished or client.refused):
-            return client.send(message)
-        return self._write(message.get("body", b""))
+        data = message.get("body", b"")
+        return self._write(data) if message.get("more_body", False) else self._end(data)
 
     def _begins(self, message: Message) -> None:
         client = self._client
@@ -55,7 +60,6 @@ class Straight:
             raise RuntimeError(f"{message['type']} goes around the body of a guarded response")
         self._status, self._headers = started(message)
         self.began = True
-        self._open = not client.bodiless
 
     async def _write(self, data: bytes) -> None:
         """To nobody it takes no time: an application that never waits for anything else is ended here."""

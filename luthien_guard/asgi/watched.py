@@ -311,7 +311,8 @@ class Watched:
         if self._exchange.closed or (self.client.finished and not self.client.refused):
             return  # servers say so after every complete answer, some of them before they have taken the end
         self._hang_up()
-        self.client.gone = self._stopped = True
+        self._stopped = True
+        self.client.leave()
         self.deadlines.close()
         self.cancel()
         if self._lanes is not None:
