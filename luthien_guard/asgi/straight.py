@@ -36,8 +36,8 @@ class Straight:
 
     @property
     def send(self) -> Send:
-        """What the application calls. Pieces of the body are the server's to await: no step of ours is between. (Made when
-        asked for: it knows the answer, which may not know it.)"""
+        """What the application calls. Pieces of the body are the server's to await: no step of ours is between. (Made anew
+        each time: kept here, it would be a cycle.)"""
         client, send, told = self._client, self._client.send, self._told
 
         def straight(message: Message) -> Awaitable[None]:

@@ -21,6 +21,7 @@ from luthien_guard.client.revised import revised
 from luthien_guard.control_plane.service import Release
 from luthien_guard.events import Chunk
 from luthien_guard.records import EventType
+from luthien_guard.testing.remote import JsonPlane
 from luthien_guard.wire.alike import pattern_of
 from tests.client.calls import ask
 from tests.client.provider import Provider
@@ -257,10 +258,14 @@ def runs(draw: st.DrawFn) -> list[dict[str, Any]]:
 async def test_a_stream_is_the_same_as_for_who_reads_all_json(
     provider: Provider, said: list[list[Any]]
 ) -> None:
-    """Who captures an answer is fed every chunk whole."""
+    """Who captures an answer is fed every chunk whole; and the far side of the seam says the same."""
     events = [each for run in said for each in run]
     provider.answers = [[*events, event({}, 0, "stop"), b"data: [DONE]\n\n"]]
-    assert await heard(Guard([Odd()]), provider) == await heard(Guard([Odd()], capture_chunks=True), provider)
+    far = Guard([Odd()])
+    far.plane = JsonPlane(far.plane)  # type: ignore[assignment]
+    found = await heard(Guard([Odd()]), provider)
+    assert found == await heard(Guard([Odd()], capture_chunks=True), provider)
+    assert found == await heard(far, provider)
 
 
 async def heard(guard: Guard, provider: Provider) -> tuple[Any, ...]:
