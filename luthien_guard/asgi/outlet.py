@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 from luthien_guard.asgi.client import Client
-from luthien_guard.asgi.types import Message
+from luthien_guard.asgi.types import Send
 from luthien_guard.control_plane.service import ControlPlaneService
 from luthien_guard.exchange import Outcome
 from luthien_guard.limits import Limits
@@ -73,6 +73,7 @@ class Attempt(Protocol):
     began: bool  # the application has sent its start
     finished: bool  # and the end of its body
 
-    def send(self, message: Message) -> Awaitable[None]: ...
+    @property
+    def send(self) -> Send: ...
 
     async def fail(self, expiry: Expiry) -> None: ...
