@@ -20,6 +20,7 @@ from luthien_guard.control_plane.capture import CapturedStream
 from luthien_guard.control_plane.local import LocalControlPlane
 from luthien_guard.control_plane.service import ControlPlaneService
 from luthien_guard.delivery import Delivery
+from luthien_guard.delivery.places import hub_at
 from luthien_guard.delivery.redaction import Redactor
 from luthien_guard.delivery.storage import Storage
 from luthien_guard.engine.plan import Plan
@@ -120,6 +121,8 @@ class Guard:
         )
         folder = None if data is None else Path(data)
         self.storage = None if store is None else Storage(store, folder, hub=pubsub, durability=durability)
+        if store is None and pubsub != "memory://":
+            hub_at(pubsub)  # not needed here; one that cannot be is an error all the same
         self.redactor = redact or Redactor()
         self.redactor.learn(*secrets_of(self._plans.values()))
         pepper = None if self.storage is None else partial(pepper_of, self.storage.folder)

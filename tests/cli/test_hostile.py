@@ -73,6 +73,7 @@ def one_line(ended: subprocess.CompletedProcess[str], code: int) -> str:
         ("tracing: foo", "nothing is installed for 'foo'"),
         ("store: mysql://u:hunter2@h/d", "nothing is installed for 'mysql'"),
         ("store: memory://\npubsub: foo://x", "nothing is installed for 'foo'"),
+        ("pubsub: foo://x", "nothing is installed for 'foo'"),
         ("upstreams: [{replay: /nonexist}]", "replay: /nonexist is no folder"),
         ("upstreams: [{replay: 'mysql://u:hunter2@h'}]", "nothing is installed for 'mysql'"),
         ('upstreams: [{litellm: {}, headers: {"a b": c}}]', "upstreams.0.headers"),

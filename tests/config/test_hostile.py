@@ -247,6 +247,8 @@ def test_the_file_is_named_once(tmp_path: Path, text: str, says: str) -> None:
             "guard.yaml:2: store: 'guard.db' is no URL: one like sqlite://... is",
         ),
         ("store: memory://\npubsub: foo", "guard.yaml:2: pubsub: 'foo' is no URL"),
+        ("pubsub: foo", "guard.yaml:1: pubsub: 'foo' is no URL"),
+        ("pubsub: kafka://x", "guard.yaml:1: pubsub: nothing is installed for 'kafka'"),
         ("\ntracing: foo", "guard.yaml:2: tracing: nothing is installed for 'foo'"),
         (
             "upstreams:\n- {native: openai.chat}\n- {match: x}",
