@@ -38,10 +38,10 @@ class Straight:
     def send(self) -> Send:
         """What the application calls. Pieces of the body are the server's to await: no step of ours is between. (Made anew
         each time: kept here, it would be a cycle.)"""
-        client, send, told = self._client, self._client.send, self._told
+        client, send = self._client, self._client.send
 
         def straight(message: Message) -> Awaitable[None]:
-            return send(message) if client.open and message.get("more_body") else told(message)
+            return send(message) if client.open and message.get("more_body") else self._told(message)
 
         return straight
 
