@@ -15,8 +15,9 @@ __all__ = ["Chunks"]
 
 
 class Chunks:
-    """Of one attempt. For each chunk: `text_of`, and where that says nothing `framed`, for the guard; then `left`, where it
-    leaves a text, and otherwise `leaving` for each release."""
+    """Of one attempt. The guard is told of each chunk its `text_of`, or where there is none how it is `framed`. Where it answers
+    with a text, that is `left`; where it answers with a release, that is what it has `decided`, and `leaving` makes chunks of
+    it, and of every later release."""
 
     __slots__ = (
         "_alike",
