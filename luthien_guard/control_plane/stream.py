@@ -102,7 +102,7 @@ class LocalStream:
     def feed_text(self, text: str) -> str | Coroutine[Any, Any, str | Release]:
         exchange, flow = self._exchange, self._state.flow
         assert flow is not None
-        self._room -= flow.pattern.size + len(text)
+        self._room -= flow.pattern.size + (len(text) if text.isascii() else len(text.encode()))
         if self._room < 0:
             return self._too_long()
         left = self._response.flows.left_of(flow, text)
