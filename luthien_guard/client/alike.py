@@ -95,7 +95,9 @@ class Alike:
                 if type(each) is not list or len(each) != 1:
                     return None
                 each = each[0]
-        if type(each) is not str or each is chunk or (self._fills and not _is_filled(chunk)):
+        if type(each) is not str or each is chunk:
+            return None
+        if self._fills and not is_filler(getattr(chunk, "__pydantic_extra__", _NOTHING).get(FILLER)):
             return None
         # What is not printable may be the end of a line to some reader, or nothing that UTF-8 can say.
         return each if each.isprintable() and len(each) <= _LONGEST else ""
@@ -114,10 +116,6 @@ class Alike:
             yield chunk, level
             chunk = level.next(chunk)
             chunk = chunk[0] if level.listed else chunk
-
-
-def _is_filled(chunk: Any) -> bool:
-    return is_filler((chunk.__pydantic_extra__ or _NOTHING).get(FILLER))
 
 
 def _levels(chunk: Any, path: Path) -> Iterator[_Level]:

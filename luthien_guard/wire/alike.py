@@ -151,7 +151,9 @@ def _is_identifier(text: bytes) -> bool:
 
 def is_filler(value: Any) -> bool:
     """Whether this stands for nothing."""
-    return type(value) is str and value.isascii() and _is_identifier(value.encode())
+    if type(value) is not str or not value.isascii():
+        return False
+    return len(value) <= _LONGEST if value.isalnum() else _is_identifier(value.encode())
 
 
 def _parsed(inside: bytes) -> str | None:
