@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import jiter
 
-from luthien_guard.client.revised import copied, with_changes
+from luthien_guard.client.revised import change_at, copied, with_changes
 from luthien_guard.wire.alike import FILLER, is_filler
 from luthien_guard.wire.format import Path
 from luthien_guard.wire.json_text import value_at
@@ -60,13 +60,13 @@ class Alike:
         self._path: Path = ()
         self._left = 8  # lessons: where chunks differ in something else each time, they are in vain
 
-    def learn(self, chunk: Any, frame: bytes, path: Path) -> None:
-        """`chunk`, whose frame is `frame`, has the text at `path`."""
+    def learn(self, chunk: Any, said: bytes, path: Path) -> None:
+        """`chunk`, whose JSON is `said`, has the text at `path`."""
         if not self._left or (path == self._path and self.text_of(chunk) is not None):
             return
         self._left -= 1
         self._levels, self._path = [], path
-        if not _shows_all(chunk, frame, path):
+        if not _shows_all(chunk, said, path):
             return
         try:
             first, *_ = levels = list(_levels(chunk, path))
@@ -128,13 +128,10 @@ def _levels(chunk: Any, path: Path) -> Iterator[_Level]:
             chunk = chunk[key]
 
 
-def _shows_all(chunk: Any, frame: bytes, path: Path) -> bool:
+def _shows_all(chunk: Any, said: bytes, path: Path) -> bool:
     """Whether its JSON says all that a copy would hold."""
     try:
-        said = jiter.from_json(frame[len("data: ") :])
+        parsed = jiter.from_json(said)
     except ValueError:  # a lone surrogate
         return False
-    changes: Any = value_at(said, path)
-    for key in reversed(path):
-        changes = {key: changes}
-    return with_changes(chunk, said, changes) is not None
+    return with_changes(chunk, parsed, change_at(path, value_at(parsed, path))) is not None

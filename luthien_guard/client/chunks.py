@@ -37,7 +37,7 @@ class Chunks:
         self._originals: dict[int | None, Any] = {}  # by the number of the chunk, until it is decided
         self._count = 0
         self._like: Any = None  # the last chunk that came: made ones carry its notes
-        self._frame = b""  # its JSON, once somebody needs that
+        self._frame = b""  # how it is framed, once somebody needs that
         self._words = Words()
         self._alike = Alike()
         self._flows = False  # of a chunk that is alike, the text is enough
@@ -49,9 +49,9 @@ class Chunks:
     def framed(self, chunk: Any) -> bytes:
         """As an event of its wire format."""
         self._number(chunk)
-        return (
-            chunk.encode() if isinstance(chunk, str) else chunk if isinstance(chunk, bytes) else self._came()
-        )
+        if isinstance(chunk, bytes):
+            return chunk
+        return chunk.encode() if isinstance(chunk, str) else self._came()
 
     def left(self, chunk: Any, text: str, left: str) -> Any:
         """What leaves of a chunk whose text was enough, when this is what is left of that."""
@@ -64,7 +64,7 @@ class Chunks:
         if text:
             self._number(chunk)
         elif release.alike is not None and text is None:
-            self._alike.learn(chunk, self._frame, release.alike)
+            self._alike.learn(chunk, self._said(), release.alike)
         self._flows = release.alike is not None
 
     def leaving(self, release: Release) -> Iterator[Any]:
@@ -84,14 +84,14 @@ class Chunks:
     def made(self, raw: bytes) -> Iterator[Any]:
         """litellm's objects for frames that the guard wrote; where litellm gives bytes, the frames. Raises litellm's
         APIError for an error that it tells."""
-        exchange, like, came = self._exchange, self._like, self._came()
+        exchange, like = self._exchange, self._like
         if isinstance(like, (bytes, str)) or (like is None and exchange.dialect.of_bytes):
             if raw:
                 yield raw
             return
         for data in chunks_in(raw, exchange):
-            yield exchange.dialect.chunk(data, like, came[6:-2])
-            self._words.learn(came, data)
+            yield exchange.dialect.chunk(data, like, self._said())
+            self._words.learn(self._came(), data)
 
     def held(self) -> Iterator[bytes]:
         """The JSON of those that are not decided."""
@@ -109,3 +109,7 @@ class Chunks:
         if not self._frame and like is not None and not isinstance(like, (bytes, str)):
             self._frame = b"data: %b\n\n" % self._json(like)
         return self._frame
+
+    def _said(self) -> bytes:
+        """Its JSON."""
+        return self._came()[len("data: ") : -2]

@@ -25,11 +25,11 @@ Arguments: TypeAlias = dict[tuple[Any, Any], str]
 DONE: Final = b"data: [DONE]\n\n"
 
 
-def is_made_up(chunk: Any, stream: Any) -> bool:
-    """Whether this chunk of one of litellm's streams finishes what upstream did not."""
-    if type(stream) is not litellm().CustomStreamWrapper or stream.received_finish_reason is not None:
+def is_made_up(stream: Any) -> bool:
+    """Whether one of litellm's streams has ended, and not because upstream had finished."""
+    if type(stream) is not litellm().CustomStreamWrapper or not stream.sent_last_chunk:
         return False
-    return not stream.intermittent_finish_reason and any(each.finish_reason for each in chunk.choices)
+    return not (stream.received_finish_reason or stream.intermittent_finish_reason)
 
 
 def arguments_in(chunks: Iterable[bytes]) -> Arguments:
@@ -52,7 +52,7 @@ def are_whole(arguments: Arguments) -> bool:
 
 def are_half(arguments: Arguments) -> bool:
     """Whether there are calls, and something may be missing at the end of one."""
-    return bool(arguments) and not all(map(_is_whole, arguments.values()))
+    return bool(arguments) and not are_whole(arguments)
 
 
 def _is_whole(text: str) -> bool:

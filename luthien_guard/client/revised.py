@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import jiter
 
-__all__ = ["copied", "differences", "revised", "with_changes", "with_notes"]
+from luthien_guard.wire.format import Path
+
+__all__ = ["change_at", "copied", "differences", "revised", "with_changes", "with_notes"]
 
 #: What litellm keeps beside the JSON: costs, ids, headers.
 _NOTES: Final = ("_hidden_params", "_response_headers", "_response_ms")
@@ -38,6 +40,13 @@ def differences(said: Any, data: Any) -> Any:
         return _changes(said, data)
     except _Differs:
         return None
+
+
+def change_at(path: Path, value: Any) -> Any:
+    """The difference of one value, at this path, as `differences` tells it."""
+    for key in reversed(path):
+        value = {key: value}
+    return value
 
 
 def with_changes(like: Any, said: Any, changes: Any) -> Any:

@@ -115,7 +115,7 @@ class GuardedIterator:
             if isinstance(release, str):
                 self._ready.append(came.left(chunk, text, release))
                 return
-        elif is_made_up(chunk, self._inner) and are_half(arguments_in(came.held())):
+        elif is_made_up(self._inner) and are_half(arguments_in(came.held())):
             await self._ended()  # as it did
             return
         else:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jiter
 
-from luthien_guard.client.revised import differences, with_changes
+from luthien_guard.client.revised import change_at, differences, with_changes
 from luthien_guard.wire.format import Path
 from luthien_guard.wire.json_text import begin_of
 
@@ -42,7 +42,7 @@ class Words:
         if not (was.startswith(head) and now.startswith(head)):
             return None
         try:
-            changes, end = scanstring(now, at)
+            word, end = scanstring(now, at)
             rest = now[end:]
             if was[scanstring(was, at)[1] :] != rest:
                 return None
@@ -50,9 +50,7 @@ class Words:
                 self._said, self._rest = jiter.from_json(came[_FRAME:]), rest
         except ValueError:  # a lone surrogate
             return None
-        for key in reversed(self._path):
-            changes = {key: changes}
-        return with_changes(like, self._said, changes)
+        return with_changes(like, self._said, change_at(self._path, word))
 
     def learn(self, came: bytes, data: dict[str, Any]) -> None:
         """A chunk whose frame is `came` was made to say `data`."""

@@ -43,7 +43,7 @@ class Flow:
         if left is text:
             return frame, number
         if isinstance(left, str):
-            return self._item(frame, text, number, left)
+            return self.item(frame, text, number, left)
         return self._item_later(frame, text, number, left)
 
     def left_of(self, text: str) -> str | Awaitable[str]:
@@ -69,9 +69,10 @@ class Flow:
         return self._released(text, await left)
 
     async def _item_later(self, frame: bytes, text: str, number: int, left: Awaitable[str]) -> Item | None:
-        return self._item(frame, text, number, await left)
+        return self.item(frame, text, number, await left)
 
-    def _item(self, frame: bytes, text: str, number: int, left: str) -> Item | None:
+    def item(self, frame: bytes, text: str, number: int, left: str) -> Item | None:
+        """What leaves for this frame, when this is what is left of its text."""
         if left is text:
             return frame, number
         return (self.pattern.with_text(frame, left), None) if left else None

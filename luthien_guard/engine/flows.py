@@ -75,8 +75,9 @@ class Flows:
             return self._shown(flow, frame, text)
         return self._one(flow, frame, text) if flow.direct else self._held(flow, frame, text)
 
-    def left_of(self, flow: Flow, text: str) -> str | Awaitable[str | None] | None:
-        """`more` for a frame of which only its text is there, in a flow that is `alike`: what leaves of that."""
+    def left_of(self, flow: Flow, text: str, frame: bytes = b"") -> str | Awaitable[str | None] | None:
+        """What leaves of the next text, in a flow that is `direct`. `frame`: where it came in one; of a flow that is `alike`
+        the text is enough."""
         response = self._response
         response.count += 1
         try:
@@ -84,19 +85,7 @@ class Flows:
         except Stop as stop:
             response.intervene(stop.intervention)
             return None
-        return left if left and type(left) is str else self._left_later(flow, text, left)
-
-    async def _left_later(self, flow: Flow, text: str, said: str | Awaitable[str]) -> str | None:
-        response = self._response
-        number = response.count - 1
-        try:
-            left = said if isinstance(said, str) else await said
-        except Stop as stop:
-            response.intervene(stop.intervention)
-            return None
-        if not left:
-            self._emptied(flow, flow.pattern.frame(text), text, number)
-        return None if not left or response.done else left
+        return left if left and type(left) is str else self._left_later(flow, text, frame, left)
 
     def freed(self) -> tuple[Item, ...] | None:
         """What of the flow may leave now; None where a writer has to see to it."""
@@ -129,19 +118,26 @@ class Flows:
             response.intervene(stop.intervention)
         return None
 
-    async def _one(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
-        """Nobody keeps its text back."""
+    async def _left_later(
+        self, flow: Flow, text: str, frame: bytes, said: str | Awaitable[str]
+    ) -> str | None:
         response = self._response
-        number, response.count = response.count, response.count + 1
+        number = response.count - 1
         try:
-            said = flow.decided(frame, text, number)
-            item = said if said is None or isinstance(said, tuple) else await said
+            left = said if isinstance(said, str) else await said
         except Stop as stop:
             response.intervene(stop.intervention)
             return None
-        if item is None:
-            self._emptied(flow, frame, text, number)
-        return None if item is None or response.done else (item,)
+        if not left:
+            self._emptied(flow, frame or flow.pattern.frame(text), text, number)
+        return None if not left or response.done else left
+
+    async def _one(self, flow: Flow, frame: bytes, text: str) -> tuple[Item, ...] | None:
+        """Nobody keeps its text back."""
+        number, said = self._response.count, self.left_of(flow, text, frame)
+        left = said if said is None or isinstance(said, str) else await said
+        item = None if left is None else flow.item(frame, text, number, left)
+        return None if item is None else (item,)
 
     async def _straight(self, flow: Flow, alike: Iterable[tuple[bytes, str]], items: list[Item]) -> int:
         """Nobody keeps their texts back. How many frames were taken."""

@@ -83,7 +83,7 @@ def frame(of: Any) -> bytes:
 
 def learned(of: Any, path: Any = PATH) -> Alike:
     alike = Alike()
-    alike.learn(of, frame(of), path)
+    alike.learn(of, CHAT.json(of), path)
     return alike
 
 
@@ -178,10 +178,10 @@ def test_nothing_is_learned_where_more_stands_that_has_parts(known: Any) -> None
 def test_nothing_is_learned_of_what_json_does_not_show() -> None:
     known = chunk("known")
     alike = Alike()
-    alike.learn(known, frame(chunk("known", (0, "model", None))), PATH)
+    alike.learn(known, CHAT.json(chunk("known", (0, "model", None))), PATH)
     assert alike.text_of(known) is None
     for odd in ({"id": "a"}, b"bytes", "str"):
-        alike.learn(odd, b'data: {"id": "a"}\n\n', ("id",))
+        alike.learn(odd, b'{"id": "a"}', ("id",))
         assert alike.text_of(odd) is None
 
 
@@ -189,11 +189,11 @@ def test_lessons_are_bounded_and_another_place_is_another_lesson() -> None:
     alike = Alike()
     for number in range(20):
         known = chunk("known", (0, "id", str(number)))
-        alike.learn(known, frame(known), PATH)
+        alike.learn(known, CHAT.json(known), PATH)
     assert alike.text_of(known) is None
     alike = learned(both := chunk("known", (2, "refusal", "no")))
     assert alike.text_of(both) == "known"
-    alike.learn(both, frame(both), ("choices", 0, "delta", "refusal"))
+    alike.learn(both, CHAT.json(both), ("choices", 0, "delta", "refusal"))
     assert alike.text_of(both) == "no"
 
 

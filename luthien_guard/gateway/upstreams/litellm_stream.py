@@ -64,8 +64,7 @@ class LitellmStream:
             return b""
         try:
             with staying():  # some of its streams ask only when they are read
-                chunk = await anext(self._chunks)
-            event = self._event(chunk)
+                event = self._event(await anext(self._chunks))
         except StopAsyncIteration:
             self._ended = True
             return b"data: [DONE]\n\n" if self._dialect is CHAT else b""
@@ -75,7 +74,7 @@ class LitellmStream:
             self._ended = True
             self._record("upstream.broke_off", after="its last event")
             return b""
-        if self._breaks_off(chunk):
+        if self._breaks_off():
             raise UpstreamError(502, "upstream_error", BROKEN, again=False)
         if self._dialect is MESSAGES and event.startswith(_FAILED):
             self._record(
@@ -85,9 +84,9 @@ class LitellmStream:
         self._ending.note(event)
         return event
 
-    def _breaks_off(self, chunk: Any) -> bool:
+    def _breaks_off(self) -> bool:
         """Whether litellm ends here what upstream has not, within a call. (What it converts it ends unseen.)"""
-        return bool(self._calls) and is_made_up(chunk, self._chunks) and are_half(arguments_in(self._calls))
+        return is_made_up(self._chunks) and are_half(arguments_in(self._calls))
 
     def _event(self, chunk: Any) -> bytes:
         if isinstance(chunk, bytes):
