@@ -29,7 +29,7 @@ class _Level:
     """A model on the way to the text: its class, and its fields but for the one (`key`) that leads on, to a model, to a list
     of one, or to the text."""
 
-    __slots__ = ("extra", "gap", "key", "kind", "listed", "own", "within")
+    __slots__ = ("extra", "key", "kind", "listed", "others", "own", "within")
 
     def __init__(self, model: Any, key: str) -> None:
         self.kind = type(model)
@@ -38,8 +38,8 @@ class _Level:
         self.own, self.extra = dict(model.__dict__), dict(model.__pydantic_extra__ or {})
         self.listed = isinstance(self.next(model), list)
         (self.own if self.within else self.extra)[key] = None
-        #: what differs in the fields that the class does not name
-        self.gap: dict[str, None] = {} if self.within else {key: None}
+        #: those that may differ of the fields that the class does not name
+        self.others: tuple[str, ...] = () if self.within else (key,)
 
     def next(self, model: Any) -> Any:
         return (model.__dict__ if self.within else model.__pydantic_extra__)[self.key]
@@ -74,7 +74,7 @@ class Alike:
             return
         self._fills = isinstance(first.extra.get(FILLER), str)
         if self._fills:
-            first.extra[FILLER] = first.gap[FILLER] = None
+            first.others = (*first.others, FILLER)
         if all(level.is_plain for level in levels):
             self._levels = levels
 
@@ -85,12 +85,14 @@ class Alike:
             if type(each) is not level.kind:
                 return None
             own, extra = each.__dict__, each.__pydantic_extra__ or _NOTHING
+            # Where they may differ the known one takes over what this one has.
             if level.within:
-                each, own = own.get(level.key), {**own, level.key: None}
-            else:
-                each = extra.get(level.key)
-            if own != level.own or (extra and {**extra, **level.gap}) != level.extra:
+                level.own[level.key] = own.get(level.key)
+            for name in level.others:
+                level.extra[name] = extra.get(name)
+            if own != level.own or extra != level.extra:
                 return None
+            each = (own if level.within else extra)[level.key]
             if level.listed:
                 if type(each) is not list or len(each) != 1:
                     return None

@@ -5,46 +5,52 @@ Whoever asks makes the first step by hand: it is the last one where upstream is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import asyncio  # noqa: TID251 - litellm runs on asyncio alone, and so does its client
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 
 from luthien_guard.client.exchange import ClientExchange
 from luthien_guard.engine.suspension import rest
-from luthien_guard.pipeline import OutOfTime, in_time, rest_in_time
+from luthien_guard.pipeline import Limit, in_time, limit, rest_before
 
-__all__ = ["asking", "rest_of"]
+__all__ = ["Asking"]
 
 
-def asking(exchange: ClientExchange, inner: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
-    """What asks one of litellm's streams for its next chunk: its own method where that can be stepped and limited from
-    outside."""
-    if not exchange.real_time:
-        return partial(_in_time, exchange, inner)
-    if iscoroutinefunction(getattr(inner, "__anext__", None)):
-        its_own: Callable[[], Coroutine[Any, Any, Any]] = inner.__anext__
-        return its_own
-    return partial(_awaited, inner)
+class Asking:
+    """One of litellm's streams, chunk by chunk. `next` begins the next one, `rest_of` waits for it, and raises OutOfTime where
+    upstream is silent for too long."""
+
+    __slots__ = ("_ends", "_exchange", "next")
+
+    def __init__(self, exchange: ClientExchange, inner: Any) -> None:
+        self._exchange = exchange
+        self._ends: Limit | None = None  # of the task that asked last
+        self.next: Callable[[], Coroutine[Any, Any, Any]]
+        if not exchange.real_time:
+            self.next = partial(_in_time, exchange, inner)
+        elif iscoroutinefunction(getattr(inner, "__anext__", None)):
+            self.next = inner.__anext__
+        else:
+            self.next = partial(_awaited, inner)
+
+    def rest_of(self, work: Coroutine[Any, Any, Any], first: object) -> Awaitable[Any]:
+        """The chunk of `work`, whose first step gave `first`."""
+        if not self._exchange.real_time:
+            return rest(work, first)
+        task, ends = asyncio.current_task(), self._ends
+        assert task is not None
+        if ends is None or ends.task is not task:
+            ends = self._ends = limit(task, self._exchange.patience())
+        else:
+            ends.begin(self._exchange.patience())
+        return rest_before(ends, work, first)
 
 
 async def _in_time(exchange: ClientExchange, inner: Any) -> Any:
-    try:
-        return await in_time(exchange.clock, exchange.wake_at(), _awaited(inner))
-    except OutOfTime:
-        raise await exchange.silent() from None
+    return await in_time(exchange.clock, exchange.clock() + exchange.patience(), _awaited(inner))
 
 
 async def _awaited(inner: Any) -> Any:
     return await inner.__anext__()
-
-
-async def rest_of(work: Coroutine[Any, Any, Any], first: object, exchange: ClientExchange) -> Any:
-    """The chunk of `work`, whose first step gave `first`. Raises what the exchange says where upstream is silent for too
-    long."""
-    if not exchange.real_time:
-        return await rest(work, first)
-    try:
-        return await rest_in_time(exchange.clock, exchange.wake_at(), work, first)
-    except OutOfTime:
-        raise await exchange.silent() from None

@@ -6,12 +6,13 @@ import warnings
 from collections import deque
 from typing import Any
 
-from luthien_guard.client.asking import asking, rest_of
+from luthien_guard.client.asking import Asking
 from luthien_guard.client.chunks import Chunks
 from luthien_guard.client.ending import DONE, are_half, are_whole, arguments_in, is_made_up
 from luthien_guard.client.exchange import CLOSED_EARLY, ClientExchange
 from luthien_guard.client.litellm_api import PROVIDER
 from luthien_guard.client.watch import watched
+from luthien_guard.clock import OutOfTime
 from luthien_guard.control_plane.service import Answer, GuardedStream, Release
 
 __all__ = ["GuardedIterator"]
@@ -26,7 +27,7 @@ class GuardedIterator:
     def __init__(self, exchange: ClientExchange, inner: Any) -> None:
         self._exchange = exchange
         self._inner = inner
-        self._next = asking(exchange, inner)
+        self._asking = Asking(exchange, inner)
         self._guarded: GuardedStream | None = exchange.stream
         self._ready: deque[Any] = deque()
         self._came = Chunks(exchange)
@@ -94,16 +95,18 @@ class GuardedIterator:
         is the last one where nobody waits, and then nobody looks at the clock."""
         guarded = self._guarded
         try:
-            work = self._next()
+            work = self._asking.next()
             try:
                 first = work.send(None)
             except StopIteration as stop:
                 chunk = stop.value
             else:
-                chunk = await rest_of(work, first, self._exchange)
+                chunk = await self._asking.rest_of(work, first)
         except StopAsyncIteration:
             await self._ended()
             return
+        except OutOfTime:
+            raise await self._exchange.silent() from None
         if guarded is None:
             self._ready.append(chunk)
             return
@@ -178,7 +181,7 @@ class GuardedIterator:
         self._came = Chunks(exchange)
         self._over = False
         self._inner = await exchange.ask()
-        self._next = asking(exchange, self._inner)
+        self._asking = Asking(exchange, self._inner)
         self._guarded = await exchange.open(stream=True)
 
     async def _close_inner(self) -> None:

@@ -21,57 +21,61 @@ _NEVER: Final = float("inf")
 
 
 class Limit:
-    """Cancels a task when its time is up, and again as long as it does not let go."""
+    """Cancels a task when its time is up, and again as long as it does not let go. It may `begin` again once it is lifted."""
 
-    __slots__ = ("_alarm", "_before", "_rang", "_task", "when")
+    __slots__ = ("_alarm", "_before", "_rang", "task", "when")
 
-    def __init__(self, alarm: _Alarm, task: asyncio.Task[Any], when: float) -> None:
-        self.when = when  # on the loop's clock
+    def __init__(self, alarm: _Alarm, task: asyncio.Task[Any]) -> None:
+        self.when = _NEVER  # on the loop's clock
+        self.task = task
         self._alarm = alarm
-        self._task = task
-        self._before = task.cancelling()
-        self._rang = 0
+        self._before = self._rang = 0
+
+    def begin(self, seconds: float) -> None:
+        """For what its task waits for from here on."""
+        alarm = self._alarm
+        self.when = when = alarm.loop.time() + seconds
+        self._before = self.task.cancelling()
+        alarm.limits[self] = None
+        if when < alarm.next:
+            alarm.wake_at(when)
 
     def move(self, seconds: float) -> None:
         """It ends so many from now. One that has been lifted stays so: nobody knows what its task does now."""
         self.when = self._alarm.loop.time() + seconds
-        self._alarm.look_at(self.when)
+        if self.when < self._alarm.next:
+            self._alarm.wake_at(self.when)
 
     def ring(self) -> None:
         self._rang += 1
-        self._task.cancel()
+        self.task.cancel()
 
     def lift(self) -> bool:
         """True when it has cancelled the task, and nobody else has."""
         self._alarm.limits.pop(self, None)
         rang, self._rang = self._rang, 0
         for _ in range(rang):
-            self._task.uncancel()
-        return rang > 0 and self._task.cancelling() <= self._before
+            self.task.uncancel()
+        return rang > 0 and self.task.cancelling() <= self._before
 
 
 class _Alarm:
     """The limits of one loop."""
 
-    __slots__ = ("__weakref__", "_context", "_next", "_timer", "limits", "loop")
+    __slots__ = ("__weakref__", "_context", "_timer", "limits", "loop", "next")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.limits: dict[Limit, None] = {}
-        self._next = _NEVER
+        self.next = _NEVER  # when it looks, on the loop's clock
         self._timer: asyncio.TimerHandle | None = None
         self._context = Context()  # nobody's: the timer outlives whoever had it set
 
-    def look_at(self, when: float) -> None:
-        """Then at the latest."""
-        if when < self._next:
-            self._wake_at(when)
-
-    def _wake_at(self, when: float) -> None:
+    def wake_at(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._next = when
+        self.next = when
         if when != _NEVER:
             self._timer = self.loop.call_at(when, self._look, context=self._context)
 
@@ -82,7 +86,7 @@ class _Alarm:
                 limit.when = now + _AGAIN
                 limit.ring()
         finally:  # a future of a hook's own kind may not be one to cancel; whoever is left is told at once
-            self._wake_at(min([limit.when for limit in self.limits], default=_NEVER))
+            self.wake_at(min([limit.when for limit in self.limits], default=_NEVER))
 
 
 class _Here(threading.local):
@@ -101,10 +105,8 @@ def limit(task: asyncio.Task[Any], seconds: float) -> Limit:
     if alarm is None or alarm.loop is not loop:
         alarm = _Alarm(loop)
         _here.alarm = ref(alarm)
-    when = loop.time() + seconds
-    made = Limit(alarm, task, when)
-    alarm.limits[made] = None
-    alarm.look_at(when)
+    made = Limit(alarm, task)
+    made.begin(seconds)
     return made
 
 

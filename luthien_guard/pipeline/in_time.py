@@ -11,9 +11,9 @@ import anyio
 from luthien_guard.clock import Clock, MonotonicClock, OutOfTime
 from luthien_guard.engine.suspension import rest
 from luthien_guard.engine.waits import Wait
-from luthien_guard.pipeline.alarm import limit
+from luthien_guard.pipeline.alarm import Limit, limit
 
-__all__ = ["OutOfTime", "in_time", "on_asyncio", "rest_in_time"]
+__all__ = ["OutOfTime", "in_time", "on_asyncio", "rest_before"]
 
 T = TypeVar("T")
 
@@ -32,18 +32,16 @@ async def in_time(clock: Clock, when: float, work: Coroutine[Any, Any, T], wait:
     except StopIteration as stop:
         done: T = stop.value
         return done
-    return await rest_in_time(clock, when, work, first, wait)
-
-
-async def rest_in_time(
-    clock: Clock, when: float, work: Coroutine[Any, Any, T], first: object, wait: Wait | None = None
-) -> T:
-    """`in_time` for work whose first step was made by hand: on asyncio and real time alone."""
     task = asyncio.current_task()
     assert task is not None
     ends = limit(task, when - clock())
     if wait is not None:
         wait.limit = ends
+    return await rest_before(ends, work, first)
+
+
+async def rest_before(ends: Limit, work: Coroutine[Any, Any, T], first: object) -> T:
+    """`in_time` for work whose first step, made by hand, gave `first`, and whose limit has begun."""
     try:
         return await rest(work, first)
     except asyncio.CancelledError:

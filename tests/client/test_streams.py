@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 -- its tasks are the subject
 import gc
 import json
 from typing import Any
@@ -365,6 +366,24 @@ async def test_a_silent_upstream_is_a_timeout(
             await stream.__anext__()
     assert await anyio.to_thread.run_sync(provider.gone.wait, 10)
     assert [outcome.status for _, outcome in steps.closed if outcome] == [OutcomeStatus.TIMEOUT]
+
+
+@pytest.mark.parametrize("in_one_task", [False, True])
+async def test_silence_in_real_time(provider: Provider, in_one_task: bool) -> None:
+    provider.answers = [chat_events("one ", Provider.PAUSE)]
+    guard, steps = counted(limits=Limits(idle_timeout=1))
+    stream = await ask(guard, provider, stream=True)
+
+    async def read() -> None:
+        while True:
+            await (stream.__anext__() if in_one_task else asyncio.create_task(_ignore(stream)))
+
+    with pytest.raises(litellm.Timeout, match="silent for 1 seconds"):
+        await read()
+    assert [outcome.status for _, outcome in steps.closed if outcome] == [OutcomeStatus.TIMEOUT]
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -12,7 +12,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from luthien_guard.clock import Clock, MonotonicClock
-from luthien_guard.pipeline import OutOfTime, in_time
+from luthien_guard.pipeline import OutOfTime, in_time, limit, rest_before
 from luthien_guard.testing.clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -102,6 +102,25 @@ async def test_many_wait_and_each_has_its_own_end(clock: Any) -> None:
         for at in range(20):
             tasks.start_soon(one, at)
     assert sorted(late) == list(range(1, 20, 2))
+
+
+@ON_ASYNCIO
+async def test_a_limit_that_was_lifted_may_begin_again() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    ends = limit(task, 3600)
+    assert not ends.lift()
+    for work, seconds in ((for_ever, -1), (in_a_scope_of_its_own, 3600), (for_ever, -1)):
+        begun = work()
+        first = begun.send(None)
+        ends.begin(seconds)
+        if seconds > 0:
+            assert await rest_before(ends, begun, first) == "done"
+        else:
+            with pytest.raises(OutOfTime):
+                await rest_before(ends, begun, first)
+        assert not task.cancelling()
+    await checkpoint()
 
 
 async def test_who_does_not_let_go_is_told_once_more() -> None:
