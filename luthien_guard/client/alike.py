@@ -99,7 +99,7 @@ class Alike:
                 each = each[0]
         if type(each) is not str or each is chunk:
             return None
-        if self._fills and not is_filler(getattr(chunk, "__pydantic_extra__", _NOTHING).get(FILLER)):
+        if self._fills and not is_filler(self._levels[0].extra[FILLER]):
             return None
         # What is not printable may be the end of a line to some reader, or nothing that UTF-8 can say.
         return each if each.isprintable() and len(each) <= _LONGEST else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from luthien_guard.client.asking import Asking
@@ -43,6 +44,7 @@ class GuardedIterator:
         return self
 
     async def __anext__(self) -> Any:
+        """In one coroutine where nobody waits: litellm's first step is made by hand, and is its last one then."""
         if self._busy:
             raise RuntimeError("the stream is already being read by another task")
         self._busy = True
@@ -52,14 +54,27 @@ class GuardedIterator:
                     await self._heard_all()
                     await self._exchange.close_or_raise()
                     raise StopAsyncIteration
-                await self._pull()
+                try:
+                    work = self._asking.next()
+                    try:
+                        first = work.send(None)
+                    except StopIteration as stop:
+                        chunk = stop.value
+                    else:
+                        chunk = await self._asking.rest_of(work, first)
+                except StopAsyncIteration:
+                    await self._ended()
+                    continue
+                except OutOfTime:
+                    raise await self._exchange.silent() from None
+                if self._guarded is None:
+                    self._ready.append(chunk)
+                elif (deciding := self._put(self._guarded, chunk)) is not None:
+                    await deciding
         except StopAsyncIteration:
             raise
         except BaseException as error:
-            self._over = True
-            self._retell(error)
-            await self._close_inner()
-            await self._exchange.failed(error)
+            await self._failed(error)
             raise
         finally:
             self._busy = False
@@ -83,51 +98,50 @@ class GuardedIterator:
         )
         _close_unheard(exchange)
 
-    def _retell(self, error: Any) -> None:
-        """litellm's exception quotes what it has heard, for who wants to go on from there: that is what has left."""
+    async def _failed(self, error: Any) -> None:
+        self._over = True
+        # litellm's exception quotes what it has heard, for who wants to go on from there: that is what has left.
         if self._guarded is not None and hasattr(error, "generated_content"):
             error.generated_content = self._exchange.dialect.text(self.chunks)
+        await self._close_inner()
+        await self._exchange.failed(error)
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
-    async def _pull(self) -> None:
-        """Ask upstream for its next chunk and the guard for what may leave. litellm's first step is made by hand: it
-        is the last one where nobody waits, and then nobody looks at the clock."""
-        guarded = self._guarded
-        try:
-            work = self._asking.next()
-            try:
-                first = work.send(None)
-            except StopIteration as stop:
-                chunk = stop.value
-            else:
-                chunk = await self._asking.rest_of(work, first)
-        except StopAsyncIteration:
-            await self._ended()
-            return
-        except OutOfTime:
-            raise await self._exchange.silent() from None
-        if guarded is None:
-            self._ready.append(chunk)
-            return
+    def _put(self, guarded: GuardedStream, chunk: Any) -> Awaitable[None] | None:
+        """Ask the guard for what may leave of a chunk; to be awaited where its text is not enough, or somebody waits."""
         came = self._came
         text = came.text_of(chunk)
-        if text:
-            said = guarded.feed_text(text)
-            release = said if isinstance(said, str) else await watched(guarded, said)
-            if isinstance(release, str):
-                self._ready.append(came.left(chunk, text, release))
-                return
-        elif is_made_up(self._inner) and are_half(arguments_in(came.held())):
-            await self._ended()  # as it did
-            return
+        if not text:
+            return self._put_whole(guarded, chunk, text)
+        said = guarded.feed_text(text)
+        if not isinstance(said, str):
+            return self._put_later(guarded, chunk, text, said)
+        self._ready.append(came.left(chunk, text, said))
+        return None
+
+    async def _put_later(
+        self, guarded: GuardedStream, chunk: Any, text: str, said: Coroutine[Any, Any, str | Release]
+    ) -> None:
+        release = await watched(guarded, said)
+        if isinstance(release, str):
+            self._ready.append(self._came.left(chunk, text, release))
         else:
-            release = await watched(guarded, guarded.feed(came.framed(chunk)))
-        came.decided(chunk, text, release)
+            await self._decided(chunk, text, release)
+
+    async def _put_whole(self, guarded: GuardedStream, chunk: Any, text: str | None) -> None:
+        came = self._came
+        if is_made_up(self._inner) and are_half(arguments_in(came.held())):
+            await self._ended()  # as it did
+        else:
+            await self._decided(chunk, text, await watched(guarded, guarded.feed(came.framed(chunk))))
+
+    async def _decided(self, chunk: Any, text: str | None, release: Release) -> None:
+        self._came.decided(chunk, text, release)
         if release.done or release.pending:
             await self._take(release)
         else:
-            self._ready.extend(came.leaving(release))
+            self._ready.extend(self._came.leaving(release))
 
     async def _ended(self) -> None:
         """Upstream says no more."""
