@@ -33,18 +33,16 @@ class Limit:
 
     def begin(self, seconds: float) -> None:
         """For what its task waits for from here on."""
-        alarm = self._alarm
-        self.when = when = alarm.loop.time() + seconds
         self._before = self.task.cancelling()
-        alarm.limits[self] = None
-        if when < alarm.next:
-            alarm.wake_at(when)
+        self._alarm.limits[self] = None
+        self.move(seconds)
 
     def move(self, seconds: float) -> None:
         """It ends so many from now. One that has been lifted stays so: nobody knows what its task does now."""
-        self.when = self._alarm.loop.time() + seconds
-        if self.when < self._alarm.next:
-            self._alarm.wake_at(self.when)
+        alarm = self._alarm
+        self.when = when = alarm.loop.time() + seconds
+        if when < alarm.next:
+            alarm.wake_at(when)
 
     def ring(self) -> None:
         self._rang += 1
