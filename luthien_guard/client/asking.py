@@ -39,12 +39,12 @@ class Asking:
         """The chunk of `work`, whose first step gave `first`."""
         if not self._exchange.real_time:
             return rest(work, first)
-        task, ends = asyncio.current_task(), self._ends
+        seconds, task, ends = self._exchange.patience(), asyncio.current_task(), self._ends
         assert task is not None
         if ends is None or ends.task is not task:
-            ends = self._ends = limit(task, self._exchange.patience())
+            ends = self._ends = limit(task, seconds)
         else:
-            ends.begin(self._exchange.patience())
+            ends.begin(seconds)
         return rest_before(ends, work, first)
 
 

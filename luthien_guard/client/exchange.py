@@ -59,8 +59,6 @@ class ClientExchange:
         self.call_id = new_call_id()
         self.clock = clock_from(guard.clock)
         self.real_time = isinstance(self.clock, MonotonicClock)
-        self._now = self.clock.source if isinstance(self.clock, MonotonicClock) else self.clock
-        self._idle = guard.limits.idle_timeout
         self.body = arguments.body
         self.covered = True  # False: no policy looks at the response
         self.attempts = 0
@@ -70,13 +68,15 @@ class ClientExchange:
 
     def patience(self) -> float:
         """Seconds for which upstream's next chunk may be waited for."""
-        return min(self._ends - self._now(), self._idle)
+        return min(self._ends - self.clock(), self.guard.limits.idle_timeout)
 
     async def silent(self) -> Exception:
         """What to raise when that moment has come."""
         if self.clock() >= self._ends:
             return await self.late("the answer took longer than the total time-out")
-        return await self.late(f"upstream was silent for {self._idle:g} seconds", "idle_timeout")
+        return await self.late(
+            f"upstream was silent for {self.guard.limits.idle_timeout:g} seconds", "idle_timeout"
+        )
 
     @property
     def wants_usage(self) -> bool:

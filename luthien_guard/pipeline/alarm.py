@@ -39,10 +39,8 @@ class Limit:
 
     def move(self, seconds: float) -> None:
         """It ends so many from now. One that has been lifted stays so: nobody knows what its task does now."""
-        alarm = self._alarm
-        self.when = when = alarm.loop.time() + seconds
-        if when < alarm.next:
-            alarm.wake_at(when)
+        self.when = self._alarm.loop.time() + seconds
+        self._alarm.look_at(self.when)
 
     def ring(self) -> None:
         self._rang += 1
@@ -60,20 +58,25 @@ class Limit:
 class _Alarm:
     """The limits of one loop."""
 
-    __slots__ = ("__weakref__", "_context", "_timer", "limits", "loop", "next")
+    __slots__ = ("__weakref__", "_context", "_next", "_timer", "limits", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.limits: dict[Limit, None] = {}
-        self.next = _NEVER  # when it looks, on the loop's clock
+        self._next = _NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._context = Context()  # nobody's: the timer outlives whoever had it set
 
-    def wake_at(self, when: float) -> None:
+    def look_at(self, when: float) -> None:
+        """Then at the latest."""
+        if when < self._next:
+            self._wake_at(when)
+
+    def _wake_at(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.next = when
+        self._next = when
         if when != _NEVER:
             self._timer = self.loop.call_at(when, self._look, context=self._context)
 
@@ -84,7 +87,7 @@ class _Alarm:
                 limit.when = now + _AGAIN
                 limit.ring()
         finally:  # a future of a hook's own kind may not be one to cancel; whoever is left is told at once
-            self.wake_at(min([limit.when for limit in self.limits], default=_NEVER))
+            self._wake_at(min([limit.when for limit in self.limits], default=_NEVER))
 
 
 class _Here(threading.local):

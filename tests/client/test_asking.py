@@ -9,7 +9,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from luthien_guard.client.asking import Asking
-from luthien_guard.clock import MonotonicClock, OutOfTime
+from luthien_guard.clock import OutOfTime
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,6 @@ class Exchange:
     real_time = True
 
     def __init__(self, *patience: float) -> None:
-        self.clock = MonotonicClock()
         self._patience = iter(patience)
 
     def patience(self) -> float:
